@@ -1,0 +1,1 @@
+//! The gate: what a GGUF file holds, checked before anything else sees it.

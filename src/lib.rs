@@ -1,0 +1,15 @@
+//! Runs quantized open-weight language models from GGUF files, exactly, on the CPU.
+//!
+//! The rooms, from the file to the answer: [`gguf`] is the gate that every file passes; [`text`] turns
+//! text into tokens and back; `arch` describes model families as data and lowers them to a [`plan`];
+//! `cpu` executes plans; [`sample`] chooses tokens; `engine` is the public interface that ties them.
+
+pub mod error;
+pub mod gguf;
+pub mod knobs;
+pub mod sample;
+pub mod text;
+
+pub use error::{Error, ErrorKind, Result};
+pub use knobs::Knobs;
+pub use tealight_quant as quant;

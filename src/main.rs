@@ -1,0 +1,2 @@
+//! The `tealight` command.
+fn main() {}
