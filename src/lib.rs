@@ -7,6 +7,7 @@
 pub mod error;
 pub mod gguf;
 pub mod knobs;
+pub mod plan;
 pub mod sample;
 pub mod text;
 

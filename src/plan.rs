@@ -1,0 +1,109 @@
+//! The vocabulary of operations: what one forward pass does, for any model, on any back-end.
+//!
+//! A [`Plan`] is a flat list of [`Step`]s over named buffers. A buffer is [rows, width] of f32; a row is
+//! one token of one sequence at one position. An [`Operand`] is a view of columns, so splitting a fused
+//! projection or addressing one head needs no step. Weights are references by name; their bytes come
+//! from whoever executes the plan.
+//!
+//! No step knows a model family, a metadata key or a layer index. A plan exists only in verified form:
+//! [`PlanBuilder::finish`] is the only way to make one. Start reading in `op.rs`.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod build;
+mod memory;
+mod op;
+mod print;
+mod verify;
+
+pub use backend::{Backend, Probe, Rows, SequenceMemory, Weights};
+pub use build::PlanBuilder;
+pub use memory::{CacheType, MemoryEstimate};
+pub use op::{
+    Act, Attend, BufId, Buffer, CacheId, CacheSpec, Index, NormKind, Operand, Pairs, Part, PoolKind, RopeTable, Span,
+    Step, TableId, Temper, WeightId, WeightRef,
+};
+pub use verify::PlanError;
+
+/// What one forward pass does. Immutable and verified.
+#[derive(Debug)]
+pub struct Plan {
+    steps: Vec<Step>,
+    buffers: Vec<Buffer>,
+    caches: Vec<CacheSpec>,
+    weights: Vec<WeightRef>,
+    tables: Vec<RopeTable>,
+    outputs: Vec<Operand>,
+    /// First step of each named section ("blk.0", "head"), ascending.
+    sections: Vec<(usize, String)>,
+    notes: Vec<String>,
+    /// After each step: which buffers are still needed.
+    live: Vec<Vec<BufId>>,
+}
+
+impl Plan {
+    /// The steps in the order of execution.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Every buffer, indexed by [`BufId`].
+    pub fn buffers(&self) -> &[Buffer] {
+        &self.buffers
+    }
+
+    /// What a sequence remembers, indexed by [`CacheId`].
+    pub fn caches(&self) -> &[CacheSpec] {
+        &self.caches
+    }
+
+    /// Every weight that a step reads, indexed by [`WeightId`].
+    pub fn weights(&self) -> &[WeightRef] {
+        &self.weights
+    }
+
+    /// Rotation tables, indexed by [`TableId`].
+    pub fn tables(&self) -> &[RopeTable] {
+        &self.tables
+    }
+
+    /// The results: first the logits (or hidden states of an embedding model), then the pooled vector
+    /// where there is one.
+    pub fn outputs(&self) -> &[Operand] {
+        &self.outputs
+    }
+
+    /// Names of the parts of the plan with the index of their first step.
+    pub fn sections(&self) -> &[(usize, String)] {
+        &self.sections
+    }
+
+    /// What the reader of the plan should know: tensors ignored, defaults assumed.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The section that a step belongs to.
+    pub fn section_of(&self, step: usize) -> &str {
+        match self.sections.partition_point(|(first, _)| *first <= step) {
+            0 => "",
+            n => &self.sections[n - 1].1,
+        }
+    }
+
+    /// Resolves a label to a step and the operand that it writes: `17` or `17.k` (step of the printed plan),
+    /// or `blk.0.q` (the last write of buffer `q` in that section).
+    pub fn find_label(&self, label: &str) -> Option<Probe> {
+        let (head, tail) = label.rsplit_once('.').unwrap_or((label, ""));
+        if let Ok(step) = head.parse::<usize>() {
+            let writes = self.steps.get(step)?.writes();
+            let mut found = writes.iter().filter(|o| tail.is_empty() || self.buffers[o.buf.index()].name == tail);
+            return found.next().map(|&operand| Probe { step, operand });
+        }
+        (0..self.steps.len()).rev().filter(|&i| self.section_of(i) == head).find_map(|step| {
+            let writes = self.steps[step].writes();
+            let operand = *writes.iter().find(|o| self.buffers[o.buf.index()].name == tail)?;
+            Some(Probe { step, operand })
+        })
+    }
+}

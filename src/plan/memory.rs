@@ -1,0 +1,92 @@
+//! How much memory a plan needs, before anything is allocated.
+
+use std::collections::BTreeSet;
+
+use tealight_quant::BlockType;
+
+use super::{CacheSpec, Plan, Span, Step};
+
+/// How numbers of a key or value cache are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum CacheType {
+    /// IEEE single.
+    F32,
+    /// IEEE half.
+    #[default]
+    F16,
+    /// Blocks of 32 with one scale.
+    Q8_0,
+}
+
+impl CacheType {
+    /// The block format of a cache row.
+    pub const fn block_type(self) -> BlockType {
+        match self {
+            Self::F32 => BlockType::F32,
+            Self::F16 => BlockType::F16,
+            Self::Q8_0 => BlockType::Q8_0,
+        }
+    }
+
+    /// Bytes of `n` numbers.
+    pub const fn bytes(self, n: u64) -> u64 {
+        let ty = self.block_type();
+        n.div_ceil(ty.block_len() as u64) * ty.block_bytes() as u64
+    }
+}
+
+/// Bytes that a plan needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryEstimate {
+    /// Weights that steps read, each counted once; they stay in the file's map.
+    pub weights: u64,
+    /// Keys and values of one sequence of the given length.
+    pub cache: u64,
+    /// Buffers of a batch of the given size with one wanted row.
+    pub scratch: u64,
+}
+
+impl MemoryEstimate {
+    /// All of it.
+    pub const fn total(&self) -> u64 {
+        self.weights + self.cache + self.scratch
+    }
+}
+
+impl CacheSpec {
+    /// Rows that the cache holds at `n_ctx` positions when at most `n_batch` rows come at once. A window of
+    /// n needs n - 1 + n_batch: a batch is stored before its first row attends, and that row still needs the
+    /// n - 1 before it.
+    pub fn rows(&self, n_ctx: u64, n_batch: u64) -> u64 {
+        match self.span {
+            Span::Full => n_ctx,
+            Span::Slide(n) => n_ctx.min(u64::from(n) - 1 + n_batch),
+        }
+    }
+}
+
+impl Plan {
+    /// What the plan needs for one sequence of `n_ctx` positions in batches of `n_batch` rows.
+    pub fn memory(&self, n_ctx: u64, n_batch: u64, k: CacheType, v: CacheType) -> MemoryEstimate {
+        let cache = |c: &CacheSpec| c.rows(n_ctx, n_batch) * (k.bytes(c.k.into()) + v.bytes(c.v.into()));
+        let (before, after) = self.scratch_numbers();
+        MemoryEstimate {
+            weights: self.weights.iter().map(|w| w.bytes()).sum(),
+            cache: self.caches.iter().map(cache).sum(),
+            scratch: 4 * (n_batch * before + after),
+        }
+    }
+
+    /// Numbers of scratch (per row of the batch, per wanted row), one allocation per buffer.
+    pub fn scratch_numbers(&self) -> (u64, u64) {
+        let take = self.steps.iter().position(|s| matches!(s, Step::Take { .. })).unwrap_or(self.steps.len());
+        let touched = |steps: &[Step]| -> BTreeSet<usize> {
+            steps.iter().flat_map(|s| s.writes()).map(|o| o.buf.index()).collect()
+        };
+        let (before, after) = self.steps.split_at(take);
+        let (before, after) = (touched(before), touched(after));
+        let width = |b: &usize| u64::from(self.buffers[*b].width);
+        (before.iter().map(width).sum(), after.difference(&before).map(width).sum())
+    }
+}

@@ -1,0 +1,112 @@
+//! The plan as text: one line per step, parameters that differ from their default.
+
+use std::fmt::{self, Write as _};
+
+use super::{Attend, Operand, Plan, Span, Step, WeightId};
+
+impl Plan {
+    /// `q[4x32:0+32]` = 4 heads, 32 apart, columns 0..32; the bare name is the whole buffer.
+    pub(super) fn show_operand(&self, o: Operand) -> String {
+        let buffer = &self.buffers[o.buf.index()];
+        if o.heads > 1 {
+            format!("{}[{}x{}:{}+{}]", buffer.name, o.heads, o.stride, o.start, o.width)
+        } else if (o.start, o.width) == (0, buffer.width) {
+            buffer.name.clone()
+        } else {
+            format!("{}[{}+{}]", buffer.name, o.start, o.width)
+        }
+    }
+
+    fn show_operands(&self, list: &[Operand]) -> String {
+        list.iter().map(|&o| self.show_operand(o)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn name(&self, id: WeightId) -> &str {
+        &self.weights[id.index()].name
+    }
+
+    fn parameters(&self, step: &Step) -> Result<String, fmt::Error> {
+        let mut p = String::new();
+        match step {
+            Step::Embed { table, scale, add, .. } => {
+                write!(p, "{}", self.name(*table))?;
+                if *scale != 1.0 {
+                    write!(p, " scale={scale}")?;
+                }
+                if *add {
+                    p.push_str(" add");
+                }
+            }
+            Step::Norm { x, kind, eps, width, weight, bias, .. } => {
+                write!(p, "{} eps={eps:e}", if *kind == super::NormKind::Rms { "rms" } else { "layer" })?;
+                if *width != x.len() {
+                    write!(p, " width={width}")?;
+                }
+                for id in weight.iter().chain(bias) {
+                    write!(p, " {}", self.name(*id))?;
+                }
+            }
+            Step::Linear { parts, scale, clamp, .. } => {
+                let names: Vec<_> =
+                    parts.iter().flat_map(|w| [Some(w.weight), w.bias]).flatten().map(|w| self.name(w)).collect();
+                p.push_str(&names.join(", "));
+                if *scale != 1.0 {
+                    write!(p, " scale={scale}")?;
+                }
+                if let Some(c) = clamp {
+                    write!(p, " clamp={c}")?;
+                }
+            }
+            Step::Rope { table, pairs, .. } => {
+                let t = &self.tables[table.index()];
+                let pairs = if *pairs == super::Pairs::Adjacent { "norm" } else { "neox" };
+                write!(p, "table{}[{}] amp={} {pairs}", table.index(), t.freqs.len(), t.amp)?;
+            }
+            Step::Store { cache, .. } => write!(p, "cache={}", self.caches[cache.index()].name)?,
+            Step::Attend(a) => self.attend_parameters(a, &mut p)?,
+            Step::Gate { act, .. } => p.push_str(&format!("{act:?}").to_lowercase()),
+            Step::Add { scale, .. } if *scale != 1.0 => write!(p, "scale={scale}")?,
+            Step::Add { .. } => {}
+            Step::Softcap { cap, .. } => write!(p, "cap={cap}")?,
+            Step::Take { keep } => {
+                let names: Vec<_> = keep.iter().map(|b| self.buffers[b.index()].name.as_str()).collect();
+                p.push_str(&names.join(", "));
+            }
+            Step::Pool { kind, .. } => p.push_str(&format!("{kind:?}").to_lowercase()),
+        }
+        Ok(p)
+    }
+
+    fn attend_parameters(&self, a: &Attend, p: &mut String) -> fmt::Result {
+        let name = &self.caches[a.cache.index()].name;
+        write!(p, "cache={name} heads={} kv_heads={} scale={:.4} span=", a.heads, a.kv_heads, a.scale)?;
+        match a.span {
+            Span::Full => p.push_str("full"),
+            Span::Slide(n) => write!(p, "slide({n})")?,
+        }
+        if let Some(c) = a.softcap {
+            write!(p, " softcap={c}")?;
+        }
+        if let Some(t) = a.temper {
+            write!(p, " temper={}/{}+{}", t.scale, t.length, t.add)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, step) in self.steps.iter().enumerate() {
+            if let Some((_, name)) = self.sections.iter().find(|(first, _)| *first == i) {
+                writeln!(f, "{name}:")?;
+            }
+            let flow = format!("{} -> {}", self.show_operands(&step.reads()), self.show_operands(&step.writes()));
+            let line = format!("{i:4} {:8} {:36} {}", step.name(), flow.trim_start(), self.parameters(step)?);
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! What must hold for every plan, and which buffers are needed how long.
+
+use super::{BufId, Operand, Plan, Step};
+
+/// A plan that must not run: a fault of the lowering, never of a model file.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("step {step} ({name}): {what}")]
+pub struct PlanError {
+    /// Index of the step.
+    pub step: usize,
+    /// Kind of the step.
+    pub name: &'static str,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// Columns of every buffer that hold a value.
+struct Written(Vec<Vec<bool>>);
+
+impl Written {
+    fn all(&self, o: Operand) -> bool {
+        o.head_starts().all(|s| self.0[o.buf.index()][s..s + o.width as usize].iter().all(|&w| w))
+    }
+
+    fn set(&mut self, o: Operand) {
+        for s in o.head_starts() {
+            self.0[o.buf.index()][s..s + o.width as usize].fill(true);
+        }
+    }
+}
+
+/// Do two operands share a column?
+fn overlap(a: Operand, b: Operand) -> bool {
+    a.buf == b.buf
+        && a.head_starts().any(|s| b.head_starts().any(|t| s < t + b.width as usize && t < s + a.width as usize))
+}
+
+impl Plan {
+    /// Every column read was written before, nothing is out of bounds, no step overwrites its input unless
+    /// it may, attention reads a cache that an earlier step filled, and no result is useless.
+    pub(super) fn verify(&self) -> Result<(), PlanError> {
+        let mut written = Written(self.buffers.iter().map(|b| vec![false; b.width as usize]).collect());
+        let mut stored = vec![false; self.caches.len()];
+        for (i, step) in self.steps.iter().enumerate() {
+            let fail = |what: String| Err(PlanError { step: i, name: step.name(), what });
+            let (reads, writes) = (step.reads(), step.writes());
+            for o in reads.iter().chain(&writes) {
+                let buffer = &self.buffers[o.buf.index()];
+                if o.is_empty() || o.end() > buffer.width || (o.heads > 1 && o.stride < o.width) {
+                    return fail(format!(
+                        "{} does not lie in a buffer of {} columns",
+                        self.show_operand(*o),
+                        buffer.width
+                    ));
+                }
+            }
+            if let Some(o) = reads.iter().find(|o| !written.all(**o)) {
+                return fail(format!("reads {}, which nobody wrote", self.show_operand(*o)));
+            }
+            for w in &writes {
+                for r in &reads {
+                    if overlap(*r, *w) && !(step.in_place() && r == w) {
+                        return fail(format!("{} overwrites its input", self.show_operand(*w)));
+                    }
+                }
+                if writes.iter().filter(|o| overlap(**o, *w)).count() > 1 {
+                    return fail(format!("{} is written twice", self.show_operand(*w)));
+                }
+            }
+            self.verify_shape(step).or_else(fail)?;
+            match step {
+                Step::Store { cache, .. } => stored[cache.index()] = true,
+                Step::Attend(a) if !stored[a.cache.index()] => {
+                    return fail("reads a cache that no earlier step filled".into());
+                }
+                Step::Take { keep } => {
+                    for (b, w) in written.0.iter_mut().enumerate() {
+                        if !keep.iter().any(|k| k.index() == b) {
+                            w.fill(false);
+                        }
+                    }
+                }
+                _ => {}
+            }
+            writes.iter().for_each(|o| written.set(*o));
+            if !writes.is_empty() && !writes.iter().any(|o| self.live[i].contains(&o.buf)) {
+                return fail("its result is of no use".into());
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_shape(&self, step: &Step) -> Result<(), String> {
+        let need = |right: bool, what: &str| if right { Ok(()) } else { Err(what.to_owned()) };
+        let weight = |id: &super::WeightId| &self.weights[id.index()];
+        match step {
+            Step::Embed { out, table, .. } => {
+                need(out.is_contiguous() && weight(table).row_len() == out.len() as usize, "table does not fit")
+            }
+            Step::Norm { x, out, width, weight: w, bias, .. } => {
+                need(
+                    x.len() == out.len() && x.width.is_multiple_of(*width) && x.heads == out.heads,
+                    "groups do not fit",
+                )?;
+                let fits = |w: &super::WeightId| {
+                    let n = weight(w).row_len() * weight(w).n_rows();
+                    n == *width as usize || n == x.len() as usize
+                };
+                need(w.iter().chain(bias).all(fits), "weight does not fit")
+            }
+            Step::Linear { x, parts, .. } => {
+                need(x.is_contiguous() && parts.iter().all(|p| p.out.is_contiguous()), "needs contiguous operands")?;
+                let fits = |p: &super::Part| {
+                    let w = weight(&p.weight);
+                    w.row_len() == x.len() as usize && w.n_rows() == p.out.len() as usize
+                };
+                need(parts.iter().all(fits), "matrix does not fit")
+            }
+            Step::Rope { x, out, table, .. } => {
+                let n_rot = 2 * self.tables[table.index()].freqs.len();
+                need(n_rot <= x.width as usize && x.width == out.width && x.heads == out.heads, "table does not fit")
+            }
+            Step::Store { cache, k, v } => {
+                let c = &self.caches[cache.index()];
+                need(k.len() == c.k && v.len() == c.v && c.k.is_multiple_of(c.heads), "rows do not fit the cache")
+            }
+            Step::Attend(a) => {
+                let c = &self.caches[a.cache.index()];
+                need(a.kv_heads == c.heads && a.heads.is_multiple_of(a.kv_heads), "heads do not divide")?;
+                need(a.q.heads == a.heads && a.q.width == c.k / c.heads, "queries do not fit the keys")?;
+                need(
+                    a.out.is_contiguous() && a.out.len() == a.heads * (c.v / c.heads),
+                    "result does not fit the values",
+                )
+            }
+            Step::Gate { x, out, by, .. } => {
+                need(x.len() == out.len() && by.is_none_or(|b| b.len() == x.len()), "widths differ")?;
+                need(
+                    [Some(*x), Some(*out), *by].iter().flatten().all(|o| o.is_contiguous()),
+                    "needs contiguous operands",
+                )
+            }
+            Step::Add { x, y, out, .. } => {
+                need(x.len() == out.len() && y.len() == out.len(), "widths differ")?;
+                need([x, y, out].iter().all(|o| o.is_contiguous()), "needs contiguous operands")
+            }
+            Step::Softcap { x, out, .. } | Step::Pool { x, out, .. } => {
+                need(x.len() == out.len() && x.is_contiguous() && out.is_contiguous(), "widths differ")
+            }
+            Step::Take { .. } => Ok(()),
+        }
+    }
+}
+
+/// For every step: the buffers whose contents are still needed after it.
+pub(super) fn liveness(steps: &[Step], widths: &[u32], outputs: &[Operand]) -> Vec<Vec<BufId>> {
+    let mut live: Vec<BufId> = Vec::new();
+    let add = |live: &mut Vec<BufId>, b: BufId| {
+        if !live.contains(&b) {
+            live.push(b);
+        }
+    };
+    outputs.iter().for_each(|o| add(&mut live, o.buf));
+    let mut after = Vec::with_capacity(steps.len());
+    for step in steps.iter().rev() {
+        let mut sorted = live.clone();
+        sorted.sort_unstable();
+        after.push(sorted);
+        let partial = matches!(step, Step::Embed { add: true, .. });
+        for o in step.writes() {
+            if o.len() == widths[o.buf.index()] && !partial {
+                live.retain(|b| *b != o.buf);
+            }
+        }
+        step.reads().iter().for_each(|o| add(&mut live, o.buf));
+    }
+    after.reverse();
+    after
+}
