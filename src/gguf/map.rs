@@ -1,0 +1,104 @@
+//! Opening and mapping a file: the only place of the gate that may use `unsafe`.
+//!
+//! A map is not memory: who truncates the file while it is mapped ends this process by a signal. The
+//! file is opened once and mapped from that descriptor, so a name that is exchanged meanwhile does
+//! not matter; [`Map::check_unchanged`] notices a file that was rewritten in place.
+#![allow(unsafe_code)]
+
+use std::fs::{self, File, Metadata};
+use std::ops::Deref;
+use std::path::Path;
+use std::time::SystemTime;
+
+use memmap2::Mmap;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// A regular file, mapped for reading.
+#[derive(Debug)]
+pub(super) struct Map {
+    bytes: Mmap,
+    file: File,
+    identity: Identity,
+}
+
+/// What changes when a file is written to.
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
+    len: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Identity {
+    fn of(meta: &Metadata) -> Self {
+        Self { len: meta.len(), modified: meta.modified().ok() }
+    }
+}
+
+impl Map {
+    /// Opens and maps the regular file at `path`, which must not be empty.
+    pub(super) fn open(path: &Path) -> Result<Map> {
+        // Opening a FIFO would wait for a writer, so what the name means is asked first.
+        let named = fs::metadata(path).map_err(|e| cannot("cannot find", path, e))?;
+        require_regular(&named, path)?;
+        let file = File::open(path).map_err(|e| cannot("cannot open", path, e))?;
+        let meta = file.metadata().map_err(|e| Error::io("cannot read", path, e))?;
+        require_regular(&meta, path)?;
+        if meta.len() == 0 {
+            let message = "the file is empty: found 0 bytes, expected a GGUF file";
+            return Err(Error::new(ErrorKind::Model, message).in_file(path).with_hint(AGAIN));
+        }
+        // SAFETY: the map is read only and lives as long as its file; writers of that file are excluded by contract (docs/security.md).
+        let bytes = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("cannot map", path, e))?;
+        // Fewer page faults and TLB misses where the kernel has huge pages for files; else no effect.
+        #[cfg(target_os = "linux")]
+        let _ = bytes.advise(memmap2::Advice::HugePage);
+        Ok(Map { bytes, file, identity: Identity::of(&meta) })
+    }
+
+    /// Fails if the file is not as it was when it was opened.
+    pub(super) fn check_unchanged(&self, path: &Path) -> Result<()> {
+        let meta = self.file.metadata().map_err(|e| Error::io("cannot read", path, e))?;
+        if Identity::of(&meta) == self.identity {
+            return Ok(());
+        }
+        let message =
+            format!("the file changed while in use: found {} bytes, expected {}", meta.len(), self.identity.len);
+        Err(Error::new(ErrorKind::Io, message).in_file(path).with_hint("open the model again"))
+    }
+}
+
+impl Deref for Map {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+fn require_regular(meta: &Metadata, path: &Path) -> Result<()> {
+    let found = match () {
+        () if meta.is_file() => return Ok(()),
+        () if meta.is_dir() => "a folder",
+        () => "a device, pipe or socket",
+    };
+    let message = format!("not a regular file: found {found}, expected a GGUF file");
+    let error = Error::new(ErrorKind::Model, message).in_file(path);
+    Err(if meta.is_dir() { error.with_hint("name the `.gguf` file inside it") } else { error })
+}
+
+fn cannot(what: &str, path: &Path, source: std::io::Error) -> Error {
+    let hint = match source.kind() {
+        std::io::ErrorKind::NotFound => Some("check the path of the model file"),
+        std::io::ErrorKind::PermissionDenied => Some("check who may read the file"),
+        _ => None,
+    };
+    let error = Error::io(what, path, source);
+    match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
+/// What helps against a file whose download broke off.
+pub(super) const AGAIN: &str = "the download or conversion was interrupted: do it again";
