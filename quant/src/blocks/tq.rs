@@ -1,0 +1,73 @@
+//! The ternary formats TQ1_0 and TQ2_0: values of -d, 0 and d.
+
+use super::{Block, block_struct, half, half_is_finite};
+use crate::BlockType;
+
+block_struct! {
+    /// 256 values `(t - 1) * d`, five base-3 digits t a byte (four in the last bytes).
+    BlockTq1_0: Tq1_0, 256 {
+        /// Digits of elements 0 to 239; see [`BlockTq1_0::digit`].
+        qs: [u8; 48],
+        /// Digits of elements 240 to 255.
+        qh: [u8; 4],
+        /// Scale, f16.
+        d: [u8; 2],
+    }
+}
+
+block_struct! {
+    /// 256 values `(q - 1) * d`; q = 3 is legal.
+    BlockTq2_0: Tq2_0, 256 {
+        /// Bits 2j of byte 32h + l are element 128h + 32j + l.
+        qs: [u8; 64],
+        /// Scale, f16.
+        d: [u8; 2],
+    }
+}
+
+impl BlockTq1_0 {
+    /// The digit of element `e`: a byte is a fraction of 256 in base 3, most significant digit first.
+    #[inline]
+    fn digit(&self, e: usize) -> u8 {
+        const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
+        let (byte, n) = match e {
+            0..160 => (self.qs[e % 32], e / 32),
+            160..240 => (self.qs[32 + e % 16], (e - 160) / 16),
+            _ => (self.qh[e % 4], (e - 240) / 4),
+        };
+        ((u16::from(byte.wrapping_mul(POWERS[n])) * 3) >> 8) as u8
+    }
+}
+
+impl Block<256> for BlockTq1_0 {
+    const TYPE: BlockType = BlockType::Tq1_0;
+
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let d = half(self.d);
+        for (e, out) in out.iter_mut().enumerate() {
+            *out = (i32::from(self.digit(e)) - 1) as f32 * d;
+        }
+    }
+
+    fn has_finite_scales(&self) -> bool {
+        half_is_finite(self.d)
+    }
+}
+
+impl Block<256> for BlockTq2_0 {
+    const TYPE: BlockType = BlockType::Tq2_0;
+
+    fn dequantize(&self, out: &mut [f32; 256]) {
+        let d = half(self.d);
+        for (group, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            let (h, j) = (group / 4, group % 4);
+            for (&q, out) in self.qs[32 * h..].iter().zip(out) {
+                *out = (i32::from(q >> (2 * j) & 3) - 1) as f32 * d;
+            }
+        }
+    }
+
+    fn has_finite_scales(&self) -> bool {
+        half_is_finite(self.d)
+    }
+}
