@@ -1,3 +1,26 @@
-//! The CPU back-end.
+//! The CPU back-end: executes any plan, and in exact mode is the oracle of every faster path.
+//!
+//! `exec` walks a plan with a team of threads (`pool`), `kernels` holds the arithmetic per instruction set,
+//! `sequence` the keys and values, `exact` the plain computation. Nothing here knows a metadata key or a model.
 
+mod attention;
+mod exact;
+mod exec;
 pub(crate) mod kernels;
+mod linear;
+mod pool;
+mod rows;
+mod sequence;
+
+pub use exec::{CpuBackend, CpuOptions};
+pub use sequence::CpuSequence;
+
+/// Threads to use unless told otherwise: physical cores, at most what this process may use.
+pub fn default_threads() -> usize {
+    pool::default_threads()
+}
+
+/// Name of the kernel set that a value of `TEALIGHT_CPU` selects here; `None` when this CPU cannot run it.
+pub fn kernel_set_name(choice: &str) -> Option<&'static str> {
+    kernels::KernelSet::by_name(choice).map(|set| set.name())
+}

@@ -4,7 +4,8 @@
 //! text into tokens and back; `arch` describes model families as data and lowers them to a [`plan`];
 //! `cpu` executes plans; [`sample`] chooses tokens; `engine` is the public interface that ties them.
 
-#[allow(dead_code)] // a table of kernels: the steps of a plan use a part of it
+mod arch;
+mod cache;
 mod cpu;
 pub mod error;
 pub mod gguf;

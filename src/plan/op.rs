@@ -228,6 +228,8 @@ pub struct Part {
     pub weight: WeightId,
     /// Bias, [out].
     pub bias: Option<WeightId>,
+    /// Factor of W x, before the bias.
+    pub scale: f32,
 }
 
 /// Position-dependent temperature of the query: q *= 1 + scale * ln(1 + floor((pos + add) / length)).
@@ -306,8 +308,6 @@ pub enum Step {
         x: Operand,
         /// The matrices; results are contiguous.
         parts: Vec<Part>,
-        /// Factor of W x, before the bias.
-        scale: f32,
         /// Results are limited to +- this.
         clamp: Option<f32>,
     },

@@ -46,12 +46,12 @@ impl Plan {
                     write!(p, " {}", self.name(*id))?;
                 }
             }
-            Step::Linear { parts, scale, clamp, .. } => {
-                let names: Vec<_> =
-                    parts.iter().flat_map(|w| [Some(w.weight), w.bias]).flatten().map(|w| self.name(w)).collect();
-                p.push_str(&names.join(", "));
-                if *scale != 1.0 {
-                    write!(p, " scale={scale}")?;
+            Step::Linear { parts, clamp, .. } => {
+                let names = parts.iter().flat_map(|w| [Some(w.weight), w.bias]).flatten().map(|w| self.name(w));
+                p.push_str(&names.collect::<Vec<_>>().join(", "));
+                if parts.iter().any(|w| w.scale != 1.0) {
+                    let scales = parts.iter().map(|w| w.scale.to_string());
+                    write!(p, " scale={}", scales.collect::<Vec<_>>().join(","))?;
                 }
                 if let Some(c) = clamp {
                     write!(p, " clamp={c}")?;

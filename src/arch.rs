@@ -1,0 +1,24 @@
+//! Model families as data, and their lowering to a plan.
+//!
+//! A family is a `const` record of enums and numbers (`families/`); `layer` resolves it for one layer;
+//! `lower` turns record, metadata and tensor table into a verified [`Plan`](crate::plan::Plan). Every tensor
+//! of the file is used or named as ignored; a missing or mis-shaped one is an error with its name. Below this
+//! room no model's name exists. Start reading in `family.rs`.
+#![forbid(unsafe_code)]
+
+mod config;
+mod families;
+mod family;
+mod lower;
+mod rope;
+mod tensors;
+
+pub use config::Config;
+pub use lower::{Lowered, lower};
+
+/// Names of the architectures that can run, sorted.
+pub fn supported() -> Vec<&'static str> {
+    let mut names: Vec<_> = families::ALL.iter().flat_map(|f| f.names.iter().copied()).collect();
+    names.sort_unstable();
+    names
+}

@@ -1,0 +1,312 @@
+//! The numbers of a model, read from metadata once, each with its range.
+
+use std::ops::RangeInclusive;
+
+use crate::error::{Error, ErrorKind, Result, printable};
+use crate::gguf::{Metadata, Value};
+use crate::plan::PoolKind;
+
+/// Largest width, length or table that a sane model has; a larger one is a broken file.
+const MAX_SIZE: u32 = 1 << 20;
+const MAX_LAYERS: u32 = 1024;
+const MAX_HEADS: u32 = 1024;
+
+/// Which layers are windowed, where the file says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WindowPattern {
+    /// All but the last of each n.
+    Period(u32),
+    /// One flag per layer.
+    Layers(Vec<bool>),
+}
+
+/// Kinds of rotation scaling that are formulas; factors by tensor need no kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopeScaling {
+    /// None, or by the file's factor tensors only.
+    None,
+    /// Frequencies divided by the factor.
+    Linear,
+    /// YaRN, Peng et al. 2023 (arXiv 2309.00071).
+    Yarn,
+}
+
+/// The rotation's numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RopeConfig {
+    /// Dims of a head that rotate; absent: all.
+    pub n_rot: Option<u32>,
+    /// Base of the frequencies.
+    pub theta: f32,
+    /// Base in windowed layers.
+    pub theta_swa: Option<f32>,
+    /// Formula.
+    pub scaling: RopeScaling,
+    /// Factor of the formula.
+    pub factor: f32,
+    /// Context that the model was trained with before scaling.
+    pub n_ctx_orig: u32,
+    /// Factor of cos and sin; wins over yarn's formula.
+    pub attn_factor: Option<f32>,
+    /// Yarn's correction range.
+    pub beta_fast: f32,
+    /// Yarn's correction range.
+    pub beta_slow: f32,
+    /// A file with this key has cancelled yarn's amplitude.
+    pub has_log_multiplier: bool,
+}
+
+/// The numbers of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `general.architecture`.
+    pub arch: String,
+    /// Transformer layers.
+    pub n_layer: u32,
+    /// Width of the residual stream.
+    pub n_embd: u32,
+    /// Query heads.
+    pub n_head: u32,
+    /// Key and value heads, per layer.
+    pub n_head_kv: Vec<u32>,
+    /// Width of queries and keys of one head.
+    pub head_dim_k: u32,
+    /// Width of values of one head.
+    pub head_dim_v: u32,
+    /// Width of the feed-forward part, per layer.
+    pub n_ff: Vec<u32>,
+    /// Context length that the model was trained for.
+    pub n_ctx_train: u32,
+    /// Epsilon of the norms.
+    pub norm_eps: f32,
+    /// Rotation.
+    pub rope: RopeConfig,
+    /// Visible tokens of windowed layers.
+    pub window: Option<u32>,
+    /// Which layers are windowed.
+    pub window_pattern: Option<WindowPattern>,
+    /// Factor of the scores instead of 1/sqrt(head_dim).
+    pub attn_scale: Option<f32>,
+    /// Soft cap of the scores.
+    pub attn_softcap: Option<f32>,
+    /// Soft cap of the logits.
+    pub final_softcap: Option<f32>,
+    /// Limit of queries, keys and values.
+    pub clamp_kqv: Option<f32>,
+    /// Strength and length of the queries' temperature.
+    pub temperature: Option<(f32, u32)>,
+    /// Factor of the token embeddings.
+    pub embedding_scale: Option<f32>,
+    /// Factor of each branch before it is added.
+    pub residual_scale: Option<f32>,
+    /// Divisor of the logits.
+    pub logit_scale: Option<f32>,
+    /// An embedding model's pooling.
+    pub pooling: Option<PoolKind>,
+}
+
+/// Reads keys of one architecture and checks their ranges.
+struct Keys<'a> {
+    meta: Metadata<'a>,
+    arch: &'a str,
+}
+
+impl Keys<'_> {
+    fn name(&self, key: &str) -> String {
+        format!("{}.{key}", self.arch)
+    }
+
+    fn missing(&self, key: &str) -> Error {
+        let text = format!("key `{}` is missing", self.name(key));
+        Error::new(ErrorKind::Model, text)
+            .in_file(self.meta.path())
+            .with_hint("convert the model again with a current converter")
+    }
+
+    fn size(&self, key: &str, range: RangeInclusive<u32>) -> Result<Option<u32>> {
+        let name = self.name(key);
+        match self.meta.u32(&name)? {
+            Some(n) if !range.contains(&n) => {
+                Err(self.meta.key_error(&name, n, format!("{} to {}", range.start(), range.end())))
+            }
+            n => Ok(n),
+        }
+    }
+
+    fn required(&self, key: &str, range: RangeInclusive<u32>) -> Result<u32> {
+        self.size(key, range)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// A finite number above zero; files write 0 for "not used".
+    fn positive(&self, key: &str) -> Result<Option<f32>> {
+        let name = self.name(key);
+        match self.meta.f32(&name)? {
+            Some(x) if x == 0.0 => Ok(None),
+            Some(x) if !(x.is_finite() && x > 0.0) => Err(self.meta.key_error(&name, x, "a finite number above 0")),
+            x => Ok(x),
+        }
+    }
+
+    /// As `positive`, but 0 is an error.
+    fn above_zero(&self, key: &str) -> Result<Option<f32>> {
+        let name = self.name(key);
+        match (self.meta.f32(&name)?, self.positive(key)?) {
+            (Some(x), None) => Err(self.meta.key_error(&name, x, "a finite number above 0")),
+            (_, x) => Ok(x),
+        }
+    }
+
+    /// A number for all layers, or an array with one per layer.
+    fn per_layer(&self, key: &str, n_layer: u32, range: RangeInclusive<u32>) -> Result<Option<Vec<u32>>> {
+        let name = self.name(key);
+        let Some(Value::Array(array)) = self.meta.value(&name) else {
+            return Ok(self.size(key, range)?.map(|n| vec![n; n_layer as usize]));
+        };
+        let expected = format!("{n_layer} integers from {} to {}", range.start(), range.end());
+        let list: Option<Vec<u32>> = array
+            .integers()
+            .and_then(|list| list.map(|n| u32::try_from(n).ok().filter(|n| range.contains(n))).collect());
+        match list {
+            Some(list) if list.len() == n_layer as usize => Ok(Some(list)),
+            Some(list) => Err(self.meta.key_error(&name, format!("{} values", list.len()), expected)),
+            None => Err(self.meta.key_error(&name, "other values", expected)),
+        }
+    }
+
+    fn window_pattern(&self, n_layer: u32) -> Result<Option<WindowPattern>> {
+        let key = "attention.sliding_window_pattern";
+        let name = self.name(key);
+        match self.meta.value(&name) {
+            None => Ok(None),
+            Some(Value::Array(array)) => match array.bools().map(Iterator::collect::<Vec<bool>>) {
+                Some(list) if list.len() == n_layer as usize => Ok(Some(WindowPattern::Layers(list))),
+                _ => Err(self.meta.key_error(&name, format!("{} values", array.len()), format!("{n_layer} booleans"))),
+            },
+            Some(_) => Ok(self.size(key, 0..=MAX_LAYERS)?.map(WindowPattern::Period)),
+        }
+    }
+}
+
+/// `general.architecture` of a file.
+///
+/// # Errors
+/// The key is missing or empty.
+pub fn architecture<'a>(meta: Metadata<'a>) -> Result<&'a str> {
+    match meta.str("general.architecture")? {
+        Some(arch) if !arch.is_empty() => Ok(arch),
+        found => {
+            let what = if found.is_some() { "is empty" } else { "is missing" };
+            let text = format!("key `general.architecture` {what}: the file holds no model that can run");
+            Err(Error::new(ErrorKind::Model, text).in_file(meta.path()))
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks the numbers of the model.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Model`] naming the key, its place, what was found and what was expected.
+    pub fn read(meta: Metadata<'_>) -> Result<Config> {
+        let arch = architecture(meta)?;
+        let keys = Keys { meta, arch };
+        let n_layer = keys.required("block_count", 1..=MAX_LAYERS)?;
+        let n_embd = keys.required("embedding_length", 1..=MAX_SIZE)?;
+        let n_head = keys.required("attention.head_count", 1..=MAX_HEADS)?;
+        let n_head_kv = keys
+            .per_layer("attention.head_count_kv", n_layer, 1..=MAX_HEADS)?
+            .unwrap_or_else(|| vec![n_head; n_layer as usize]);
+        if let Some(n) = n_head_kv.iter().find(|n| !n_head.is_multiple_of(**n)) {
+            let name = keys.name("attention.head_count_kv");
+            return Err(meta.key_error(&name, n, format!("a divisor of the {n_head} query heads")));
+        }
+        let head_dim_k = keys.size("attention.key_length", 1..=MAX_SIZE)?.unwrap_or(n_embd / n_head);
+        if head_dim_k == 0 {
+            return Err(meta.key_error(&keys.name("attention.head_count"), n_head, format!("at most {n_embd} heads")));
+        }
+        let norm_eps = match keys.above_zero("attention.layer_norm_rms_epsilon")? {
+            Some(eps) => eps,
+            None => keys
+                .above_zero("attention.layer_norm_epsilon")?
+                .ok_or_else(|| keys.missing("attention.layer_norm_rms_epsilon"))?,
+        };
+        let n_ctx_train = keys.size("context_length", 0..=u32::MAX)?.unwrap_or(0);
+        let rope = RopeConfig::read(&keys, n_ctx_train, head_dim_k)?;
+        let temper_length = keys.size("attention.temperature_length", 1..=u32::MAX)?.unwrap_or(rope.n_ctx_orig);
+        Ok(Config {
+            arch: arch.to_owned(),
+            n_layer,
+            n_embd,
+            n_head,
+            n_head_kv,
+            head_dim_k,
+            head_dim_v: keys.size("attention.value_length", 1..=MAX_SIZE)?.unwrap_or(head_dim_k),
+            n_ff: keys
+                .per_layer("feed_forward_length", n_layer, 1..=MAX_SIZE)?
+                .ok_or_else(|| keys.missing("feed_forward_length"))?,
+            n_ctx_train,
+            norm_eps,
+            window: keys.size("attention.sliding_window", 0..=u32::MAX)?.filter(|&n| n > 0),
+            window_pattern: keys.window_pattern(n_layer)?,
+            attn_scale: keys.positive("attention.scale")?,
+            attn_softcap: keys.positive("attn_logit_softcapping")?,
+            final_softcap: keys.positive("final_logit_softcapping")?,
+            clamp_kqv: keys.positive("attention.clamp_kqv")?,
+            temperature: keys.positive("attention.temperature_scale")?.map(|scale| (scale, temper_length.max(1))),
+            embedding_scale: keys.positive("embedding_scale")?,
+            residual_scale: keys.positive("residual_scale")?,
+            logit_scale: keys.positive("logit_scale")?,
+            pooling: match keys.size("pooling_type", 0..=4)? {
+                Some(1) => Some(PoolKind::Mean),
+                Some(2) => Some(PoolKind::First),
+                Some(3) => Some(PoolKind::Last),
+                _ => None,
+            },
+            rope,
+        })
+    }
+}
+
+impl RopeConfig {
+    fn read(keys: &Keys<'_>, n_ctx_train: u32, head_dim: u32) -> Result<RopeConfig> {
+        let n_rot = keys.size("rope.dimension_count", 0..=MAX_SIZE)?.filter(|&n| n > 0);
+        if let Some(n) = n_rot
+            && (n % 2 != 0 || n > head_dim)
+        {
+            let name = keys.name("rope.dimension_count");
+            return Err(keys.meta.key_error(&name, n, format!("an even number up to the head's {head_dim}")));
+        }
+        let name = keys.name("rope.scaling.type");
+        let scaling = match keys.meta.str(&name)? {
+            None | Some("none" | "longrope" | "llama3") => RopeScaling::None,
+            Some("linear") => RopeScaling::Linear,
+            Some("yarn") => RopeScaling::Yarn,
+            Some(other) => {
+                return Err(keys.meta.key_error(
+                    &name,
+                    format!("`{}`", printable(other)),
+                    "none, linear, yarn or longrope",
+                ));
+            }
+        };
+        // Files of 2023 carry `rope.scale_linear` instead of a type and a factor.
+        let old = keys.positive("rope.scale_linear")?.filter(|&f| f != 1.0);
+        let factor = keys.positive("rope.scaling.factor")?;
+        let scaling = if old.is_some() && factor.is_none() { RopeScaling::Linear } else { scaling };
+        Ok(RopeConfig {
+            n_rot,
+            theta: keys.above_zero("rope.freq_base")?.unwrap_or(10000.0),
+            theta_swa: keys.above_zero("rope.freq_base_swa")?,
+            scaling,
+            factor: factor.or(old).unwrap_or(1.0),
+            n_ctx_orig: keys
+                .size("rope.scaling.original_context_length", 0..=u32::MAX)?
+                .filter(|&n| n > 0)
+                .unwrap_or(n_ctx_train),
+            attn_factor: keys.positive("rope.scaling.attn_factor")?,
+            beta_fast: keys.above_zero("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
+            beta_slow: keys.above_zero("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+            has_log_multiplier: keys.meta.value(&keys.name("rope.scaling.yarn_log_multiplier")).is_some(),
+        })
+    }
+}

@@ -1,0 +1,29 @@
+//! Gemma 1 to 3. Norm weights in a file already contain the 1 that transformers adds.
+
+use crate::arch::family::{EmbedScale, Family, QkNorm, Windows};
+use crate::plan::{Act, Pairs};
+
+/// Gemma. Source: transformers `modeling_gemma.py`.
+pub const GEMMA: Family =
+    Family { names: &["gemma"], rope: Pairs::Halves, act: Act::Gelu, embed_scale: EmbedScale::Sqrt, ..Family::LLAMA };
+
+/// Norms after both branches; even layers windowed, which the file does not say. The 27B (46 layers) scales
+/// scores by its width. Source: transformers `modeling_gemma2.py`.
+pub const GEMMA2: Family = Family {
+    names: &["gemma2"],
+    attn_post_norm: Some("post_attention_norm"),
+    ffn_post_norm: Some("post_ffw_norm"),
+    windows: Windows { period: 2, rope_theta: None, rope_scaled: true },
+    scale_n_embd_layers: Some(46),
+    ..GEMMA
+};
+
+/// Five windowed layers to one full one; windowed layers rotate with base 10000, unscaled; older files lack
+/// both facts. The 27B has 62 layers. Source: transformers `modeling_gemma3.py`.
+pub const GEMMA3: Family = Family {
+    names: &["gemma3"],
+    qk_norm: QkNorm::PerHead,
+    windows: Windows { period: 6, rope_theta: Some(10000.0), rope_scaled: false },
+    scale_n_embd_layers: Some(62),
+    ..GEMMA2
+};

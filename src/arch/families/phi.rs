@@ -1,0 +1,31 @@
+//! Phi 2, 3, 3.5 and 4.
+
+use crate::arch::family::{Block, Family, Ffn};
+use crate::plan::{Act, NormKind, Pairs};
+
+/// Phi-2: both branches read one LayerNorm; biases everywhere. Source: transformers `modeling_phi.py`.
+pub const PHI2: Family = Family {
+    names: &["phi2"],
+    block: Block::Parallel,
+    norm: NormKind::Layer,
+    ffn_norm: None,
+    rope: Pairs::Halves,
+    ffn: Ffn::Plain,
+    act: Act::Gelu,
+    needs: &[
+        "attn_q.bias",
+        "attn_k.bias",
+        "attn_v.bias",
+        "attn_qkv.bias",
+        "attn_output.bias",
+        "ffn_up.bias",
+        "ffn_down.bias",
+        "attn_norm.bias",
+        "output_norm.bias",
+        "output.bias",
+    ],
+    ..Family::LLAMA
+};
+
+/// Phi-3, 3.5 and 4 with longrope and window by key. Source: transformers `modeling_phi3.py`.
+pub const PHI3: Family = Family { names: &["phi3"], rope: Pairs::Halves, ffn: Ffn::Fused, ..Family::LLAMA };

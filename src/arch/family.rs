@@ -1,0 +1,153 @@
+//! What a model family is: a record of enums, numbers and small structs, and what a layer is made of.
+//! Defaults are Llama's. Everything that a file does not say stands here, with its reason.
+
+use super::config::{Config, WindowPattern};
+use crate::plan::{Act, NormKind, Pairs, Span};
+
+/// How a layer's two branches join the residual stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// x += attention(norm x); x += ffn(norm x).
+    Serial,
+    /// x += attention(norm x) + ffn(norm x).
+    Parallel,
+}
+
+/// Which layers rotate queries and keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopeWhere {
+    /// All.
+    All,
+    /// All but each n-th (layers n - 1, 2 n - 1, ...).
+    NotEvery(u32),
+}
+
+/// Normalisation of queries and keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QkNorm {
+    /// None.
+    None,
+    /// Each head by itself, one weight of head_dim, before the rotation.
+    PerHead,
+}
+
+/// Form of the feed-forward part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ffn {
+    /// down(act(gate x) * up x).
+    Gated,
+    /// The same; `ffn_up` holds [gate | up].
+    Fused,
+    /// down(act(up x)).
+    Plain,
+}
+
+/// Factor of the token embeddings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmbedScale {
+    /// The key `embedding_scale`, or 1.
+    Key,
+    /// sqrt(n_embd).
+    Sqrt,
+}
+
+/// Which layers see only the last `attention.sliding_window` tokens, if that key is there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Windows {
+    /// 0: all layers; n: all but the last of each n. The key `attention.sliding_window_pattern` overrides it.
+    pub period: u32,
+    /// Rotation base of windowed layers when `rope.freq_base_swa` is absent; `None`: that of the others.
+    pub rope_theta: Option<f32>,
+    /// Does the scaling of rotations apply to windowed layers too?
+    pub rope_scaled: bool,
+}
+
+/// One model family.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// Values of `general.architecture`.
+    pub names: &'static [&'static str],
+    /// How the branches join.
+    pub block: Block,
+    /// Kind of all norms but those of queries and keys.
+    pub norm: NormKind,
+    /// Norm before the feed-forward part; `None` in parallel blocks: the attention's.
+    pub ffn_norm: Option<&'static str>,
+    /// Norm on the attention's result, before it is added.
+    pub attn_post_norm: Option<&'static str>,
+    /// Norm on the feed-forward result, before it is added.
+    pub ffn_post_norm: Option<&'static str>,
+    /// Pairs that the rotation turns.
+    pub rope: Pairs,
+    /// Layers that rotate.
+    pub rope_where: RopeWhere,
+    /// Norms of queries and keys.
+    pub qk_norm: QkNorm,
+    /// Models of that many layers scale scores by 1/sqrt(n_embd / n_head) instead of 1/sqrt(head_dim):
+    /// the file lacks query_pre_attn_scalar.
+    pub scale_n_embd_layers: Option<u32>,
+    /// Does `attention.temperature_scale` warm queries by position?
+    pub temper: bool,
+    /// Windowed layers.
+    pub windows: Windows,
+    /// Form of the feed-forward part.
+    pub ffn: Ffn,
+    /// Its activation.
+    pub act: Act,
+    /// Factor of the embeddings.
+    pub embed_scale: EmbedScale,
+    /// Tensors whose absence nothing else would betray: `x.bias` is needed beside every `x.weight`. The lists
+    /// are the published models'; without them a file that lost one would be computed silently wrong.
+    pub needs: &'static [&'static str],
+    /// Endings of tensors that this computation does not need.
+    pub ignore: &'static [&'static str],
+}
+
+/// One layer, resolved.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Layer {
+    /// Which keys its queries see.
+    pub span: Span,
+    /// Rotation, if any.
+    pub rope: Option<Pairs>,
+    /// Key and value heads.
+    pub n_head_kv: u32,
+    /// Width of the feed-forward part.
+    pub n_ff: u32,
+}
+
+impl Layer {
+    /// Does it see only a window?
+    pub fn is_windowed(&self) -> bool {
+        self.span != Span::Full
+    }
+}
+
+impl Family {
+    /// Layer `i` of a model with this configuration.
+    pub fn layer(&self, config: &Config, i: u32) -> Layer {
+        let windowed = match &config.window_pattern {
+            Some(WindowPattern::Layers(list)) => list[i as usize],
+            Some(WindowPattern::Period(n)) => n_is_windowed(*n, i),
+            None => n_is_windowed(self.windows.period, i),
+        };
+        let span = match config.window {
+            Some(n) if windowed => Span::Slide(n),
+            _ => Span::Full,
+        };
+        let rotates = match self.rope_where {
+            RopeWhere::All => true,
+            RopeWhere::NotEvery(n) => (i + 1) % n != 0,
+        };
+        Layer {
+            span,
+            rope: rotates.then_some(self.rope),
+            n_head_kv: config.n_head_kv[i as usize],
+            n_ff: config.n_ff[i as usize],
+        }
+    }
+}
+
+fn n_is_windowed(period: u32, i: u32) -> bool {
+    period == 0 || i % period != period - 1
+}

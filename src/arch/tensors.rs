@@ -1,0 +1,156 @@
+//! The tensor table as lowering sees it: shapes are checked, use is recorded, nothing is left over unsaid.
+
+use std::collections::BTreeSet;
+
+use crate::error::{Error, ErrorKind, Result, printable};
+use crate::gguf::{Gguf, Tensor};
+use crate::plan::WeightRef;
+use crate::quant::{self, BlockType};
+
+/// Tensors of a model while it is lowered.
+pub struct Tensors<'a> {
+    gguf: &'a Gguf,
+    used: BTreeSet<String>,
+}
+
+/// `[384, 32]`, as messages show shapes.
+fn show(shape: &[u64]) -> String {
+    format!("{shape:?}")
+}
+
+/// Shapes are equal but for leading ones.
+fn same_shape(a: &[u64], b: &[u64]) -> bool {
+    fn trim(s: &[u64]) -> &[u64] {
+        let ones = s.iter().take_while(|&&n| n == 1).count().min(s.len().saturating_sub(1));
+        &s[ones..]
+    }
+    trim(a) == trim(b)
+}
+
+impl<'a> Tensors<'a> {
+    /// None is used yet.
+    pub fn new(gguf: &'a Gguf) -> Self {
+        Self { gguf, used: BTreeSet::new() }
+    }
+
+    /// Is there a tensor of this name?
+    pub fn has(&self, name: &str) -> bool {
+        self.gguf.tensor(name).is_some()
+    }
+
+    /// The shape of a tensor, outermost first.
+    pub fn shape(&self, name: &str) -> Option<&'a [u64]> {
+        self.gguf.tensor(name).map(|t| t.shape.as_slice())
+    }
+
+    /// Counts a tensor as used, if it is there.
+    pub fn mark_used(&mut self, name: &str) {
+        if self.has(name) {
+            self.used.insert(name.to_owned());
+        }
+    }
+
+    fn error(&self, t: &Tensor, what: &str) -> Error {
+        let text = format!("tensor `{}` at byte {}: {what}", printable(&t.name), t.offset);
+        Error::new(ErrorKind::Model, text).in_file(self.gguf.shard_paths().nth(t.shard).unwrap_or(self.gguf.path()))
+    }
+
+    fn checked(&mut self, name: &str, shapes: &[&[u64]]) -> Result<&'a Tensor> {
+        let expected = || shapes.iter().map(|s| show(s)).collect::<Vec<_>>().join(" or ");
+        let Some(t) = self.gguf.tensor(name) else {
+            let text = format!("tensor `{name}` is missing, expected shape {}", expected());
+            let hint = "the file is incomplete or of a variant that is not supported";
+            return Err(Error::new(ErrorKind::Model, text).in_file(self.gguf.path()).with_hint(hint));
+        };
+        if !shapes.iter().any(|s| same_shape(&t.shape, s)) {
+            return Err(self.error(t, &format!("found shape {}, expected {}", show(&t.shape), expected())));
+        }
+        self.used.insert(name.to_owned());
+        Ok(t)
+    }
+
+    fn reference(&self, t: &Tensor, shape: &[u64]) -> WeightRef {
+        WeightRef { name: t.name.clone(), ty: t.ty, shape: shape.to_vec() }
+    }
+
+    /// A matrix [out, in] in any format that can be dequantized.
+    pub fn matrix(&mut self, name: &str, n_out: u32, n_in: u32) -> Result<WeightRef> {
+        let shape = [u64::from(n_out), u64::from(n_in)];
+        let t = self.checked(name, &[&shape])?;
+        if matches!(t.ty, BlockType::I8 | BlockType::I16 | BlockType::I32 | BlockType::I64) {
+            return Err(self.error(t, &format!("found type {}, expected a floating or quantized type", t.ty)));
+        }
+        Ok(self.reference(t, &shape))
+    }
+
+    /// A vector that is multiplied or added element by element: F32, F16 or BF16.
+    pub fn vector(&mut self, name: &str, n: u32) -> Result<WeightRef> {
+        let shape = [u64::from(n)];
+        let t = self.checked(name, &[&shape])?;
+        if !t.ty.is_float() {
+            return Err(self.error(t, &format!("found type {}, expected F32, F16 or BF16", t.ty)));
+        }
+        let weight = self.reference(t, &shape);
+        if let Some(i) = self.floats(t)?.iter().position(|x| !x.is_finite()) {
+            return Err(self.error(t, &format!("element {i} is not a finite number")));
+        }
+        Ok(weight)
+    }
+
+    /// As [`Self::vector`], if the file has it.
+    pub fn maybe_vector(&mut self, name: &str, n: u32) -> Result<Option<WeightRef>> {
+        self.has(name).then(|| self.vector(name, n)).transpose()
+    }
+
+    /// The numbers of a small tensor that lowering computes with, if the file has it.
+    pub fn values(&mut self, name: &str, shape: &[u64]) -> Result<Option<Vec<f32>>> {
+        if !self.has(name) {
+            return Ok(None);
+        }
+        let t = self.checked(name, &[shape])?;
+        let values = self.floats(t)?;
+        match values.iter().position(|x| !(x.is_finite() && *x != 0.0)) {
+            Some(i) => {
+                Err(self.error(t, &format!("element {i} is {}, expected a finite number other than 0", values[i])))
+            }
+            None => Ok(Some(values)),
+        }
+    }
+
+    fn floats(&self, t: &Tensor) -> Result<Vec<f32>> {
+        let n: u64 = t.shape.iter().product();
+        let mut out = vec![0.0; usize::try_from(n).map_err(|_| self.error(t, "is too large"))?];
+        quant::dequantize(t.ty, self.gguf.bytes(t), &mut out).map_err(|e| self.error(t, &e.to_string()))?;
+        Ok(out)
+    }
+
+    /// Optional tensors that the family always has: `x.bias` beside every `x.weight`.
+    pub fn check_needs(&self, needs: &[&str]) -> Result<()> {
+        for need in needs {
+            let beside = need.replace(".bias", ".weight");
+            for t in self.gguf.tensors() {
+                let Some(prefix) = t.name.strip_suffix(&beside) else { continue };
+                let wanted = format!("{prefix}{need}");
+                if (prefix.is_empty() || prefix.ends_with('.')) && !self.has(&wanted) {
+                    let text = format!("tensor `{}` is missing beside `{}`", printable(&wanted), printable(&t.name));
+                    return Err(Error::new(ErrorKind::Model, text).in_file(self.gguf.path()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Names what was ignored; refuses what nobody asked for.
+    pub fn finish(self, ignore: &[&str]) -> Result<Vec<String>> {
+        let unused = || self.gguf.tensors().iter().filter(|t| !self.used.contains(&t.name)).map(|t| t.name.as_str());
+        let (ignored, left): (Vec<_>, Vec<_>) = unused().partition(|n| ignore.iter().any(|end| n.ends_with(end)));
+        if left.is_empty() {
+            return Ok(ignored.iter().map(|n| format!("tensor `{n}` is not used by this computation")).collect());
+        }
+        let names: Vec<_> = left.iter().take(5).map(|n| format!("`{}`", printable(n))).collect();
+        let more = if left.len() > 5 { format!(" and {} more", left.len() - 5) } else { String::new() };
+        let text = format!("tensors that this architecture does not use: {}{more}", names.join(", "));
+        let hint = "the model is a variant that is not supported; running it would be silently wrong";
+        Err(Error::new(ErrorKind::Model, text).in_file(self.gguf.path()).with_hint(hint))
+    }
+}

@@ -1,0 +1,97 @@
+//! What a sequence remembers, as arithmetic on positions: which rows are held, in which slot each lies, and how
+//! far one can go back. The bytes belong to the back-ends.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use crate::plan::{CacheSpec, Span};
+
+/// Rows of keys and values by position. A full cache has a slot for every position; a windowed one is a ring
+/// that is large enough for the window of the first row of a batch while its last row is already stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowSlots {
+    span: Span,
+    first: u32,
+    end: u32,
+    n_slot: u32,
+}
+
+impl RowSlots {
+    /// Empty slots for a cache of up to `n_ctx` positions that is filled by at most `n_batch` rows at once.
+    pub fn new(spec: &CacheSpec, n_ctx: u32, n_batch: u32) -> Self {
+        let n_slot = spec.rows(n_ctx.into(), n_batch.into()).clamp(1, u32::MAX.into());
+        Self { span: spec.span, first: 0, end: 0, n_slot: n_slot as u32 }
+    }
+
+    /// Slot of a position.
+    pub const fn slot(&self, pos: u32) -> usize {
+        (pos % self.n_slot) as usize
+    }
+
+    /// Slots that are needed to hold the positions up to now; storage may grow with it.
+    pub fn slots_used(&self) -> usize {
+        self.end.min(self.n_slot) as usize
+    }
+
+    /// Positions that are held.
+    pub const fn held(&self) -> Range<u32> {
+        self.first..self.end
+    }
+
+    /// Makes room for `n` further positions; the oldest rows give way.
+    pub fn append(&mut self, n: u32) {
+        self.end += n;
+        self.first = self.first.max(self.end.saturating_sub(self.n_slot));
+    }
+
+    /// Forgets everything from `end` on, if the rows that a query at `end` sees are still there.
+    pub fn rewind(&mut self, end: u32) -> bool {
+        let possible = end <= self.end && self.first <= self.span.first_visible(end).min(end);
+        if possible {
+            self.end = end;
+        }
+        possible
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        (self.first, self.end) = (0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots(span: Span) -> RowSlots {
+        RowSlots::new(&CacheSpec { name: "kv0".into(), k: 8, v: 8, heads: 1, span }, 100, 5)
+    }
+
+    #[test]
+    fn a_full_cache_keeps_everything_and_rewinds_anywhere() {
+        let mut s = slots(Span::Full);
+        s.append(60);
+        assert_eq!((s.held(), s.slot(59), s.slots_used()), (0..60, 59, 60));
+        assert!(s.rewind(1) && s.held() == (0..1));
+        assert!(!s.rewind(2), "one cannot go back to the future");
+    }
+
+    #[test]
+    fn a_window_keeps_what_the_first_row_of_a_batch_sees() {
+        let mut s = slots(Span::Slide(10));
+        for _ in 0..8 {
+            let before = s.end;
+            s.append(5);
+            assert!(s.held().start <= Span::Slide(10).first_visible(before));
+            let mut seen: Vec<_> = s.held().map(|p| s.slot(p)).collect();
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen.len(), s.held().len(), "two positions share a slot");
+        }
+        assert_eq!(s.slots_used(), 14);
+        assert!(s.rewind(35), "the batch just stored can be taken back");
+        assert!(!s.rewind(20), "the window has moved on");
+        s.clear();
+        assert_eq!(s.held(), 0..0);
+    }
+}

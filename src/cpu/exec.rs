@@ -1,0 +1,520 @@
+//! The executor: a plan's steps grouped into phases, each phase cut into chunks for the team.
+//!
+//! Neighbouring row-local steps form one phase that a thread runs row by row, so that a row stays in its cache and
+//! threads meet less often; the quantization of the next matrix's input ends such a phase. What a chunk is depends on
+//! shapes alone, so results have the same bits for every number of threads.
+
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tealight_quant as quant;
+
+use super::attention::{AttendScratch, AttendWork};
+use super::kernels::KernelSet;
+use super::linear::{Activations, Cut, Kinds, LinearScratch, RowsWork};
+use super::pool::{MAX_CHUNKS, Shared, Team, Worker};
+use super::rows::{RowContext, RowList, RowScratch, softcap};
+use super::sequence::CpuSequence;
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::{Attend, Backend, Operand, Plan, PoolKind, Probe, Rows, SequenceMemory, Step, Weights};
+
+/// Rows that a chunk of a row-local phase takes.
+const PHASE_ROWS: usize = 4;
+/// Rows of one sequence that attend together and share converted keys and values.
+const ATTEND_ROWS: usize = 16;
+
+/// How a plan is executed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CpuOptions {
+    /// Threads, of which the caller is one.
+    pub n_threads: usize,
+    /// f32 activations, dequantized weights, f64 sums: the oracle of every faster path.
+    pub exact: bool,
+    /// Kernel set: auto, scalar, avx2 or avx512.
+    pub kernels: String,
+    /// Pauses of a waiting thread before it sleeps.
+    pub spins: u32,
+}
+
+impl Default for CpuOptions {
+    fn default() -> Self {
+        Self { n_threads: super::default_threads(), exact: false, kernels: "auto".into(), spins: 400 }
+    }
+}
+
+/// Steps that are executed together.
+enum Phase {
+    /// Row-local steps, then the quantized input of the linear step `prepare`.
+    Rows {
+        steps: Range<usize>,
+        prepare: Option<usize>,
+    },
+    /// A linear step, and the soft cap on its result.
+    Linear {
+        step: usize,
+        cap: Option<f32>,
+    },
+    Attend(usize),
+    Take(usize),
+    Pool(usize),
+}
+
+/// One thread's buffers.
+#[derive(Default)]
+struct Scratch {
+    rows: RowScratch,
+    linear: LinearScratch,
+    attend: AttendScratch,
+}
+
+/// Rows of one sequence that attend together.
+struct Tile {
+    seq: usize,
+    /// Indices into `Batch::order`.
+    rows: Range<usize>,
+}
+
+/// The batch at hand.
+#[derive(Default)]
+struct Batch {
+    all: RowList,
+    wanted: RowList,
+    want: Vec<u32>,
+    /// Rows grouped by sequence, ascending within it.
+    order: Vec<u32>,
+    /// Positions in that order.
+    order_pos: Vec<u32>,
+    tiles: Vec<Tile>,
+}
+
+/// Executes one plan on the CPU.
+pub struct CpuBackend {
+    plan: Arc<Plan>,
+    weights: Arc<dyn Weights>,
+    set: KernelSet,
+    exact: bool,
+    team: Team,
+    phases: Vec<Phase>,
+    vectors: Vec<Vec<f32>>,
+    buffers: Vec<Shared<f32>>,
+    rotations: Vec<Shared<f32>>,
+    activations: Activations,
+    scratch: Vec<Mutex<Scratch>>,
+    batch: Batch,
+}
+
+impl CpuBackend {
+    /// An executor with its own threads.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for kernels that this CPU lacks, [`ErrorKind::Memory`] when threads cannot start.
+    pub fn new(plan: Arc<Plan>, weights: Arc<dyn Weights>, options: &CpuOptions) -> Result<Self> {
+        let set = match options.exact {
+            true => KernelSet::SCALAR,
+            false => KernelSet::by_name(&options.kernels).ok_or_else(|| unknown_kernels(&options.kernels))?,
+        };
+        let team = Team::new(options.n_threads, options.spins)?;
+        let mut vectors = vec![Vec::new(); plan.weights().len()];
+        for step in plan.steps() {
+            let small = match step {
+                Step::Norm { .. } => step.weights(),
+                Step::Linear { parts, .. } => parts.iter().filter_map(|p| p.bias).collect(),
+                _ => vec![],
+            };
+            for id in small {
+                let w = &plan.weights()[id.index()];
+                let mut values = vec![0.0; w.row_len() * w.n_rows()];
+                quant::dequantize(w.ty, weights.bytes(id), &mut values)
+                    .map_err(|e| Error::new(ErrorKind::Internal, format!("tensor `{}`: {e}", w.name)))?;
+                vectors[id.index()] = values;
+            }
+        }
+        Ok(Self {
+            phases: phases(&plan, &set, options.exact, None),
+            vectors,
+            buffers: plan.buffers().iter().map(|_| Shared::new()).collect(),
+            rotations: plan.tables().iter().map(|_| Shared::new()).collect(),
+            activations: Activations::new(),
+            scratch: (0..team.n_threads()).map(|_| Mutex::default()).collect(),
+            batch: Batch::default(),
+            exact: options.exact,
+            plan,
+            weights,
+            set,
+            team,
+        })
+    }
+
+    /// Name of the kernel set in use.
+    pub fn kernels(&self) -> &'static str {
+        if self.exact { "exact" } else { self.set.name() }
+    }
+
+    /// Threads in use.
+    pub fn n_threads(&self) -> usize {
+        self.team.n_threads()
+    }
+
+    fn grow(&mut self) -> Result<()> {
+        let (n_row, n_want) = (self.batch.all.len(), self.batch.wanted.len());
+        let steps = self.plan.steps();
+        let take = steps.iter().position(|s| matches!(s, Step::Take { .. })).unwrap_or(steps.len());
+        let mut grow = || {
+            let mut widest = 0;
+            for (i, step) in steps.iter().enumerate() {
+                let n = if i < take { n_row } else { n_want };
+                for o in step.writes() {
+                    self.buffers[o.buf.index()].grow(n * self.plan.buffers()[o.buf.index()].width as usize)?;
+                }
+                if let Step::Linear { x, .. } = step
+                    && Kinds::of(&self.plan, step, &self.set, self.exact).any()
+                {
+                    widest = widest.max(n * x.len() as usize);
+                }
+            }
+            for (table, out) in self.plan.tables().iter().zip(&mut self.rotations) {
+                out.grow(n_row * 2 * table.freqs.len())?;
+            }
+            self.activations.grow(widest)
+        };
+        grow().map_err(|e| e.with_hint("use a smaller batch (TEALIGHT_UBATCH)"))
+    }
+
+    fn copy_out(&self, o: Operand, n_row: usize, out: &mut Vec<f32>) {
+        let width = self.plan.buffers()[o.buf.index()].width as usize;
+        for row in 0..n_row {
+            for start in o.head_starts() {
+                let start = row * width + start;
+                out.extend_from_slice(self.buffers[o.buf.index()].read(start..start + o.width as usize));
+            }
+        }
+    }
+}
+
+fn unknown_kernels(name: &str) -> Error {
+    let have: Vec<_> = KernelSet::available().iter().map(KernelSet::name).collect();
+    Error::new(ErrorKind::Usage, format!("this CPU has no kernel set `{}`", crate::error::printable(name)))
+        .with_hint(format!("it has: auto, {}", have.join(", ")))
+}
+
+/// Groups steps into phases; a probe's step ends its phase, and nothing follows.
+fn phases(plan: &Plan, set: &KernelSet, exact: bool, probe: Option<Probe>) -> Vec<Phase> {
+    let steps = plan.steps();
+    let end = probe.map_or(steps.len(), |p| p.step + 1);
+    let mut phases: Vec<Phase> = Vec::new();
+    let mut i = 0;
+    while i < end {
+        let step = &steps[i];
+        i += 1;
+        match step {
+            Step::Linear { parts, .. } => {
+                if Kinds::of(plan, step, set, exact).any() {
+                    match phases.last_mut() {
+                        Some(Phase::Rows { prepare, .. }) => *prepare = Some(i - 1),
+                        _ => phases.push(Phase::Rows { steps: i..i, prepare: Some(i - 1) }),
+                    }
+                }
+                let cap = match (&parts[..], steps[..end].get(i)) {
+                    ([part], Some(Step::Softcap { x, out, cap })) if *x == part.out && *out == part.out => Some(*cap),
+                    _ => None,
+                };
+                phases.push(Phase::Linear { step: i - 1, cap });
+                i += usize::from(cap.is_some());
+            }
+            Step::Attend(_) => phases.push(Phase::Attend(i - 1)),
+            Step::Take { .. } => phases.push(Phase::Take(i - 1)),
+            Step::Pool { .. } => phases.push(Phase::Pool(i - 1)),
+            _ => match phases.last_mut() {
+                Some(Phase::Rows { steps, prepare: None }) => steps.end = i,
+                _ => phases.push(Phase::Rows { steps: i - 1..i, prepare: None }),
+            },
+        }
+    }
+    phases
+}
+
+impl Batch {
+    /// Takes over a batch; `lengths` are the positions that the sequences hold already.
+    fn set(&mut self, rows: &Rows<'_>, lengths: &[u32]) -> Result<()> {
+        let fault = |what: &str| Err(Error::new(ErrorKind::Usage, format!("a batch of rows {what}")));
+        let n = rows.token.len();
+        if n == 0 || rows.pos.len() != n || rows.seq.len() != n || rows.want.iter().any(|&w| w as usize >= n) {
+            return fault("is empty or incomplete");
+        }
+        if !rows.want.is_sorted_by(|a, b| a < b) {
+            return fault("wants rows out of order");
+        }
+        self.all.clear();
+        for i in 0..n {
+            self.all.push(rows.token[i], rows.pos[i], rows.seq[i]);
+        }
+        self.wanted.clear();
+        for &w in rows.want {
+            let i = w as usize;
+            self.wanted.push(rows.token[i], rows.pos[i], rows.seq[i]);
+        }
+        self.want.clear();
+        self.want.extend_from_slice(rows.want);
+        self.order.clear();
+        self.order_pos.clear();
+        self.tiles.clear();
+        for (seq, &len) in lengths.iter().enumerate() {
+            let start = self.order.len();
+            for (i, _) in rows.seq.iter().enumerate().filter(|(_, s)| **s as usize == seq) {
+                if rows.pos[i] as usize != len as usize + self.order.len() - start {
+                    return fault("does not continue its sequence");
+                }
+                self.order.push(i as u32);
+                self.order_pos.push(rows.pos[i]);
+            }
+            let end = self.order.len();
+            let tiles = (start..end).step_by(ATTEND_ROWS).map(|i| Tile { seq, rows: i..(i + ATTEND_ROWS).min(end) });
+            self.tiles.extend(tiles);
+        }
+        if self.order.len() != n {
+            return fault("names a sequence that is not there");
+        }
+        Ok(())
+    }
+}
+
+/// One pass over the phases; shared by all threads.
+struct Pass<'a> {
+    backend: &'a CpuBackend,
+    batch: &'a Batch,
+    phases: &'a [Phase],
+    rows: RowContext<'a>,
+}
+
+impl Pass<'_> {
+    fn walk(&self, worker: &mut Worker<'_>) {
+        let mut guard = self.backend.scratch[worker.index].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = &self.batch.all;
+        let steps = self.rows.plan.steps();
+        for (i, phase) in self.phases.iter().enumerate() {
+            let scratch = &mut *guard;
+            let go_on = match phase {
+                Phase::Rows { steps: range, prepare } => {
+                    self.row_phase(worker, list, &steps[range.clone()], prepare.map(|p| &steps[p]), i == 0, scratch)
+                }
+                Phase::Linear { step, cap } => {
+                    self.linear(worker, list.len(), &steps[*step], *cap, &mut scratch.linear)
+                }
+                Phase::Attend(step) => match &steps[*step] {
+                    Step::Attend(a) => self.attend(worker, a, &mut scratch.attend),
+                    _ => unreachable!("the phase was made from an Attend"),
+                },
+                Phase::Take(step) => {
+                    list = &self.batch.wanted;
+                    worker.step(1, |_| self.take(&steps[*step]), || {})
+                }
+                Phase::Pool(step) => worker.step(1, |_| self.pool(&steps[*step]), || {}),
+            };
+            if !go_on {
+                return;
+            }
+            if list.len() == 0 {
+                return; // nothing is wanted: the caches are filled, the rest is of no use
+            }
+        }
+    }
+
+    fn row_phase(
+        &self,
+        worker: &mut Worker<'_>,
+        list: &RowList,
+        steps: &[Step],
+        prepare: Option<&Step>,
+        first: bool,
+        scratch: &mut Scratch,
+    ) -> bool {
+        let n = list.len();
+        let per_chunk = PHASE_ROWS.max(n.div_ceil(MAX_CHUNKS));
+        let work = |chunk: usize| {
+            for row in chunk * per_chunk..((chunk + 1) * per_chunk).min(n) {
+                if first {
+                    self.rows.rotate_tables(row, list.pos[row]);
+                }
+                steps.iter().for_each(|step| self.rows.run(step, list, row, &mut scratch.rows));
+                if let Some(linear @ Step::Linear { x, .. }) = prepare {
+                    let kinds = Kinds::of(self.rows.plan, linear, self.rows.set, self.backend.exact);
+                    kinds.put(&self.backend.activations, self.rows.set, row, self.rows.read(row, *x));
+                }
+            }
+        };
+        worker.step(n.div_ceil(per_chunk), work, || {})
+    }
+
+    fn linear(
+        &self,
+        worker: &mut Worker<'_>,
+        n_row: usize,
+        step: &Step,
+        cap: Option<f32>,
+        scratch: &mut LinearScratch,
+    ) -> bool {
+        let Step::Linear { x, parts, clamp } = step else { unreachable!("the phase was made from a Linear") };
+        let plan = self.rows.plan;
+        let cut = Cut::new(plan, parts, n_row, MAX_CHUNKS);
+        let work = |chunk: usize| {
+            let (part, range) = cut.chunk(plan, parts, chunk);
+            let part = &parts[part];
+            let weight = &plan.weights()[part.weight.index()];
+            let bytes =
+                &self.rows.weights.bytes(part.weight)[range.start * weight.row_bytes()..range.end * weight.row_bytes()];
+            let columns = part.out.columns(range.start as u32, range.len() as u32);
+            let out = |row: usize| self.rows.write(row, columns);
+            let task = RowsWork {
+                set: self.rows.set,
+                exact: self.backend.exact,
+                weight,
+                bytes,
+                activations: &self.backend.activations,
+            };
+            task.run(n_row, scratch, |row| self.rows.read(row, *x), out);
+            let bias = part.bias.map(|b| &self.rows.vectors[b.index()][range.clone()]);
+            if part.scale == 1.0 && bias.is_none() && clamp.is_none() && cap.is_none() {
+                return;
+            }
+            for row in 0..n_row {
+                let out = self.rows.write(row, columns);
+                if part.scale != 1.0 {
+                    self.rows.set.scale_f32(part.scale, out);
+                }
+                if let Some(bias) = bias {
+                    self.rows.set.axpy_f32(1.0, bias, out);
+                }
+                if let Some(c) = clamp {
+                    out.iter_mut().for_each(|x| *x = x.clamp(-c, *c));
+                }
+                if let Some(cap) = cap {
+                    softcap(out, cap);
+                }
+            }
+        };
+        worker.step(cut.n_chunk, work, || {})
+    }
+
+    fn attend(&self, worker: &mut Worker<'_>, step: &Attend, scratch: &mut AttendScratch) -> bool {
+        let kv_heads = step.kv_heads as usize;
+        let n_tile = self.batch.tiles.len();
+        let tiles_per_chunk = n_tile.div_ceil(MAX_CHUNKS / kv_heads);
+        let dv = step.out.len() / step.heads;
+        let work = |chunk: usize| {
+            let (group, kv_head) = (chunk / kv_heads, chunk % kv_heads);
+            let tiles = group * tiles_per_chunk..((group + 1) * tiles_per_chunk).min(n_tile);
+            for tile in &self.batch.tiles[tiles] {
+                let order = &self.batch.order[tile.rows.clone()];
+                let cache = &self.rows.sequences[tile.seq].caches[step.cache.index()];
+                let pos = &self.batch.order_pos[tile.rows.clone()];
+                let task = AttendWork { set: self.rows.set, step, cache, kv_head, pos };
+                let head = |o: Operand, stride: u32, h: usize, width: u32| Operand {
+                    start: o.start + h as u32 * stride,
+                    width,
+                    heads: 1,
+                    stride: 0,
+                    ..o
+                };
+                let query = |i: usize, h: usize| {
+                    self.rows.read(order[i] as usize, head(step.q, step.q.stride, h, step.q.width))
+                };
+                task.run(scratch, query, |i, h, values| {
+                    self.rows.write(order[i] as usize, head(step.out, dv, h, dv)).copy_from_slice(values);
+                });
+            }
+        };
+        worker.step(n_tile.div_ceil(tiles_per_chunk) * kv_heads, work, || {})
+    }
+
+    fn take(&self, step: &Step) {
+        let Step::Take { keep } = step else { unreachable!("the phase was made from a Take") };
+        for buf in keep {
+            let width = self.rows.plan.buffers()[buf.index()].width as usize;
+            let all = self.rows.buffers[buf.index()].write(0..self.batch.all.len() * width);
+            for (to, &from) in self.batch.want.iter().enumerate() {
+                all.copy_within(from as usize * width..(from as usize + 1) * width, to * width);
+            }
+        }
+    }
+
+    fn pool(&self, step: &Step) {
+        let Step::Pool { x, out, kind } = step else { unreachable!("the phase was made from a Pool") };
+        for seq in 0..self.rows.sequences.len() {
+            let rows: Vec<usize> =
+                (0..self.batch.all.len()).filter(|&r| self.batch.all.seq[r] as usize == seq).collect();
+            let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else { continue };
+            let to = self.rows.write(first, *out);
+            match kind {
+                PoolKind::First => to.copy_from_slice(self.rows.read(first, *x)),
+                PoolKind::Last => to.copy_from_slice(self.rows.read(last, *x)),
+                PoolKind::Mean => {
+                    to.fill(0.0);
+                    rows.iter().for_each(|&r| self.rows.set.axpy_f32(1.0, self.rows.read(r, *x), to));
+                    self.rows.set.scale_f32(1.0 / rows.len() as f32, to);
+                }
+            }
+        }
+    }
+}
+
+impl Backend for CpuBackend {
+    type Sequence = CpuSequence;
+
+    fn run(
+        &mut self,
+        rows: &Rows<'_>,
+        sequences: &mut [&mut CpuSequence],
+        probe: Option<Probe>,
+        cancel: &AtomicBool,
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
+        let n_vocab = |s: &Step| match s {
+            Step::Embed { table, .. } => self.plan.weights()[table.index()].n_rows(),
+            _ => usize::MAX,
+        };
+        let n_vocab = self.plan.steps().iter().map(n_vocab).min().unwrap_or(usize::MAX);
+        if let Some(id) = rows.token.iter().find(|&&t| t as usize >= n_vocab) {
+            return Err(Error::new(ErrorKind::Usage, format!("token {id} is not among the model's {n_vocab}")));
+        }
+        let lengths: Vec<u32> = sequences.iter().map(|s| s.len()).collect();
+        self.batch.set(rows, &lengths)?;
+        self.grow()?;
+        let mut result = Ok(());
+        for (i, sequence) in sequences.iter_mut().enumerate() {
+            let n = rows.seq.iter().filter(|s| **s as usize == i).count() as u32;
+            result = result.and_then(|()| sequence.append(n));
+        }
+        if result.is_ok() {
+            let shared: Vec<&CpuSequence> = sequences.iter().map(|s| &**s).collect();
+            let probed = probe.map(|p| phases(&self.plan, &self.set, self.exact, Some(p)));
+            let pass = Pass {
+                backend: self,
+                batch: &self.batch,
+                phases: probed.as_deref().unwrap_or(&self.phases),
+                rows: RowContext {
+                    plan: &self.plan,
+                    set: &self.set,
+                    weights: &*self.weights,
+                    vectors: &self.vectors,
+                    buffers: &self.buffers,
+                    rotations: &self.rotations,
+                    sequences: &shared,
+                },
+            };
+            result = self.team.run(cancel, |worker| pass.walk(worker));
+        }
+        if let Err(e) = result {
+            sequences.iter_mut().zip(lengths).for_each(|(s, len)| s.take_back(len));
+            return Err(e);
+        }
+        let steps = self.plan.steps();
+        let last = probe.map_or(steps.len(), |p| p.step);
+        let taken = steps[..last].iter().any(|s| matches!(s, Step::Take { .. }));
+        let n_row = if taken { self.batch.wanted.len() } else { self.batch.all.len() };
+        out.clear();
+        self.copy_out(probe.map_or(self.plan.outputs()[0], |p| p.operand), n_row, out);
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! Memory that the threads of a team write in disjoint parts.
+#![allow(unsafe_code)]
+
+use std::cell::UnsafeCell;
+use std::ops::Range;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// A list of plain numbers whose parts may be written by different threads at the same time.
+///
+/// Contract of [`Shared::write`], kept by the executor: within one step of the team no two chunks write a common
+/// element, and no chunk reads what another one writes. `Plan::verify` proves it for operands (nothing is both read
+/// and written by a step but by the same row in place); the executor cuts chunks by whole rows or by disjoint
+/// columns. Between steps the team's counters order all writes before all later reads.
+pub(crate) struct Shared<T>(Vec<UnsafeCell<T>>);
+
+// SAFETY: elements are plain numbers; `write` is used under the contract above, which excludes data races.
+unsafe impl<T: bytemuck::Pod + Send + Sync> Sync for Shared<T> {}
+
+impl<T: bytemuck::Pod> Shared<T> {
+    /// No elements.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Elements.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Makes it at least `n` long; new elements are zero.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Memory`]; the contents are as before.
+    pub fn grow(&mut self, n: usize) -> Result<()> {
+        if n > self.0.len() {
+            self.0.try_reserve_exact(n - self.0.len()).map_err(|e| {
+                let bytes = n.saturating_mul(size_of::<T>());
+                Error::new(ErrorKind::Memory, format!("cannot allocate {bytes} bytes: {e}")).caused_by(e)
+            })?;
+            self.0.resize_with(n, || UnsafeCell::new(T::zeroed()));
+        }
+        Ok(())
+    }
+
+    /// Elements that no other chunk writes in this step.
+    pub fn read(&self, range: Range<usize>) -> &[T] {
+        let part = &self.0[range];
+        // SAFETY: `UnsafeCell<T>` has the layout of `T`; the range is in bounds; the contract excludes writers.
+        unsafe { std::slice::from_raw_parts(part.as_ptr().cast::<T>(), part.len()) }
+    }
+
+    /// Elements that belong to the calling chunk alone in this step (the contract of the type).
+    #[allow(clippy::mut_from_ref)]
+    pub fn write(&self, range: Range<usize>) -> &mut [T] {
+        let part = &self.0[range];
+        // SAFETY: `UnsafeCell<T>` has the layout of `T` and allows writing through a shared reference; the range is
+        // in bounds; the contract makes the caller the only one that uses these elements.
+        unsafe { std::slice::from_raw_parts_mut(part.as_ptr().cast::<T>().cast_mut(), part.len()) }
+    }
+}

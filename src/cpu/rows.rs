@@ -1,0 +1,274 @@
+//! Steps that look at one row at a time.
+
+use tealight_quant as quant;
+
+use super::kernels::KernelSet;
+use super::pool::Shared;
+use super::sequence::{CpuSequence, QuantizeScratch};
+use crate::plan::{Act, NormKind, Operand, Pairs, Plan, Step, WeightId, Weights};
+
+/// Tokens, positions and sequences of the rows of a batch.
+#[derive(Default)]
+pub(super) struct RowList {
+    pub token: Vec<u32>,
+    pub pos: Vec<u32>,
+    pub seq: Vec<u32>,
+}
+
+impl RowList {
+    pub fn clear(&mut self) {
+        self.token.clear();
+        self.pos.clear();
+        self.seq.clear();
+    }
+
+    pub fn push(&mut self, token: u32, pos: u32, seq: u32) {
+        self.token.push(token);
+        self.pos.push(pos);
+        self.seq.push(seq);
+    }
+
+    pub fn len(&self) -> usize {
+        self.token.len()
+    }
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+pub(super) struct RowScratch {
+    a: Vec<f32>,
+    b: Vec<f32>,
+    quantize: QuantizeScratch,
+}
+
+/// All that a row-local step needs.
+pub(super) struct RowContext<'a> {
+    pub plan: &'a Plan,
+    pub set: &'a KernelSet,
+    pub weights: &'a dyn Weights,
+    /// Norm weights and biases in f32, by weight.
+    pub vectors: &'a [Vec<f32>],
+    /// [rows, width] each, by buffer.
+    pub buffers: &'a [Shared<f32>],
+    /// cos and sin by table: [rows, pairs, 2].
+    pub rotations: &'a [Shared<f32>],
+    pub sequences: &'a [&'a CpuSequence],
+}
+
+impl<'a> RowContext<'a> {
+    fn at(&self, row: usize, o: Operand) -> usize {
+        row * self.plan.buffers()[o.buf.index()].width as usize + o.start as usize
+    }
+
+    /// A contiguous operand of a row, to read.
+    pub fn read(&self, row: usize, o: Operand) -> &'a [f32] {
+        let start = self.at(row, o);
+        self.buffers[o.buf.index()].read(start..start + o.len() as usize)
+    }
+
+    /// A contiguous operand of a row, to write; it is the calling chunk's.
+    pub fn write(&self, row: usize, o: Operand) -> &'a mut [f32] {
+        let start = self.at(row, o);
+        self.buffers[o.buf.index()].write(start..start + o.len() as usize)
+    }
+
+    /// One head of an operand of a row.
+    fn head(o: Operand, h: u32) -> Operand {
+        Operand { start: o.start + h * o.stride, heads: 1, stride: 0, ..o }
+    }
+
+    /// Fills the rotation tables of a row.
+    pub fn rotate_tables(&self, row: usize, pos: u32) {
+        for (table, out) in self.plan.tables().iter().zip(self.rotations) {
+            let n = 2 * table.freqs.len();
+            for (pair, freq) in out.write(row * n..(row + 1) * n).chunks_exact_mut(2).zip(&table.freqs) {
+                let (sin, cos) = (f64::from(pos) * freq).sin_cos();
+                pair[0] = cos as f32 * table.amp;
+                pair[1] = sin as f32 * table.amp;
+            }
+        }
+    }
+
+    /// Runs a row-local step on one row.
+    pub fn run(&self, step: &Step, rows: &RowList, row: usize, scratch: &mut RowScratch) {
+        match step {
+            Step::Embed { out, table, scale, add, .. } => {
+                self.embed(*table, rows.token[row], *scale, *add, self.write(row, *out), scratch);
+            }
+            Step::Norm { x, out, kind, eps, width, weight, bias } => {
+                let pick = |id: &Option<WeightId>| id.map(|id| self.vectors[id.index()].as_slice());
+                let (weight, bias) = (pick(weight), pick(bias));
+                for h in 0..x.heads {
+                    let to = self.write(row, Self::head(*out, h));
+                    if x != out {
+                        to.copy_from_slice(self.read(row, Self::head(*x, h)));
+                    }
+                    let n_group = x.width / width;
+                    for (g, group) in to.chunks_exact_mut(*width as usize).enumerate() {
+                        let of = |v: &'a [f32]| match v.len() == *width as usize {
+                            true => v,
+                            false => {
+                                &v[(h * n_group) as usize * *width as usize..][g * *width as usize..][..*width as usize]
+                            }
+                        };
+                        norm(group, *kind, *eps, weight.map(of), bias.map(of));
+                    }
+                }
+            }
+            Step::Rope { x, out, table, pairs } => {
+                let n = 2 * self.plan.tables()[table.index()].freqs.len();
+                let turns = self.rotations[table.index()].read(row * n..(row + 1) * n);
+                for h in 0..x.heads {
+                    let to = self.write(row, Self::head(*out, h));
+                    if x != out {
+                        to.copy_from_slice(self.read(row, Self::head(*x, h)));
+                    }
+                    rotate(&mut to[..n], turns, *pairs);
+                }
+            }
+            Step::Store { cache, k, v } => {
+                let cache = &self.sequences[rows.seq[row] as usize].caches[cache.index()];
+                let slot = cache.slots.slot(rows.pos[row]);
+                cache.k.put(self.set, slot, self.gathered(row, *k, &mut scratch.a), &mut scratch.quantize);
+                cache.v.put(self.set, slot, self.gathered(row, *v, &mut scratch.a), &mut scratch.quantize);
+            }
+            Step::Gate { x, out, act, by } => {
+                let RowScratch { a, b, .. } = scratch;
+                let x = self.unaliased(row, *x, *out, a);
+                let by = by.map(|by| self.unaliased(row, by, *out, b));
+                match act {
+                    Act::Silu => self.set.silu_mul(x, by, self.write(row, *out)),
+                    Act::Gelu => self.set.gelu_mul(x, by, self.write(row, *out)),
+                }
+            }
+            Step::Add { x, y, out, scale } => {
+                let RowScratch { a, .. } = scratch;
+                let y = self.unaliased(row, *y, *out, a);
+                let to = self.write(row, *out);
+                if x != out {
+                    to.copy_from_slice(self.read(row, *x));
+                }
+                self.set.axpy_f32(*scale, y, to);
+            }
+            Step::Softcap { x, out, cap } => {
+                let to = self.write(row, *out);
+                if x != out {
+                    to.copy_from_slice(self.read(row, *x));
+                }
+                softcap(to, *cap);
+            }
+            Step::Linear { .. } | Step::Attend(_) | Step::Take { .. } | Step::Pool { .. } => {
+                unreachable!("{} is not local to a row", step.name())
+            }
+        }
+    }
+
+    /// The operand, copied first when it is the very place that is written.
+    fn unaliased<'s>(&self, row: usize, o: Operand, out: Operand, copy: &'s mut Vec<f32>) -> &'s [f32]
+    where
+        'a: 's,
+    {
+        let values = self.read(row, o);
+        if o.buf != out.buf {
+            return values;
+        }
+        copy.clear();
+        copy.extend_from_slice(values);
+        copy
+    }
+
+    /// All heads of an operand side by side.
+    fn gathered<'s>(&self, row: usize, o: Operand, copy: &'s mut Vec<f32>) -> &'s [f32]
+    where
+        'a: 's,
+    {
+        if o.is_contiguous() {
+            return self.read(row, o);
+        }
+        copy.clear();
+        (0..o.heads).for_each(|h| copy.extend_from_slice(self.read(row, Self::head(o, h))));
+        copy
+    }
+
+    fn embed(&self, table: WeightId, index: u32, scale: f32, add: bool, out: &mut [f32], scratch: &mut RowScratch) {
+        let w = &self.plan.weights()[table.index()];
+        let start = index as usize * w.row_bytes();
+        let bytes = &self.weights.bytes(table)[start..start + w.row_bytes()];
+        scratch.a.resize(out.len(), 0.0);
+        quant::dequantize(w.ty, bytes, &mut scratch.a).expect("a whole row: the gate has checked the tensor");
+        for (o, x) in out.iter_mut().zip(&scratch.a) {
+            *o = x * scale + if add { *o } else { 0.0 };
+        }
+    }
+}
+
+/// Sum of f(x) in f64, in eight interleaved lanes: the order is the same for every kernel set.
+fn sum(x: &[f32], f: impl Fn(f64) -> f64) -> f64 {
+    let mut lanes = [0f64; 8];
+    let mut chunks = x.chunks_exact(8);
+    for chunk in &mut chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane += f(f64::from(*x));
+        }
+    }
+    lanes.iter().sum::<f64>() + chunks.remainder().iter().map(|x| f(f64::from(*x))).sum::<f64>()
+}
+
+/// Normalises one group in place.
+fn norm(x: &mut [f32], kind: NormKind, eps: f32, weight: Option<&[f32]>, bias: Option<&[f32]>) {
+    let n = x.len() as f64;
+    let mean = if kind == NormKind::Layer { sum(x, |x| x) / n } else { 0.0 };
+    let square = sum(x, |x| (x - mean) * (x - mean)) / n;
+    let (mean, scale) = (mean as f32, (1.0 / (square + f64::from(eps)).sqrt()) as f32);
+    match weight {
+        Some(w) => x.iter_mut().zip(w).for_each(|(x, w)| *x = (*x - mean) * scale * w),
+        None => x.iter_mut().for_each(|x| *x = (*x - mean) * scale),
+    }
+    if let Some(bias) = bias {
+        x.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+    }
+}
+
+/// Rotates the dims of one head; `turns` is [pairs, (cos, sin)].
+fn rotate(x: &mut [f32], turns: &[f32], pairs: Pairs) {
+    let half = x.len() / 2;
+    for (i, turn) in turns.chunks_exact(2).enumerate() {
+        let (a, b) = match pairs {
+            Pairs::Adjacent => (2 * i, 2 * i + 1),
+            Pairs::Halves => (i, i + half),
+        };
+        (x[a], x[b]) = (x[a] * turn[0] - x[b] * turn[1], x[a] * turn[1] + x[b] * turn[0]);
+    }
+}
+
+/// cap * tanh(x / cap).
+pub(super) fn softcap(x: &mut [f32], cap: f32) {
+    x.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn norms_follow_their_formulas() {
+        let mut x = [1.0, 2.0, 3.0, 4.0];
+        norm(&mut x, NormKind::Rms, 0.5, Some(&[1.0, 1.0, 2.0, 2.0]), None);
+        let r = (7.5f32 + 0.5).sqrt();
+        assert_eq!(x.map(|v| (v * r * 1e4).round() / 1e4), [1.0, 2.0, 6.0, 8.0]);
+        let mut x = [1.0, 3.0];
+        norm(&mut x, NormKind::Layer, 0.0, None, Some(&[10.0, 10.0]));
+        assert_eq!(x, [9.0, 11.0]);
+    }
+
+    #[test]
+    fn a_quarter_turn_moves_one_of_a_pair_to_the_other() {
+        let quarter = [0.0, 1.0, 0.0, 1.0];
+        let mut x = [1.0, 2.0, 3.0, 4.0];
+        rotate(&mut x, &quarter, Pairs::Adjacent);
+        assert_eq!(x, [-2.0, 1.0, -4.0, 3.0]);
+        let mut x = [1.0, 2.0, 3.0, 4.0];
+        rotate(&mut x, &quarter, Pairs::Halves);
+        assert_eq!(x, [-3.0, -4.0, 1.0, 2.0]);
+    }
+}
