@@ -7,6 +7,7 @@
 mod arch;
 mod cache;
 mod cpu;
+pub mod engine;
 pub mod error;
 pub mod gguf;
 pub mod knobs;
@@ -14,6 +15,7 @@ pub mod plan;
 pub mod sample;
 pub mod text;
 
+pub use engine::{CancelToken, Model, ModelOptions, Session, SessionOptions, Want};
 pub use error::{Error, ErrorKind, Result};
 pub use knobs::Knobs;
 pub use tealight_quant as quant;

@@ -1,0 +1,191 @@
+//! Opening a model.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::arch::{self, Config};
+use crate::cpu::{CpuBackend, CpuOptions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gguf::Gguf;
+use crate::knobs::Knobs;
+use crate::plan::{Plan, WeightId, Weights};
+
+/// How a model is opened.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ModelOptions {
+    /// Threads; `None`: physical cores.
+    pub n_threads: Option<usize>,
+    /// Compute exactly: f32 activations, dequantized weights, f64 sums. Slow.
+    pub exact: bool,
+    /// Tuning values.
+    pub knobs: Knobs,
+}
+
+impl ModelOptions {
+    /// Sets the number of threads.
+    #[must_use]
+    pub fn with_threads(mut self, n_threads: usize) -> Self {
+        self.n_threads = Some(n_threads);
+        self
+    }
+
+    /// Chooses exact computation.
+    #[must_use]
+    pub fn with_exact(mut self, exact: bool) -> Self {
+        self.exact = exact;
+        self
+    }
+
+    /// Sets the tuning values.
+    #[must_use]
+    pub fn with_knobs(mut self, knobs: Knobs) -> Self {
+        self.knobs = knobs;
+        self
+    }
+}
+
+/// A model: its file, and what was made of it. Cheap to clone, usable from any thread; sessions of one model share
+/// its threads and take turns.
+#[derive(Clone)]
+pub struct Model(Arc<Inner>);
+
+struct Inner {
+    gguf: Arc<Gguf>,
+    options: ModelOptions,
+    /// Plans by the class of context length that they hold for: short and long.
+    programs: [OnceLock<Arc<Program>>; 2],
+}
+
+/// A plan and its executor.
+pub(crate) struct Program {
+    pub plan: Arc<Plan>,
+    pub config: Config,
+    pub n_vocab: u32,
+    weights: Arc<MappedWeights>,
+    backend: OnceLock<Mutex<CpuBackend>>,
+}
+
+/// Weights where they lie in the mapped files.
+struct MappedWeights {
+    gguf: Arc<Gguf>,
+    /// Index into the file's tensors, by weight.
+    tensors: Vec<usize>,
+}
+
+impl Weights for MappedWeights {
+    fn bytes(&self, id: WeightId) -> &[u8] {
+        self.gguf.bytes(&self.gguf.tensors()[self.tensors[id.index()]])
+    }
+}
+
+impl Model {
+    /// Opens a model file, or any shard of a sharded one, and checks that it can run. Weights are not read yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the file cannot be read, [`ErrorKind::Model`] when it is malformed or not supported.
+    pub fn open(path: impl AsRef<Path>, options: &ModelOptions) -> Result<Model> {
+        Self::from_gguf(Arc::new(Gguf::open(path.as_ref())?), options)
+    }
+
+    /// The model of a file that is open already.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Model`] when it is not supported.
+    pub fn from_gguf(gguf: Arc<Gguf>, options: &ModelOptions) -> Result<Model> {
+        let inner = Inner { gguf, options: options.clone(), programs: Default::default() };
+        let model = Model(Arc::new(inner));
+        model.program(0)?;
+        Ok(model)
+    }
+
+    /// The file.
+    pub fn gguf(&self) -> &Gguf {
+        &self.0.gguf
+    }
+
+    /// Context length that the model was trained for.
+    pub fn n_ctx_train(&self) -> u32 {
+        self.any_program().config.n_ctx_train
+    }
+
+    /// Width of a row of results: logits, or hidden states of an embedding model.
+    pub fn n_output(&self) -> u32 {
+        self.any_program().plan.outputs()[0].len()
+    }
+
+    /// Rows of the embedding table.
+    pub fn n_vocab(&self) -> u32 {
+        self.any_program().n_vocab
+    }
+
+    /// Does the model produce logits, so that it can write text?
+    pub fn has_logits(&self) -> bool {
+        self.any_program().config.pooling.is_none()
+    }
+
+    /// The plan for sessions of `n_ctx` positions.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Model`] when the model is not supported.
+    pub fn plan(&self, n_ctx: u32) -> Result<Arc<Plan>> {
+        Ok(self.program(n_ctx)?.plan.clone())
+    }
+
+    /// Name of the kernels in use.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when the chosen kernels do not run on this CPU.
+    pub fn kernels(&self) -> Result<&'static str> {
+        self.any_program().with_backend(&self.0.options, |b| Ok(b.kernels()))
+    }
+
+    pub(crate) fn options(&self) -> &ModelOptions {
+        &self.0.options
+    }
+
+    fn any_program(&self) -> &Program {
+        self.0.programs.iter().find_map(OnceLock::get).expect("`from_gguf` made the first program")
+    }
+
+    /// The program for sessions of `n_ctx` positions: longrope models have two, all others one.
+    pub(crate) fn program(&self, n_ctx: u32) -> Result<Arc<Program>> {
+        let gguf = &self.0.gguf;
+        let two = gguf.tensor("rope_factors_long.weight").is_some();
+        let long = two && self.0.programs[0].get().is_some_and(|p| n_ctx > p.config.rope.n_ctx_orig);
+        let slot = &self.0.programs[usize::from(long)];
+        if let Some(program) = slot.get() {
+            return Ok(program.clone());
+        }
+        let arch::Lowered { plan, config, n_vocab } = arch::lower(gguf, n_ctx)?;
+        let find = |name: &str| gguf.tensors().iter().position(|t| t.name == name);
+        let by_name: std::collections::HashMap<&str, usize> =
+            gguf.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
+        let tensors = plan.weights().iter().map(|w| by_name.get(w.name.as_str()).copied().or_else(|| find(&w.name)));
+        let tensors: Option<Vec<usize>> = tensors.collect();
+        let tensors =
+            tensors.ok_or_else(|| Error::new(ErrorKind::Internal, "a plan names a tensor that is not there"))?;
+        let weights = Arc::new(MappedWeights { gguf: gguf.clone(), tensors });
+        let program = Program { plan: Arc::new(plan), config, n_vocab, weights, backend: OnceLock::new() };
+        Ok(slot.get_or_init(|| Arc::new(program)).clone())
+    }
+}
+
+impl Program {
+    /// Calls `f` with the executor, which is made at its first use.
+    pub fn with_backend<R>(&self, options: &ModelOptions, f: impl FnOnce(&mut CpuBackend) -> Result<R>) -> Result<R> {
+        let backend = match self.backend.get() {
+            Some(backend) => backend,
+            None => {
+                let mut cpu = CpuOptions::default();
+                cpu.n_threads = options.n_threads.unwrap_or(cpu.n_threads);
+                cpu.exact = options.exact;
+                cpu.kernels.clone_from(&options.knobs.cpu);
+                cpu.spins = options.knobs.spins;
+                let made = CpuBackend::new(self.plan.clone(), self.weights.clone(), &cpu)?;
+                self.backend.get_or_init(|| Mutex::new(made))
+            }
+        };
+        f(&mut backend.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

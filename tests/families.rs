@@ -1,0 +1,157 @@
+//! Every fixture of a family that runs reproduces the logits of its reference, however its tokens are cut into calls.
+//!
+//! The fixtures are tiny models with random weights; the reference is transformers in f32 (`expect.json` names its
+//! version). A few stand in `tests/fixtures`; the whole set is used where it is at hand.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{read_f32, read_json, shared, skipped, tokens};
+use tealight::plan::CacheType;
+use tealight::{Model, ModelOptions, Session, SessionOptions, Want};
+
+struct Fixture {
+    name: String,
+    model: PathBuf,
+    tokens: Vec<u32>,
+    greedy: Vec<u32>,
+    /// [tokens, n_output]
+    logits: Vec<f32>,
+}
+
+impl Fixture {
+    fn load(folder: &Path) -> Option<Fixture> {
+        let expect = folder.join("expect.json");
+        let model = folder.join("model.gguf");
+        if !expect.is_file() || !model.is_file() {
+            return None;
+        }
+        let expect = read_json(&expect);
+        // Where the file says less than the checkpoint (mistral-swa lacks the window) the file has its own reference.
+        let own = folder.join("logits-gguf.f32");
+        let (logits, expect) =
+            if own.is_file() { (own, &expect["gguf"]) } else { (folder.join("logits.f32"), &expect) };
+        let all = read_json(&folder.join("expect.json"));
+        Some(Fixture {
+            name: folder.file_name()?.to_string_lossy().into_owned(),
+            model,
+            tokens: tokens(&all["tokens"]),
+            greedy: expect.get("greedy").map(tokens).unwrap_or_default(),
+            logits: read_f32(&logits),
+        })
+    }
+
+    fn model(&self, exact: bool, n_threads: usize) -> Model {
+        let options = ModelOptions::default().with_exact(exact).with_threads(n_threads);
+        Model::open(&self.model, &options).unwrap_or_else(|e| panic!("{}: {e}", self.name))
+    }
+
+    fn session(&self, model: &Model, cache: CacheType) -> Session {
+        let n_ctx = (self.tokens.len() + self.greedy.len()) as u32;
+        // The reference has chosen longrope's factors by the prompt's length.
+        let n_ctx = if self.name.starts_with("phi") { n_ctx.min(256) } else { n_ctx };
+        model.session(&SessionOptions::default().with_ctx(n_ctx).with_cache(cache, cache)).unwrap()
+    }
+
+    fn run(&self, model: &Model, cache: CacheType, n_chunk: u32) -> Vec<f32> {
+        let mut session = self.session(model, cache);
+        session.feed(&self.tokens, n_chunk, Want::All, &mut |_| {}).unwrap().to_vec()
+    }
+}
+
+/// Largest difference relative to the largest expected number.
+fn relative_error(got: &[f32], want: &[f32]) -> f32 {
+    assert_eq!(got.len(), want.len());
+    let scale = want.iter().fold(0f32, |m, x| m.max(x.abs()));
+    got.iter().zip(want).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / scale
+}
+
+/// Folders of fixtures whose architecture runs, the repository's own first.
+fn fixtures() -> Vec<Fixture> {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")];
+    match shared() {
+        Some(shared) => folders.push(shared.join("fixtures")),
+        None => skipped("fixtures that are not part of the repository"),
+    }
+    let mut found = Vec::new();
+    for folder in folders {
+        let mut names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
+        names.sort();
+        found.extend(names.iter().filter_map(|p| Fixture::load(p)));
+    }
+    found.retain(|f| runs(&f.model));
+    assert!(found.len() >= 9, "only {} fixtures found", found.len());
+    found
+}
+
+/// Does the architecture of the file run? Refusals must name it.
+fn runs(model: &Path) -> bool {
+    match Model::open(model, &ModelOptions::default()) {
+        Ok(_) => true,
+        Err(e) => {
+            let text = e.to_string();
+            assert!(text.contains("is not supported") || text.contains("not supported yet"), "{text}");
+            false
+        }
+    }
+}
+
+#[test]
+fn logits_equal_the_reference() {
+    for f in fixtures() {
+        let exact = relative_error(&f.run(&f.model(true, 2), CacheType::F32, 512), &f.logits);
+        let fast = f.model(false, 2);
+        let f32_cache = relative_error(&f.run(&fast, CacheType::F32, 512), &f.logits);
+        let f16_cache = relative_error(&f.run(&fast, CacheType::F16, 512), &f.logits);
+        println!("{:18} exact {exact:.1e}  f32 cache {f32_cache:.1e}  f16 cache {f16_cache:.1e}", f.name);
+        assert!(exact <= 1e-4, "{}: exact {exact:e}", f.name);
+        assert!(f32_cache <= 1e-3, "{}: f32 cache {f32_cache:e}", f.name);
+        assert!(f16_cache <= 5e-3, "{}: f16 cache {f16_cache:e}", f.name);
+    }
+}
+
+#[test]
+fn a_batch_in_chunks_and_token_by_token_agree() {
+    for f in fixtures() {
+        let model = f.model(true, 1);
+        let whole = f.run(&model, CacheType::F32, 512);
+        for n_chunk in [7, 1] {
+            let error = relative_error(&f.run(&model, CacheType::F32, n_chunk), &whole);
+            assert!(error <= 1e-4, "{} in chunks of {n_chunk}: {error:e}", f.name);
+        }
+    }
+}
+
+#[test]
+fn greedy_text_equals_the_reference() {
+    for f in fixtures().into_iter().filter(|f| !f.greedy.is_empty()) {
+        let model = f.model(false, 2);
+        if !model.has_logits() || f.name == "phi35-long" {
+            continue; // the reference of longrope changes its factors while it writes
+        }
+        let mut session = f.session(&model, CacheType::F32);
+        let mut next = f.tokens.clone();
+        for (i, &want) in f.greedy.iter().enumerate() {
+            if session.tokens().len() + next.len() > session.n_ctx() as usize {
+                break;
+            }
+            let logits = session.feed(&next, 512, Want::Last, &mut |_| {}).unwrap();
+            let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+            assert_eq!(best as u32, want, "{}: token {i}", f.name);
+            next = vec![want];
+        }
+    }
+}
+
+#[test]
+fn results_have_the_same_bits_for_every_number_of_threads() {
+    for f in fixtures() {
+        let one = f.run(&f.model(false, 1), CacheType::F16, 16);
+        for n_threads in [2, 3, 8] {
+            let many = f.run(&f.model(false, n_threads), CacheType::F16, 16);
+            let same = one.iter().zip(&many).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same, "{} with {n_threads} threads", f.name);
+        }
+    }
+}
