@@ -12,6 +12,7 @@
 #[cfg(target_endian = "big")]
 compile_error!("GGUF tensor data is little-endian and is used in place; big-endian machines are not supported");
 
+mod atomic;
 mod keys;
 mod map;
 mod scan;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Result;
 use crate::quant;
 
+pub use atomic::AtomicFile;
 pub use keys::{KeySpan, ValueType};
 pub use scan::{Layout, Place, ScanError, ScanErrorKind, TensorSpan, scan};
 pub use view::{Array, Metadata, Value};
