@@ -42,7 +42,7 @@ pub fn lower(gguf: &Gguf, n_ctx: u32) -> Result<Lowered> {
     }
     tensors.check_needs(family.needs)?;
     let n_vocab = match tensors.shape("token_embd.weight") {
-        Some(&[n_vocab, _]) => u32::try_from(n_vocab).unwrap_or(u32::MAX),
+        Some(&[.., n_vocab, _]) => u32::try_from(n_vocab).unwrap_or(u32::MAX),
         _ => 0, // named by `Lowering::embed`, which asks for one row at least
     };
     let mut lowering = Lowering { family, config: &config, n_ctx, n_vocab, tensors, plan: PlanBuilder::default() };

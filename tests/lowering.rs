@@ -1,0 +1,209 @@
+//! Files become plans, or are refused by name: missing, mis-shaped and superfluous tensors, keys out of range.
+
+mod common;
+#[path = "common/edit.rs"]
+mod edit;
+
+use std::path::{Path, PathBuf};
+
+use edit::{Edit, TempDir};
+use tealight::gguf::KeyValue;
+use tealight::quant::BlockType;
+use tealight::{ErrorKind, Model, ModelOptions};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).join("model.gguf")
+}
+
+fn open(edit: &Edit) -> tealight::Result<Model> {
+    let dir = TempDir::new("lowering");
+    let path = dir.path().join("model.gguf");
+    edit.write(&path);
+    Model::open(&path, &ModelOptions::default())
+}
+
+/// The refusal's text; it must be of kind Model and name the file.
+fn refused(edit: &Edit, what: &str) -> String {
+    let Err(e) = open(edit) else { panic!("{what} was accepted") };
+    assert_eq!(e.kind(), ErrorKind::Model, "{what}: {e}");
+    assert!(e.file().is_some(), "{what}: {e} names no file");
+    e.to_string()
+}
+
+#[test]
+fn plans_of_all_families() {
+    for name in ["llama31", "ministral3", "smollm3", "qwen2", "qwen3", "gemma2", "gemma3", "phi2", "phi35-long"] {
+        let model = Model::open(fixture(name), &ModelOptions::default()).unwrap();
+        insta::assert_snapshot!(format!("plan_{name}"), model.plan(64).unwrap().to_string());
+    }
+}
+
+#[test]
+fn longrope_chooses_its_factors_by_the_context() {
+    let model = Model::open(fixture("phi35-long"), &ModelOptions::default()).unwrap();
+    let (short, long) = (model.plan(32).unwrap(), model.plan(33).unwrap());
+    assert_ne!(short.tables(), long.tables());
+    assert_eq!(long.tables(), model.plan(200).unwrap().tables());
+}
+
+#[test]
+fn every_tensor_that_is_taken_away_is_missed() {
+    // What the format leaves open: a tied head, factors of the rotation.
+    let optional = ["output.weight", "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"];
+    for name in ["llama31", "ministral3", "qwen2", "qwen3", "gemma3", "phi2", "phi35-long"] {
+        let whole = Edit::read(&fixture(name));
+        for i in 0..whole.tensors.len() {
+            let mut edit = whole.clone();
+            let gone = edit.tensors.remove(i).name;
+            if !optional.contains(&gone.as_str()) {
+                let text = refused(&edit, &format!("{name} without {gone}"));
+                // A fused projection may stand for three: the first of them is missed.
+                let gone = gone.replace("attn_qkv", "attn_q");
+                assert!(text.contains(&gone), "{text} does not name {gone}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tensors_of_another_shape_or_type_and_unknown_ones_are_refused() {
+    let whole = Edit::read(&fixture("qwen3"));
+    let check = |change: &dyn Fn(&mut Edit), words: &[&str]| {
+        let mut edit = whole.clone();
+        change(&mut edit);
+        let text = refused(&edit, words[0]);
+        assert!(words.iter().all(|w| text.contains(w)), "{text} lacks one of {words:?}");
+    };
+    check(&|e| e.tensor("blk.0.ffn_up.weight").shape.reverse(), &["blk.0.ffn_up.weight", "[32, 96]", "[96, 32]"]);
+    check(
+        &|e| {
+            let mut extra = e.tensor("blk.0.attn_norm.weight").clone();
+            extra.name = "blk.0.attn_sinks2.weight".into();
+            e.tensors.push(extra);
+        },
+        &["blk.0.attn_sinks2.weight"],
+    );
+    check(
+        &|e| {
+            let t = e.tensor("blk.0.attn_q.weight");
+            (t.ty, t.data) = (BlockType::I8, vec![1; t.shape.iter().product::<u64>() as usize]);
+        },
+        &["blk.0.attn_q.weight", "I8"],
+    );
+    check(
+        &|e| {
+            let t = e.tensor("blk.1.attn_norm.weight");
+            (t.ty, t.data) = (BlockType::Q8_0, vec![0; 34]);
+        },
+        &["blk.1.attn_norm.weight", "Q8_0"],
+    );
+    check(
+        &|e| {
+            let t = e.tensor("blk.1.attn_norm.weight");
+            t.data[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+        },
+        &["blk.1.attn_norm.weight", "finite"],
+    );
+}
+
+#[test]
+fn leading_dimensions_of_one_are_accepted() {
+    let mut edit = Edit::read(&fixture("qwen3"));
+    edit.tensors.iter_mut().for_each(|t| {
+        while t.shape.len() < 4 {
+            t.shape.insert(0, 1);
+        }
+    });
+    open(&edit).unwrap();
+}
+
+#[test]
+fn keys_out_of_range_are_refused_by_name() {
+    let whole = Edit::read(&fixture("qwen3"));
+    let cases: Vec<(&str, KeyValue)> = vec![
+        ("block_count", KeyValue::U32(0)),
+        ("block_count", KeyValue::U32(u32::MAX)),
+        ("block_count", KeyValue::U32(4)),
+        ("embedding_length", KeyValue::U32(0)),
+        ("embedding_length", KeyValue::U32(u32::MAX)),
+        ("embedding_length", KeyValue::Str(b"32".to_vec())),
+        ("attention.head_count", KeyValue::U32(0)),
+        ("attention.head_count", KeyValue::U32(u32::MAX)),
+        ("attention.head_count", KeyValue::I32(-4)),
+        ("attention.head_count_kv", KeyValue::U32(0)),
+        ("attention.head_count_kv", KeyValue::U32(3)),
+        ("attention.head_count_kv", KeyValue::Array { element: KeyValue::U32(2).ty(), items: vec![KeyValue::U32(2)] }),
+        ("feed_forward_length", KeyValue::U32(0)),
+        ("attention.key_length", KeyValue::U32(0)),
+        ("rope.dimension_count", KeyValue::U32(7)),
+        ("rope.dimension_count", KeyValue::U32(1000)),
+        ("rope.freq_base", KeyValue::F32(0.0)),
+        ("rope.freq_base", KeyValue::F32(f32::NAN)),
+        ("rope.freq_base", KeyValue::F32(f32::INFINITY)),
+        ("rope.freq_base", KeyValue::F32(-1.0)),
+        ("rope.scaling.type", KeyValue::Str(b"wild\x1b[2J".to_vec())),
+        ("rope.scaling.factor", KeyValue::F32(f32::NAN)),
+        ("attention.layer_norm_rms_epsilon", KeyValue::F32(0.0)),
+        ("attention.layer_norm_rms_epsilon", KeyValue::F32(f32::NAN)),
+        ("attention.layer_norm_rms_epsilon", KeyValue::Str(b"x".to_vec())),
+        ("attn_logit_softcapping", KeyValue::F32(f32::NEG_INFINITY)),
+    ];
+    for (key, value) in cases {
+        let mut edit = whole.clone();
+        edit.set(&format!("qwen3.{key}"), value.clone());
+        let text = refused(&edit, &format!("{key} = {value:?}"));
+        assert!(text.contains(key) || text.contains("blk."), "{text} does not name {key}");
+        assert!(!text.contains('\x1b'), "{text:?} passes control characters on");
+    }
+    for key in [
+        "block_count",
+        "embedding_length",
+        "attention.head_count",
+        "feed_forward_length",
+        "attention.layer_norm_rms_epsilon",
+    ] {
+        let mut edit = whole.clone();
+        edit.remove_key(&format!("qwen3.{key}"));
+        let text = refused(&edit, key);
+        assert!(text.contains(key) && text.contains("missing"), "{text}");
+    }
+}
+
+#[test]
+fn unknown_and_missing_architectures_are_named() {
+    let whole = Edit::read(&fixture("qwen3"));
+    let mut edit = whole.clone();
+    edit.set("general.architecture", KeyValue::Str(b"qwen9\x1b]0;".to_vec()));
+    let e = open(&edit).err().expect("an unknown architecture");
+    assert!(e.to_string().contains("qwen9\\u{1b}]0;"), "{e}");
+    assert!(e.hint().unwrap().contains("qwen3"), "the hint lists what is supported");
+    let mut edit = whole;
+    edit.remove_key("general.architecture");
+    assert!(refused(&edit, "no architecture").contains("general.architecture"));
+}
+
+#[test]
+fn unusual_but_valid_keys_change_nothing() {
+    let whole = Edit::read(&fixture("qwen3"));
+    let plan = open(&whole).unwrap().plan(64).unwrap().to_string();
+    let mut edit = whole.clone();
+    edit.set("qwen3.block_count", KeyValue::U64(3));
+    edit.set("qwen3.embedding_length", KeyValue::I32(32));
+    let per_layer = KeyValue::Array { element: KeyValue::U32(0).ty(), items: vec![KeyValue::U32(2); 3] };
+    edit.set("qwen3.attention.head_count_kv", per_layer);
+    edit.set("qwen3.attention.sliding_window", KeyValue::U32(0));
+    edit.set("some.unknown.key", KeyValue::F32(f32::NAN));
+    edit.tensors.reverse();
+    assert_eq!(open(&edit).unwrap().plan(64).unwrap().to_string(), plan);
+}
+
+#[test]
+fn the_memory_estimate_counts_windows_and_a_tied_head_once() {
+    let model = Model::open(fixture("gemma3"), &ModelOptions::default()).unwrap();
+    let options = tealight::SessionOptions::default();
+    let (small, large) = (model.memory(1000, &options).unwrap(), model.memory(2000, &options).unwrap());
+    let file: u64 = model.gguf().tensors().iter().map(|t| t.bytes).sum();
+    assert_eq!(small.weights, file, "every tensor once");
+    // One of seven layers is full: 32 keys and 32 values of two bytes each for every further position.
+    assert_eq!(large.cache - small.cache, 1000 * (32 + 32) * 2);
+}
