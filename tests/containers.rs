@@ -130,5 +130,5 @@ fn a_vocabulary_of_250_000_tokens_is_scanned_at_once() {
     let bytes = file.begin(Vec::new()).unwrap().finish().unwrap();
     let start = std::time::Instant::now();
     assert_eq!(scan(&bytes).unwrap().keys.len(), 1);
-    assert!(start.elapsed().as_millis() < 250, "{:?}", start.elapsed());
+    assert!(start.elapsed().as_millis() < 1000, "{:?}", start.elapsed());
 }
