@@ -1,4 +1,5 @@
 //! The one public error: what went wrong, of which kind, and what to do about it.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::path::{Path, PathBuf};

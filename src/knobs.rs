@@ -1,5 +1,6 @@
 //! The tuning knobs: every `TEALIGHT_*` variable that the engine understands, declared in one place.
 //! Nothing else reads the environment. User options are not knobs: they are flags of the binary.
+#![forbid(unsafe_code)]
 
 use crate::error::{Error, ErrorKind, Result};
 

@@ -14,6 +14,12 @@ fn folder(name: &str) -> PathBuf {
 }
 
 #[test]
+fn a_model_can_be_shared_between_threads() {
+    fn check<T: Send + Sync + 'static>() {}
+    check::<Gguf>();
+}
+
+#[test]
 fn what_is_written_is_read_back() {
     let mut file = GgufWriter::new();
     file.alignment(64)
@@ -130,5 +136,5 @@ fn a_vocabulary_of_250_000_tokens_is_scanned_at_once() {
     let bytes = file.begin(Vec::new()).unwrap().finish().unwrap();
     let start = std::time::Instant::now();
     assert_eq!(scan(&bytes).unwrap().keys.len(), 1);
-    assert!(start.elapsed().as_millis() < 250, "{:?}", start.elapsed());
+    assert!(start.elapsed().as_millis() < 1000, "{:?}", start.elapsed());
 }
