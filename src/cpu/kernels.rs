@@ -11,6 +11,8 @@
 mod scalar;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
 
 use half::f16;
 use tealight_quant::{BlockType, dequantize};
@@ -120,7 +122,12 @@ impl KernelSet {
 
     /// Every set that this CPU can run, best first.
     pub fn available() -> Vec<Self> {
-        vec![Self::SCALAR]
+        #[cfg(target_arch = "x86_64")]
+        let mut sets = x86_64::available();
+        #[cfg(not(target_arch = "x86_64"))]
+        let mut sets = Vec::new();
+        sets.push(Self::SCALAR);
+        sets
     }
 
     /// The set of that name, if this CPU has it; `auto` is the best one.

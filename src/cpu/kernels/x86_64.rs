@@ -1,0 +1,229 @@
+//! The instruction sets of x86-64, and what their kernels share: loads and stores whose bounds the
+//! type system proves, prefetch, and the order of scales.
+#![allow(unsafe_code)] // loads, stores and prefetch
+
+mod avx2;
+mod avx512;
+
+use super::KernelSet;
+use bytemuck::Pod;
+use std::arch::x86_64::*;
+
+/// Every set of this machine, best first.
+pub(super) fn available() -> Vec<KernelSet> {
+    let mut sets = Vec::new();
+    let has_avx2 =
+        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+    let has_avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vnni");
+    if has_avx2 && has_avx512 {
+        sets.push(AVX512);
+    }
+    if has_avx2 {
+        sets.push(AVX2);
+    }
+    sets
+}
+
+const AVX2: KernelSet = KernelSet {
+    name: "avx2",
+    matvec_f32: avx2::float::matvec_f32_f32,
+    matvec_f16: avx2::float::matvec_f16_f32,
+    matvec_bf16: avx2::float::matvec_bf16_f32,
+    matvec_q4_0: avx2::matvec_q4_0_q8_0,
+    matvec_q4_1: avx2::matvec_q4_1_q8_0,
+    matvec_q8_0: avx2::matvec_q8_0_q8_0,
+    matvec_q4_k: avx2::matvec_q4_k_q8_k,
+    matvec_q6_k: avx2::matvec_q6_k_q8_k,
+    quantize_q8_0: avx2::quantize_q8_0,
+    quantize_q8_k: avx2::quantize_q8_k,
+    dot_f32: avx2::float::dot_f32,
+    axpy_f32: avx2::float::axpy_f32,
+    scale_f32: avx2::float::scale_f32,
+    f16_to_f32: avx2::float::f16_to_f32,
+    f32_to_f16: avx2::float::f32_to_f16,
+    max_f32: avx2::float::max_f32,
+    sum_squares: avx2::float::sum_squares,
+    exp_sum: avx2::float::exp_sum,
+    silu_mul: avx2::float::silu_mul,
+    gelu_mul: avx2::float::gelu_mul,
+};
+
+const AVX512: KernelSet = KernelSet {
+    name: "avx512",
+    matvec_f32: avx512::float::matvec_f32_f32,
+    matvec_f16: avx512::float::matvec_f16_f32,
+    matvec_bf16: avx512::float::matvec_bf16_f32,
+    matvec_q4_0: avx512::matvec_q4_0_q8_0,
+    matvec_q4_1: avx512::matvec_q4_1_q8_0,
+    matvec_q8_0: avx512::matvec_q8_0_q8_0,
+    matvec_q4_k: avx512::matvec_q4_k_q8_k,
+    matvec_q6_k: avx512::matvec_q6_k_q8_k,
+    quantize_q8_0: avx512::quantize_q8_0,
+    quantize_q8_k: avx512::quantize_q8_k,
+    dot_f32: avx512::float::dot_f32,
+    axpy_f32: avx512::float::axpy_f32,
+    scale_f32: avx512::float::scale_f32,
+    f16_to_f32: avx512::float::f16_to_f32,
+    f32_to_f16: avx512::float::f32_to_f16,
+    max_f32: avx512::float::max_f32,
+    sum_squares: avx512::float::sum_squares,
+    exp_sum: avx512::float::exp_sum,
+    silu_mul: avx512::float::silu_mul,
+    gelu_mul: avx512::float::gelu_mul,
+};
+
+/// Bytes ahead that a row product prefetches into L1, and into L2. The far one crosses page borders
+/// before the hardware does; chosen by measurement from 0.5 to 16 KiB, flat around these values.
+const NEAR: usize = 1024;
+const FAR: usize = 8192;
+
+/// Prefetches what lies [`NEAR`] and [`FAR`] behind the `BYTES` bytes from `at`.
+#[inline(always)]
+fn prefetch<T, const BYTES: usize>(at: &T) {
+    let at = std::ptr::from_ref(at).cast::<i8>();
+    for line in (0..BYTES).step_by(64) {
+        // SAFETY: a prefetch of any address is a hint that cannot fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(NEAR + line)) };
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(FAR + line)) };
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx")]
+fn load_128<T: Pod, const N: usize>(x: &[T; N]) -> __m128i {
+    const { assert!(size_of::<[T; N]>() == 16) };
+    // SAFETY: the array has 16 bytes, of any alignment.
+    unsafe { _mm_loadu_si128(x.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx")]
+fn load_256<T: Pod, const N: usize>(x: &[T; N]) -> __m256i {
+    const { assert!(size_of::<[T; N]>() == 32) };
+    // SAFETY: the array has 32 bytes, of any alignment.
+    unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_512<T: Pod, const N: usize>(x: &[T; N]) -> __m512i {
+    const { assert!(size_of::<[T; N]>() == 64) };
+    // SAFETY: the array has 64 bytes, of any alignment.
+    unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx")]
+fn store_128<T: Pod, const N: usize>(v: __m128i, to: &mut [T; N]) {
+    const { assert!(size_of::<[T; N]>() == 16) };
+    // SAFETY: the array has 16 bytes, of any alignment.
+    unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), v) }
+}
+
+#[inline]
+#[target_feature(enable = "avx")]
+fn store_256<T: Pod, const N: usize>(v: __m256i, to: &mut [T; N]) {
+    const { assert!(size_of::<[T; N]>() == 32) };
+    // SAFETY: the array has 32 bytes, of any alignment.
+    unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), v) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store_512<T: Pod, const N: usize>(v: __m512i, to: &mut [T; N]) {
+    const { assert!(size_of::<[T; N]>() == 64) };
+    // SAFETY: the array has 64 bytes, of any alignment.
+    unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), v) }
+}
+
+/// A half as f32.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn half(d: [u8; 2]) -> f32 {
+    _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(u16::from_le_bytes(d)))))
+}
+
+/// Four halves as f32.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn four_halves(d: [[u8; 2]; 4]) -> __m128 {
+    _mm_cvtph_ps(_mm_cvtsi64_si128(i64::from_le_bytes(bytemuck::cast(d))))
+}
+
+/// The 12 bytes of scales of Q4_K as 16 bytes: eight scales, eight minimums. In general registers, as
+/// the vector ports are what limits these kernels.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn scales_then_mins(s: &[u8; 12]) -> __m128i {
+    let word = |i: usize| u32::from_le_bytes([s[i], s[i + 1], s[i + 2], s[i + 3]]);
+    let (a, b, c) = (word(0), word(4), word(8));
+    let scales = (a & 0x3f3f_3f3f, (c & 0x0f0f_0f0f) | ((a >> 2) & 0x3030_3030));
+    let mins = (b & 0x3f3f_3f3f, ((c >> 4) & 0x0f0f_0f0f) | ((b >> 2) & 0x3030_3030));
+    let join = |(low, high): (u32, u32)| (u64::from(high) << 32 | u64::from(low)) as i64;
+    _mm_set_epi64x(join(mins), join(scales))
+}
+
+/// Eight sums of 32 quants from sixteen of 16; at most 32 * 127 in magnitude.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sums_of_32(sums: &[i16; 16]) -> __m128i {
+    let sums = load_256(sums);
+    _mm_hadd_epi16(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums))
+}
+
+#[inline]
+#[target_feature(enable = "avx")]
+fn sum_128(v: __m128) -> f32 {
+    let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+    _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+}
+
+#[inline]
+#[target_feature(enable = "avx")]
+fn sum_256(v: __m256) -> f32 {
+    sum_128(_mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)))
+}
+
+/// `exp(x)` for the vectors of both widths: `x = n ln 2 + r`, `|r| <= ln 2 / 2`, and
+/// `exp(r) = 1 + r + r^2 P(r)`. P interpolates at the Chebyshev nodes of the interval; its error is
+/// 1.1e-8 of exp(r), a tenth of a unit in the last place.
+mod exp {
+    /// Coefficients of P, of ascending powers.
+    pub const P: [f32; 5] = [0.5, 1.666_657_6e-1, 4.166_655_6e-2, 8.363_203e-3, 1.392_621_3e-3];
+    /// ln 2 in two parts.
+    pub const LN_2: [f32; 2] = [std::f32::consts::LN_2, -1.904_654_2e-9];
+    /// Below it exp(x) rounds to 0; above the other it is infinite.
+    pub const RANGE: [f32; 2] = [-104.0, 89.0];
+}
+
+#[cfg(test)]
+mod tests {
+    /// A kernel may use no feature that `available` does not detect.
+    #[test]
+    fn kernels_use_the_features_that_are_detected() {
+        let detection = include_str!("x86_64.rs");
+        let avx2 = "avx2,fma,f16c";
+        let avx512 = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c";
+        for (text, features) in [
+            (include_str!("x86_64/avx2.rs"), avx2),
+            (include_str!("x86_64/avx2/float.rs"), avx2),
+            (include_str!("x86_64/avx512.rs"), avx512),
+            (include_str!("x86_64/avx512/float.rs"), avx512),
+        ] {
+            let mut n = 0;
+            for part in text.split("target_feature(enable = \"").skip(1) {
+                assert_eq!(part.split('"').next(), Some(features));
+                n += 1;
+            }
+            assert!(n > 5);
+        }
+        for feature in avx512.split(',') {
+            assert!(detection.contains(&format!("is_x86_feature_detected!(\"{feature}\")")), "{feature}");
+        }
+    }
+}
