@@ -111,8 +111,42 @@ impl Model {
         Ok(plan.memory(n_ctx.into(), self.n_batch().into(), options.cache_k, options.cache_v))
     }
 
+    /// Appends tokens to several sessions of this model in one forward pass, and returns the last result row of each.
+    /// The weights are read once for all of them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when a session is another model's or the batch is too large; else as [`Session::feed`].
+    pub fn feed_together(&self, sessions: &mut [(&mut Session, &[u32])]) -> Result<Vec<Vec<f32>>> {
+        let Some((first, _)) = sessions.first() else { return Ok(Vec::new()) };
+        let (program, cancel) = (first.program.clone(), first.cancel.clone());
+        let n_row: usize = sessions.iter().map(|(_, tokens)| tokens.len()).sum();
+        let fits = n_row <= self.n_batch() as usize
+            && sessions
+                .iter()
+                .all(|(s, tokens)| Arc::ptr_eq(&s.program, &program) && !tokens.is_empty() && tokens.len() <= s.room());
+        if !fits {
+            let text =
+                format!("{n_row} rows do not make a batch: sessions differ, a context is full, or they are too many");
+            return Err(Error::new(ErrorKind::Usage, text));
+        }
+        let (mut token, mut pos, mut seq, mut want) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (i, (session, tokens)) in sessions.iter().enumerate() {
+            let start = session.tokens.len();
+            token.extend_from_slice(tokens);
+            pos.extend((start..start + tokens.len()).map(|p| p as u32));
+            seq.resize(token.len(), i as u32);
+            want.push(token.len() as u32 - 1);
+        }
+        let batch = Rows { token: &token, pos: &pos, seq: &seq, want: &want };
+        let mut rows = Vec::new();
+        let mut memories: Vec<&mut CpuSequence> = sessions.iter_mut().map(|(s, _)| &mut s.memory).collect();
+        program.with_backend(self.options(), |b| b.run(&batch, &mut memories, None, cancel.flag(), &mut rows))?;
+        sessions.iter_mut().for_each(|(s, tokens)| s.tokens.extend_from_slice(tokens));
+        Ok(rows.chunks_exact(self.n_output() as usize).map(<[f32]>::to_vec).collect())
+    }
+
     /// Rows of one forward pass at most.
-    fn n_batch(&self) -> u32 {
+    pub(crate) fn n_batch(&self) -> u32 {
         self.options().knobs.n_ubatch.clamp(1, 1 << 16) as u32
     }
 }
@@ -131,6 +165,19 @@ impl Session {
     /// Positions that the session can hold.
     pub fn n_ctx(&self) -> u32 {
         self.n_ctx
+    }
+
+    /// Positions that are free.
+    pub fn room(&self) -> usize {
+        (self.n_ctx as usize).saturating_sub(self.tokens.len())
+    }
+
+    pub(super) fn check_room(&self, n: usize) -> Result<()> {
+        if n <= self.room() {
+            return Ok(());
+        }
+        let text = format!("{n} tokens do not fit: {} of {} positions are free", self.room(), self.n_ctx);
+        Err(Error::new(ErrorKind::Usage, text).with_hint("use a larger context (-c)"))
     }
 
     /// Bytes of keys and values allocated now.
@@ -175,11 +222,7 @@ impl Session {
         probe: Option<Probe>,
         progress: &mut dyn FnMut(usize),
     ) -> Result<&[f32]> {
-        let room = (self.n_ctx as usize).saturating_sub(self.tokens.len());
-        if tokens.len() > room {
-            let text = format!("{} tokens do not fit: {room} of {} positions are free", tokens.len(), self.n_ctx);
-            return Err(Error::new(ErrorKind::Usage, text).with_hint("use a larger context (-c)"));
-        }
+        self.check_room(tokens.len())?;
         let mut rows = std::mem::take(&mut self.rows);
         rows.clear();
         let result = self.feed_chunks(tokens, n_chunk, want, probe, progress, &mut rows);
@@ -262,5 +305,168 @@ impl Session {
     pub fn clear(&mut self) {
         self.memory.clear();
         self.tokens.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::engine::ModelOptions;
+
+    const TOKENS: [u32; 40] = {
+        let mut t = [0; 40];
+        let mut i = 0;
+        while i < 40 {
+            t[i] = (i as u32 * 37 + 11) % 300;
+            i += 1;
+        }
+        t
+    };
+
+    fn model(fixture: &str) -> Model {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture).join("model.gguf");
+        Model::open(path, &ModelOptions::default().with_exact(true).with_threads(2)).unwrap()
+    }
+
+    fn session(model: &Model) -> Session {
+        model.session(&SessionOptions::default().with_ctx(64).with_cache(CacheType::F32, CacheType::F32)).unwrap()
+    }
+
+    /// Every family's kind of cache: full, windowed, with and without a fused projection.
+    const FIXTURES: [&str; 4] = ["llama31", "gemma2", "gemma3", "phi35-long"];
+
+    fn assert_close(got: &[f32], want: &[f32], what: &str) {
+        assert_eq!(got.len(), want.len(), "{what}");
+        let scale = want.iter().fold(0f32, |m, x| m.max(x.abs()));
+        let worst = got.iter().zip(want).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(worst <= 1e-5 * scale, "{what}: {worst} of {scale}");
+    }
+
+    #[test]
+    fn sequences_interleaved_in_one_batch_do_not_see_each_other() {
+        for fixture in FIXTURES {
+            let model = model(fixture);
+            let width = model.n_output() as usize;
+            let whole = session(&model).feed(&TOKENS, 256, Want::All, &mut |_| {}).unwrap().to_vec();
+            // `ahead` has read 13 tokens when `behind` begins; their rows alternate in one batch.
+            let (mut ahead, mut behind) = (session(&model), session(&model));
+            ahead.feed(&TOKENS[..13], 256, Want::None, &mut |_| {}).unwrap();
+            let n = TOKENS.len() - 13;
+            let token: Vec<u32> = (0..n).flat_map(|i| [TOKENS[13 + i], TOKENS[i]]).collect();
+            let pos: Vec<u32> = (0..n as u32).flat_map(|i| [13 + i, i]).collect();
+            let seq: Vec<u32> = (0..n).flat_map(|_| [0, 1]).collect();
+            let want: Vec<u32> = (0..2 * n as u32).collect();
+            let rows = Rows { token: &token, pos: &pos, seq: &seq, want: &want };
+            let mut out = Vec::new();
+            let memories = &mut [&mut ahead.memory, &mut behind.memory];
+            let run =
+                |b: &mut crate::cpu::CpuBackend| b.run(&rows, memories, None, CancelToken::new().flag(), &mut out);
+            ahead.program.with_backend(model.options(), run).unwrap();
+            for (i, row) in out.chunks_exact(width).enumerate() {
+                let at = if i % 2 == 0 { 13 + i / 2 } else { i / 2 };
+                assert_close(row, &whole[at * width..(at + 1) * width], &format!("{fixture} row {i}"));
+            }
+        }
+    }
+
+    #[test]
+    fn sessions_fed_together_get_what_each_would_get_alone() {
+        let model = model("gemma3");
+        let mut alone = session(&model);
+        let want_a = alone.feed(&TOKENS[..9], 256, Want::Last, &mut |_| {}).unwrap().to_vec();
+        alone.clear();
+        let want_b = alone.feed(&TOKENS[20..], 256, Want::Last, &mut |_| {}).unwrap().to_vec();
+        let (mut a, mut b) = (session(&model), session(&model));
+        a.feed(&TOKENS[..8], 256, Want::None, &mut |_| {}).unwrap();
+        let rows = model.feed_together(&mut [(&mut a, &TOKENS[8..9]), (&mut b, &TOKENS[20..])]).unwrap();
+        assert_close(&rows[0], &want_a, "the first");
+        assert_close(&rows[1], &want_b, "the second");
+        assert_eq!((a.tokens().len(), b.tokens().len()), (9, 20));
+    }
+
+    #[test]
+    fn only_wanted_rows_come_back() {
+        for fixture in FIXTURES {
+            let model = model(fixture);
+            let width = model.n_output() as usize;
+            let mut s = session(&model);
+            let all = s.feed(&TOKENS, 256, Want::All, &mut |_| {}).unwrap().to_vec();
+            s.clear();
+            let last = s.feed(&TOKENS, 256, Want::Last, &mut |_| {}).unwrap();
+            assert_close(last, &all[all.len() - width..], fixture);
+            s.clear();
+            assert!(s.feed(&TOKENS, 256, Want::None, &mut |_| {}).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn rewinding_gives_what_a_fresh_session_gives() {
+        for fixture in FIXTURES {
+            let model = model(fixture);
+            let mut s = session(&model);
+            let want = s.feed(&TOKENS[..21], 256, Want::Last, &mut |_| {}).unwrap().to_vec();
+            // Far enough that windows have moved on, so that tokens must be fed again.
+            s.feed(&TOKENS[21..], 4, Want::None, &mut |_| {}).unwrap();
+            for keep in [20, 5, 0] {
+                s.rewind(keep).unwrap();
+                assert_eq!(s.tokens(), &TOKENS[..keep]);
+                let got = s.feed(&TOKENS[keep..21], 256, Want::Last, &mut |_| {}).unwrap().to_vec();
+                assert_close(&got, &want, &format!("{fixture} back to {keep}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_cancelled_call_leaves_the_session_as_it_was() {
+        let model = model("gemma2");
+        let mut s = session(&model);
+        s.feed(&TOKENS[..20], 256, Want::None, &mut |_| {}).unwrap();
+        s.cancel_token().cancel();
+        let e = s.feed(&TOKENS[20..30], 256, Want::Last, &mut |_| {}).unwrap_err();
+        assert_eq!((e.kind(), s.tokens().len()), (ErrorKind::Interrupted, 20));
+        s.cancel_token().reset();
+        let got = s.feed(&TOKENS[20..30], 256, Want::Last, &mut |_| {}).unwrap().to_vec();
+        let want = session(&model).feed(&TOKENS[..30], 256, Want::Last, &mut |_| {}).unwrap().to_vec();
+        assert_close(&got, &want, "after the cancelled call");
+    }
+
+    #[test]
+    fn misuse_is_an_error() {
+        let model = model("llama31");
+        let mut s = session(&model);
+        let kind = |r: Result<&[f32]>| r.map(<[f32]>::len).unwrap_err().kind();
+        assert_eq!(kind(s.feed(&[0; 65], 256, Want::Last, &mut |_| {})), ErrorKind::Usage, "too long");
+        assert_eq!(kind(s.feed(&[u32::MAX], 256, Want::Last, &mut |_| {})), ErrorKind::Usage, "no such token");
+        assert!(s.tokens().is_empty());
+        assert!(model.session(&SessionOptions::default().with_ctx(0)).is_err());
+        let q8 = SessionOptions::default().with_cache(CacheType::Q8_0, CacheType::F16);
+        assert_eq!(model.session(&q8).err().map(|e| e.kind()), Some(ErrorKind::Usage), "heads of 16");
+    }
+
+    #[test]
+    fn quantized_caches_come_close() {
+        let model = model("gemma3"); // heads of 32
+        let want = session(&model).feed(&TOKENS, 256, Want::Last, &mut |_| {}).unwrap().to_vec();
+        let options = SessionOptions::default().with_ctx(64).with_cache(CacheType::Q8_0, CacheType::Q8_0);
+        let mut s = model.session(&options).unwrap();
+        let got = s.feed(&TOKENS, 7, Want::Last, &mut |_| {}).unwrap();
+        let scale = want.iter().fold(0f32, |m, x| m.max(x.abs()));
+        let worst = got.iter().zip(&want).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(worst > 0.0 && worst < 0.05 * scale, "{worst} of {scale}");
+    }
+
+    #[test]
+    fn intermediate_results_can_be_seen() {
+        let model = model("qwen3");
+        let plan = model.plan(64).unwrap();
+        let mut s = session(&model);
+        let probe = plan.find_label("blk.1.q").unwrap();
+        let q = s.feed_probe(&TOKENS[..5], 256, Want::All, Some(probe), &mut |_| {}).unwrap().to_vec();
+        assert_eq!(q.len(), 5 * probe.operand.len() as usize);
+        let by_step = plan.find_label(&format!("{}.q", probe.step)).unwrap();
+        assert_eq!(by_step, probe);
+        assert!(plan.find_label("blk.9.q").is_none() && plan.find_label("blk.1.nothing").is_none());
     }
 }

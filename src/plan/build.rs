@@ -99,3 +99,111 @@ impl PlanBuilder {
         Ok(plan)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tealight_quant::BlockType;
+
+    use super::super::{Act, Index, Span};
+    use super::*;
+
+    /// A builder with an embedded buffer `x` of 8 columns.
+    fn begun() -> (PlanBuilder, Operand) {
+        let mut b = PlanBuilder::default();
+        let x = b.buffer("x", 8);
+        let table = b.weight(WeightRef { name: "t".into(), ty: BlockType::F32, shape: vec![4, 8] });
+        b.push(Step::Embed { out: x, table, index: Index::Token, scale: 1.0, add: false });
+        (b, x)
+    }
+
+    fn refused(b: PlanBuilder) -> String {
+        b.finish().expect_err("an invalid plan").to_string()
+    }
+
+    fn gate(x: Operand, out: Operand) -> Step {
+        Step::Gate { x, out, act: Act::Silu, by: None }
+    }
+
+    #[test]
+    fn columns_that_nobody_wrote_are_refused() {
+        let (mut b, x) = begun();
+        let y = b.buffer("y", 8);
+        b.push(gate(x.columns(0, 4), y.columns(0, 4)));
+        b.push(Step::Add { x, y, out: x, scale: 1.0 });
+        b.output(x);
+        assert!(refused(b).contains("reads y, which nobody wrote"));
+    }
+
+    #[test]
+    fn a_shifted_overlap_of_input_and_output_is_refused() {
+        let (mut b, x) = begun();
+        b.push(gate(x.columns(0, 4), x.columns(2, 4)));
+        b.output(x);
+        assert!(refused(b).contains("overwrites its input"));
+    }
+
+    #[test]
+    fn a_result_that_nobody_reads_is_refused() {
+        let (mut b, x) = begun();
+        let y = b.buffer("y", 8);
+        b.push(gate(x, y));
+        b.output(x);
+        assert!(refused(b).contains("of no use"));
+    }
+
+    #[test]
+    fn a_matrix_of_another_width_is_refused() {
+        let (mut b, x) = begun();
+        let y = b.buffer("y", 3);
+        let weight = b.weight(WeightRef { name: "w".into(), ty: BlockType::F32, shape: vec![3, 7] });
+        let part = super::super::Part { out: y, weight, bias: None, scale: 1.0 };
+        b.push(Step::Linear { x, parts: vec![part], clamp: None });
+        b.output(y);
+        assert!(refused(b).contains("matrix does not fit"));
+    }
+
+    #[test]
+    fn attention_over_a_cache_that_nobody_filled_is_refused() {
+        let (mut b, x) = begun();
+        let out = b.buffer("o", 8);
+        let cache = b.cache(CacheSpec { name: "kv0".into(), k: 8, v: 8, heads: 1, span: Span::Full });
+        let attend = super::super::Attend {
+            q: x.split(1, 8),
+            out,
+            cache,
+            heads: 1,
+            kv_heads: 1,
+            scale: 1.0,
+            span: Span::Full,
+            softcap: None,
+            temper: None,
+        };
+        b.push(Step::Attend(Box::new(attend)));
+        b.output(out);
+        assert!(refused(b).contains("no earlier step filled"));
+    }
+
+    #[test]
+    fn the_wanted_rows_are_taken_behind_the_last_step_that_mixes_rows() {
+        let (mut b, x) = begun();
+        let cache = b.cache(CacheSpec { name: "kv0".into(), k: 8, v: 8, heads: 1, span: Span::Full });
+        b.push(Step::Store { cache, k: x, v: x });
+        b.section("head");
+        let y = b.buffer("y", 8);
+        b.push(gate(x, y));
+        b.output(y);
+        b.take_wanted();
+        let plan = b.finish().unwrap();
+        assert!(matches!(&plan.steps()[2], Step::Take { keep } if keep == &[x.buf]));
+        assert_eq!(plan.section_of(3), "head");
+    }
+
+    #[test]
+    fn buffers_of_another_width_are_other_buffers() {
+        let mut b = PlanBuilder::default();
+        let (a, c) = (b.buffer("g", 8), b.buffer("g", 16));
+        assert_ne!(a.buf, c.buf);
+        assert_eq!(b.buffer("g", 8), a);
+        assert_eq!(b.buffer("g", 16), c);
+    }
+}
