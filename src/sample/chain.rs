@@ -1,0 +1,199 @@
+//! The chain: which samplers run, in which order, on what history.
+
+use super::candidates::{Candidates, Storage};
+use super::dry::Dry;
+use super::mirostat::{AdaptiveP, MirostatState, draw};
+use super::options::{Mirostat, RANDOM_SEED, SampleOptions, SamplerName};
+use super::penalties::Penalties;
+use super::rng::{Mt19937, random_seed};
+use super::{Tokens, filters};
+
+/// Chooses tokens of one sequence.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    seed: u32,
+    bias: Vec<(u32, f32)>,
+    links: Vec<Link>,
+    last: Last,
+    /// The end of the sequence, at least [`Sampler::n_history`] tokens once there are so many.
+    history: Vec<u32>,
+    /// Tokens that some link looks back at.
+    n_history: usize,
+    storage: Storage,
+}
+
+/// What changes or drops candidates.
+#[derive(Clone, Debug)]
+enum Link {
+    Penalties { window: usize, penalties: Penalties },
+    Dry(Box<Dry>),
+    TopNSigma(f32),
+    TopK(i32),
+    TypP(f32, usize),
+    TopP(f32, usize),
+    MinP(f32, usize),
+    Xtc { probability: f32, threshold: f32, min_keep: usize, rng: Box<Mt19937> },
+    Temperature { t: f32, range: f32, exponent: f32 },
+}
+
+/// What chooses one.
+#[derive(Clone, Debug)]
+enum Last {
+    Draw(Box<Mt19937>),
+    AdaptiveP(Box<AdaptiveP>),
+    MirostatV1(Box<MirostatState>),
+    MirostatV2(Box<MirostatState>),
+}
+
+impl Sampler {
+    /// The chain of `options` for a vocabulary.
+    pub fn new(options: &SampleOptions, tokens: &dyn Tokens) -> Self {
+        let seed = if options.seed == RANDOM_SEED { random_seed() } else { options.seed };
+        let mut bias = options.logit_bias.clone();
+        if options.ignore_eos {
+            bias.extend(tokens.eog().iter().map(|&id| (id, f32::NEG_INFINITY)));
+        }
+        let (tau, eta) = (options.mirostat_tau, options.mirostat_eta);
+        let plain = |t| vec![Link::Temperature { t, range: 0.0, exponent: 1.0 }];
+        let (links, last) = match options.mirostat {
+            Mirostat::V1 => (plain(options.temp), Last::MirostatV1(Box::new(MirostatState::new(tau, eta, seed)))),
+            Mirostat::V2 => (plain(options.temp), Last::MirostatV2(Box::new(MirostatState::new(tau, eta, seed)))),
+            Mirostat::Off => (
+                options.samplers.iter().filter_map(|&name| link(name, options, seed, tokens)).collect(),
+                last(options, seed),
+            ),
+        };
+        let n_history = links.iter().map(Link::n_history).max().unwrap_or(0);
+        Self { seed, bias, links, last, history: Vec::new(), n_history, storage: Storage::default() }
+    }
+
+    /// The seed of the random numbers; where a random one was asked for, the one that was taken.
+    pub fn seed(&self) -> u32 {
+        self.seed
+    }
+
+    #[cfg(test)]
+    pub(super) fn history_len(&self) -> usize {
+        self.history.len()
+    }
+
+    /// Tells a token of the sequence: of the prompt, or chosen.
+    pub fn accept(&mut self, id: u32) {
+        for link in &mut self.links {
+            if let Link::Penalties { window, penalties } = link {
+                let leaves = self.history.len().checked_sub(*window).map(|i| self.history[i]);
+                penalties.accept(id, leaves);
+            }
+        }
+        if let Last::AdaptiveP(adaptive) = &mut self.last {
+            adaptive.accept(id);
+        }
+        if self.n_history > 0 {
+            self.history.push(id);
+            // what is too old goes in large pieces: one move for as many tokens
+            if self.history.len() / 2 >= self.n_history.max(512) {
+                self.history.drain(..self.history.len() - self.n_history);
+            }
+        }
+    }
+
+    /// Chooses a token; its id is to be told to [`Sampler::accept`] if it becomes part of the sequence.
+    /// `logits` is [n_vocab] and is scratch afterwards. A logit that is no number counts as minus
+    /// infinity.
+    ///
+    /// # Panics
+    /// There are no logits.
+    pub fn sample(&mut self, logits: &mut [f32]) -> u32 {
+        assert!(!logits.is_empty(), "a vocabulary has tokens");
+        for &(id, bias) in &self.bias {
+            if let Some(logit) = logits.get_mut(id as usize) {
+                *logit += bias;
+            }
+        }
+        for l in logits.iter_mut() {
+            *l = if l.is_nan() { f32::NEG_INFINITY } else { l.min(f32::MAX) };
+        }
+        let n_vocab = logits.len();
+        let mut c = Candidates::new(logits, &mut self.storage);
+        for link in &mut self.links {
+            link.apply(&mut c, &self.history);
+        }
+        let chosen = match &mut self.last {
+            Last::Draw(rng) => draw(&mut c, rng),
+            Last::AdaptiveP(adaptive) => adaptive.choose(&mut c),
+            Last::MirostatV1(mirostat) => mirostat.v1(&mut c, n_vocab),
+            Last::MirostatV2(mirostat) => mirostat.v2(&mut c),
+        };
+        c.list()[chosen].id
+    }
+}
+
+fn last(options: &SampleOptions, seed: u32) -> Last {
+    if options.samplers.contains(&SamplerName::AdaptiveP) {
+        return Last::AdaptiveP(Box::new(AdaptiveP::new(options.adaptive_target, options.adaptive_decay, seed)));
+    }
+    Last::Draw(Box::new(Mt19937::new(seed)))
+}
+
+/// The link of a name, if the options switch it on.
+fn link(name: SamplerName, o: &SampleOptions, seed: u32, tokens: &dyn Tokens) -> Option<Link> {
+    Some(match name {
+        SamplerName::Penalties => {
+            let penalties = Penalties::new(o.repeat_penalty, o.frequency_penalty, o.presence_penalty);
+            let window = usize::try_from(o.repeat_last_n).unwrap_or(usize::MAX);
+            if window == 0 || !penalties.is_active() {
+                return None;
+            }
+            Link::Penalties { window, penalties }
+        }
+        SamplerName::Dry => {
+            let breakers = &o.dry_breakers;
+            let dry = Dry::new(o.dry_multiplier, o.dry_base, o.dry_allowed_length, o.dry_last_n, breakers, tokens);
+            Link::Dry(Box::new(dry?))
+        }
+        SamplerName::TopNSigma => Link::TopNSigma(o.top_n_sigma),
+        SamplerName::TopK => Link::TopK(o.top_k),
+        SamplerName::TypP => Link::TypP(o.typical, o.min_keep),
+        SamplerName::TopP => Link::TopP(o.top_p, o.min_keep),
+        SamplerName::MinP => Link::MinP(o.min_p, o.min_keep),
+        SamplerName::Xtc => Link::Xtc {
+            probability: o.xtc_probability,
+            threshold: o.xtc_threshold,
+            min_keep: o.min_keep,
+            rng: Box::new(Mt19937::new(seed)),
+        },
+        SamplerName::Temperature => {
+            Link::Temperature { t: o.temp, range: o.dynatemp_range, exponent: o.dynatemp_exponent }
+        }
+        SamplerName::AdaptiveP => return None,
+    })
+}
+
+impl Link {
+    /// Tokens of the history that the link looks back at. An unbounded window of penalties needs none:
+    /// nothing leaves it.
+    fn n_history(&self) -> usize {
+        match self {
+            Self::Penalties { window: usize::MAX, .. } => 0,
+            Self::Penalties { window, .. } => *window,
+            Self::Dry(dry) => dry.last_n(),
+            _ => 0,
+        }
+    }
+
+    fn apply(&mut self, c: &mut Candidates<'_>, history: &[u32]) {
+        match self {
+            Self::Penalties { penalties, .. } => penalties.apply(c),
+            Self::Dry(dry) => dry.apply(c, history),
+            Self::TopNSigma(n) => filters::top_n_sigma(c, *n),
+            Self::TopK(k) => filters::top_k(c, *k),
+            Self::TypP(p, min_keep) => filters::typ_p(c, *p, *min_keep),
+            Self::TopP(p, min_keep) => filters::top_p(c, *p, *min_keep),
+            Self::MinP(p, min_keep) => filters::min_p(c, *p, *min_keep),
+            Self::Xtc { probability, threshold, min_keep, rng } => {
+                filters::xtc(c, *probability, *threshold, *min_keep, rng);
+            }
+            Self::Temperature { t, range, exponent } => filters::dynamic_temperature(c, *t, *range, *exponent),
+        }
+    }
+}
