@@ -122,23 +122,23 @@ block_struct! {
 }
 
 /// The signs of a run of a 7-bit code: the eighth makes the number of minus signs even.
-#[inline]
+#[inline(always)]
 fn even_signs(code: u32) -> u8 {
     let code = (code & 127) as u8;
     code | (code.count_ones() as u8 & 1) << 7
 }
 
 /// Writes `db * grid * sign` for a run, or a part of one whose signs begin at bit 0.
-#[inline]
+#[inline(always)]
 fn signed_run(db: f32, grid: &[i8], signs: u8, out: &mut [f32]) {
     for (i, (&g, out)) in grid.iter().zip(out).enumerate() {
-        let x = db * f32::from(g);
-        *out = if signs >> i & 1 == 1 { -x } else { x };
+        let sign = (u32::from(signs) >> i & 1) << 31;
+        *out = f32::from_bits((db * f32::from(g)).to_bits() ^ sign);
     }
 }
 
 /// The scale of IQ2_XS and IQ2_S for 16 elements: the nibble s means (0.5 + s) / 4.
-#[inline]
+#[inline(always)]
 fn iq2_scale(d: f32, scales: u8, run: usize) -> f32 {
     let s = if run < 2 { scales & 15 } else { scales >> 4 };
     (d * (0.5 + f32::from(s))) * 0.25
@@ -147,6 +147,7 @@ fn iq2_scale(d: f32, scales: u8, run: usize) -> f32 {
 impl Block<32> for BlockIq4Nl {
     const TYPE: BlockType = BlockType::Iq4Nl;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 32]) {
         nonlinear(half(self.d), &self.qs, out);
     }
@@ -156,6 +157,7 @@ impl Block<32> for BlockIq4Nl {
     }
 }
 
+#[inline(always)]
 fn nonlinear(d: f32, qs: &[u8; 16], out: &mut [f32; 32]) {
     let (low, high) = out.split_at_mut(16);
     for ((&q, low), high) in qs.iter().zip(low).zip(high) {
@@ -167,6 +169,7 @@ fn nonlinear(d: f32, qs: &[u8; 16], out: &mut [f32; 32]) {
 impl Block<256> for BlockIq4Xs {
     const TYPE: BlockType = BlockType::Iq4Xs;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let (d, high) = (half(self.d), u16::from_le_bytes(self.scales_h));
         let qs = self.qs.as_chunks::<16>().0;
@@ -185,6 +188,7 @@ impl Block<256> for BlockIq4Xs {
 impl Block<256> for BlockIq2Xxs {
     const TYPE: BlockType = BlockType::Iq2Xxs;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
         for (group, out) in self.qs.iter().zip(out.as_chunks_mut::<32>().0) {
@@ -204,6 +208,7 @@ impl Block<256> for BlockIq2Xxs {
 impl Block<256> for BlockIq2Xs {
     const TYPE: BlockType = BlockType::Iq2Xs;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
         for (run, (out, &code)) in out.as_chunks_mut::<8>().0.iter_mut().zip(&self.qs).enumerate() {
@@ -221,6 +226,7 @@ impl Block<256> for BlockIq2Xs {
 impl Block<256> for BlockIq2S {
     const TYPE: BlockType = BlockType::Iq2S;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
         for (run, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
@@ -238,6 +244,7 @@ impl Block<256> for BlockIq2S {
 impl Block<256> for BlockIq3Xxs {
     const TYPE: BlockType = BlockType::Iq3Xxs;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
         for (run, (out, index)) in out.as_chunks_mut::<8>().0.iter_mut().zip(self.qs.as_chunks::<2>().0).enumerate() {
@@ -257,6 +264,7 @@ impl Block<256> for BlockIq3Xxs {
 impl Block<256> for BlockIq3S {
     const TYPE: BlockType = BlockType::Iq3S;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
         for (run, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
@@ -277,7 +285,7 @@ impl Block<256> for BlockIq3S {
 }
 
 /// Writes `dl * (grid + delta)` for a run.
-#[inline]
+#[inline(always)]
 fn shifted_run(dl: f32, index: usize, negative: bool, out: &mut [f32; 8]) {
     let delta = if negative { -0.125 } else { 0.125 };
     for (&g, out) in IQ1_GRID[index].iter().zip(out) {
@@ -288,6 +296,7 @@ fn shifted_run(dl: f32, index: usize, negative: bool, out: &mut [f32; 8]) {
 impl Block<256> for BlockIq1S {
     const TYPE: BlockType = BlockType::Iq1S;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
         for (run, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
@@ -305,7 +314,7 @@ impl Block<256> for BlockIq1S {
 
 impl BlockIq1M {
     /// The bits of `d`, little endian: the top nibbles of the four words of scales, lowest first.
-    #[inline]
+    #[inline(always)]
     fn d(&self) -> [u8; 2] {
         let top = |i: usize| self.scales[i][1] >> 4;
         [top(0) | top(1) << 4, top(2) | top(3) << 4]
@@ -315,6 +324,7 @@ impl BlockIq1M {
 impl Block<256> for BlockIq1M {
     const TYPE: BlockType = BlockType::Iq1M;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d());
         for (run, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
