@@ -128,13 +128,14 @@ fn even_signs(code: u32) -> u8 {
     code | (code.count_ones() as u8 & 1) << 7
 }
 
-/// Writes `db * grid * sign` for a run, or a part of one whose signs begin at bit 0.
+/// Writes `db * grid * sign` for a run, or a part of one whose signs begin at bit 0. An array at once:
+/// the compiler then makes one vector of it.
 #[inline(always)]
-fn signed_run(db: f32, grid: &[i8], signs: u8, out: &mut [f32]) {
-    for (i, (&g, out)) in grid.iter().zip(out).enumerate() {
+fn signed_run<const N: usize>(db: f32, grid: &[i8; N], signs: u8, out: &mut [f32; N]) {
+    *out = std::array::from_fn(|i| {
         let sign = (u32::from(signs) >> i & 1) << 31;
-        *out = f32::from_bits((db * f32::from(g)).to_bits() ^ sign);
-    }
+        f32::from_bits((db * f32::from(grid[i])).to_bits() ^ sign)
+    });
 }
 
 /// The scale of IQ2_XS and IQ2_S for 16 elements: the nibble s means (0.5 + s) / 4.
@@ -251,8 +252,9 @@ impl Block<256> for BlockIq3Xxs {
             let word = u32::from_le_bytes(self.words[run / 4]);
             let db = (d * (0.5 + (word >> 28) as f32)) * 0.5;
             let signs = even_signs(word >> (7 * (run % 4)));
-            signed_run(db, &IQ3_XXS_GRID[usize::from(index[0])], signs, &mut out[..4]);
-            signed_run(db, &IQ3_XXS_GRID[usize::from(index[1])], signs >> 4, &mut out[4..]);
+            for ((&index, part), out) in index.iter().zip([0, 4]).zip(out.as_chunks_mut::<4>().0) {
+                signed_run(db, &IQ3_XXS_GRID[usize::from(index)], signs >> part, out);
+            }
         }
     }
 
@@ -288,9 +290,7 @@ impl Block<256> for BlockIq3S {
 #[inline(always)]
 fn shifted_run(dl: f32, index: usize, negative: bool, out: &mut [f32; 8]) {
     let delta = if negative { -0.125 } else { 0.125 };
-    for (&g, out) in IQ1_GRID[index].iter().zip(out) {
-        *out = dl * (f32::from(g) + delta);
-    }
+    *out = IQ1_GRID[index].map(|g| dl * (f32::from(g) + delta));
 }
 
 impl Block<256> for BlockIq1S {

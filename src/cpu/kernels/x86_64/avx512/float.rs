@@ -4,7 +4,7 @@
 //! so that an element's value does not depend on where it lies.
 
 use super::super::super::{GELU_CUBIC, GELU_SCALE, MatvecF32};
-use super::super::{exp, load_256, load_512, prefetch, store_256, store_512};
+use super::super::{avx2, exp, load_256, load_512, prefetch, store_256, store_512};
 use half::f16;
 use std::arch::x86_64::*;
 use tealight_quant::BlockType;
@@ -65,7 +65,14 @@ pub(in crate::cpu::kernels) fn matvec_blocks(ty: BlockType) -> Option<MatvecF32>
             matvec_blocks_f32::<B, N>
         }
     }
-    visit_blocks(ty, Pick)
+    match ty {
+        // table and codebook lookups: here the compiler makes 512-bit gathers of them, which are slower
+        // than the loads that it makes for AVX2 (by half on Sapphire Rapids)
+        BlockType::Iq2Xxs | BlockType::Iq2Xs | BlockType::Iq2S | BlockType::Iq3Xxs | BlockType::Iq3S => None,
+        BlockType::Iq4Nl | BlockType::Iq4Xs | BlockType::Mxfp4 | BlockType::Nvfp4 => None,
+        _ => visit_blocks(ty, Pick),
+    }
+    .or_else(|| avx2::float::matvec_blocks(ty))
 }
 
 /// Elements of a step over a dequantized block: the shortest block.
