@@ -89,7 +89,7 @@ block_struct! {
 }
 
 /// The eight scales and eight minimums of Q4_K and Q5_K out of their 12 bytes.
-#[inline]
+#[inline(always)]
 pub fn scales_and_mins(s: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
     let (mut scales, mut mins) = ([0; 8], [0; 8]);
     for i in 0..4 {
@@ -103,7 +103,7 @@ pub fn scales_and_mins(s: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
 
 impl BlockQ3K {
     /// The signed scale of elements 16k to 16k + 15, -32..32.
-    #[inline]
+    #[inline(always)]
     pub fn scale(&self, k: usize) -> i8 {
         let low = if k < 8 { self.scales[k] & 15 } else { self.scales[k - 8] >> 4 };
         let high = self.scales[8 + k % 4] >> (2 * (k / 4)) & 3;
@@ -113,7 +113,7 @@ impl BlockQ3K {
 
 impl BlockQ8K {
     /// The scale of the quants.
-    #[inline]
+    #[inline(always)]
     pub fn scale(&self) -> f32 {
         f32::from_le_bytes(self.d)
     }
@@ -122,6 +122,7 @@ impl BlockQ8K {
 impl Block<256> for BlockQ2K {
     const TYPE: BlockType = BlockType::Q2K;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let (d, dmin) = (half(self.d), half(self.dmin));
         for (k, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
@@ -142,6 +143,7 @@ impl Block<256> for BlockQ2K {
 impl Block<256> for BlockQ3K {
     const TYPE: BlockType = BlockType::Q3K;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
         for (k, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
@@ -164,6 +166,7 @@ impl Block<256> for BlockQ3K {
 impl Block<256> for BlockQ4K {
     const TYPE: BlockType = BlockType::Q4K;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let (d, dmin) = (half(self.d), half(self.dmin));
         let (scales, mins) = scales_and_mins(&self.scales);
@@ -183,6 +186,7 @@ impl Block<256> for BlockQ4K {
 impl Block<256> for BlockQ5K {
     const TYPE: BlockType = BlockType::Q5K;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let (d, dmin) = (half(self.d), half(self.dmin));
         let (scales, mins) = scales_and_mins(&self.scales);
@@ -203,6 +207,7 @@ impl Block<256> for BlockQ5K {
 impl Block<256> for BlockQ6K {
     const TYPE: BlockType = BlockType::Q6K;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
         for (k, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
@@ -225,6 +230,7 @@ impl Block<256> for BlockQ6K {
 impl Block<256> for BlockQ8K {
     const TYPE: BlockType = BlockType::Q8K;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = self.scale();
         for (&q, out) in self.qs.iter().zip(out) {
