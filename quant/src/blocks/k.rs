@@ -129,6 +129,7 @@ impl Block<256> for BlockQ2K {
             let (h, j) = (k / 8, k / 2 % 4);
             let scale = d * f32::from(self.scales[k] & 15);
             let min = dmin * f32::from(self.scales[k] >> 4);
+            // a slice without an end: the compiler unrolls the loop over an array of 16 into single steps
             for (&q, out) in self.qs[32 * h + 16 * (k % 2)..].iter().zip(out) {
                 *out = scale * f32::from(q >> (2 * j) & 3) - min;
             }
@@ -146,14 +147,15 @@ impl Block<256> for BlockQ3K {
     #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
-        for (k, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let (h, j) = (k / 8, k / 2 % 4);
-            let scale = d * f32::from(self.scale(k));
-            let low = &self.qs[32 * h + 16 * (k % 2)..];
-            let high = &self.hmask[16 * (k % 2)..];
-            for ((&low, &high), out) in low.iter().zip(high).zip(out) {
-                let q = (low >> (2 * j) & 3) | (high >> (4 * h + j) & 1) << 2;
-                *out = scale * (i32::from(q) - 4) as f32;
+        for (s, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            let mut quants = self.qs.as_chunks::<32>().0[s / 4].map(|q| q >> (2 * (s % 4)) & 3);
+            for (q, high) in quants.iter_mut().zip(&self.hmask) {
+                *q |= (high >> s & 1) << 2;
+            }
+            let halves = quants.as_chunks::<16>().0.iter().zip(out.as_chunks_mut::<16>().0);
+            for ((quants, out), k) in halves.zip(2 * s..) {
+                let scale = d * f32::from(self.scale(k));
+                *out = quants.map(|q| scale * (i32::from(q) - 4) as f32);
             }
         }
     }
@@ -172,7 +174,7 @@ impl Block<256> for BlockQ4K {
         let (scales, mins) = scales_and_mins(&self.scales);
         for (s, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
             let (scale, min) = (d * f32::from(scales[s]), dmin * f32::from(mins[s]));
-            for (&q, out) in self.qs[32 * (s / 2)..].iter().zip(out) {
+            for (&q, out) in self.qs.as_chunks::<32>().0[s / 2].iter().zip(out) {
                 *out = scale * f32::from(q >> (4 * (s % 2)) & 15) - min;
             }
         }
@@ -192,7 +194,7 @@ impl Block<256> for BlockQ5K {
         let (scales, mins) = scales_and_mins(&self.scales);
         for (s, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
             let (scale, min) = (d * f32::from(scales[s]), dmin * f32::from(mins[s]));
-            for ((&low, &high), out) in self.qs[32 * (s / 2)..].iter().zip(&self.qh).zip(out) {
+            for ((&low, &high), out) in self.qs.as_chunks::<32>().0[s / 2].iter().zip(&self.qh).zip(out) {
                 let q = (low >> (4 * (s % 2)) & 15) | (high >> s & 1) << 4;
                 *out = scale * f32::from(q) - min;
             }
@@ -211,10 +213,10 @@ impl Block<256> for BlockQ6K {
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
         for (k, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let (h, j, half_of_32) = (k / 8, k / 2 % 4, 16 * (k % 2));
+            let (h, j) = (k / 8, k / 2 % 4);
             let scale = d * f32::from(self.scales[k]);
-            let low = &self.ql[64 * h + 32 * (j % 2) + half_of_32..];
-            let high = &self.qh[32 * h + half_of_32..];
+            let low = &self.ql.as_chunks::<16>().0[4 * h + 2 * (j % 2) + k % 2];
+            let high = &self.qh.as_chunks::<16>().0[2 * h + k % 2];
             for ((&low, &high), out) in low.iter().zip(high).zip(out) {
                 let q = (low >> (4 * (j / 2)) & 15) | (high >> (2 * j) & 3) << 4;
                 *out = scale * (i32::from(q) - 32) as f32;

@@ -75,7 +75,7 @@ impl Block<64> for BlockNvfp4 {
         for (s, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
             let scale = half_e4m3(self.scales[s]);
             let (low, high) = out.split_at_mut(8);
-            for ((&q, low), high) in self.qs[8 * s..].iter().zip(low).zip(high) {
+            for ((&q, low), high) in self.qs.as_chunks::<8>().0[s].iter().zip(low).zip(high) {
                 *low = f32::from(FP4_DOUBLED[usize::from(q & 15)]) * scale;
                 *high = f32::from(FP4_DOUBLED[usize::from(q >> 4)]) * scale;
             }

@@ -64,7 +64,7 @@ impl Block<256> for BlockTq2_0 {
         let d = half(self.d);
         for (group, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
             let (h, j) = (group / 4, group % 4);
-            for (&q, out) in self.qs[32 * h..].iter().zip(out) {
+            for (&q, out) in self.qs.as_chunks::<32>().0[h].iter().zip(out) {
                 *out = (i32::from(q >> (2 * j) & 3) - 1) as f32 * d;
             }
         }

@@ -121,7 +121,7 @@ pub(super) fn matvec_q4_k_q8_k(rows: &[u8], x: Row8<'_>, out: &mut [f32]) {
             let (scales, mins) = scales_and_mins(&w.scales);
             let (mut dot, mut min) = (0, 0);
             for (s, q) in q.as_chunks::<32>().0.iter().enumerate() {
-                let nibbles = w.qs[32 * (s / 2)..].iter().map(|&w| (w >> (4 * (s % 2)) & 15) as i8);
+                let nibbles = w.qs.as_chunks::<32>().0[s / 2].iter().map(|&w| (w >> (4 * (s % 2)) & 15) as i8);
                 dot += i32::from(scales[s]) * dot_i8(nibbles, q);
                 min += i32::from(mins[s]) * (i32::from(sums[2 * s]) + i32::from(sums[2 * s + 1]));
             }
@@ -136,9 +136,9 @@ pub(super) fn matvec_q6_k_q8_k(rows: &[u8], x: Row8<'_>, out: &mut [f32]) {
         blocks.fold(0.0, |sum, ((w, q), &d)| {
             let mut dot = 0;
             for (k, q) in q.as_chunks::<16>().0.iter().enumerate() {
-                let (h, j, half_of_32) = (k / 8, k / 2 % 4, 16 * (k % 2));
-                let low = &w.ql[64 * h + 32 * (j % 2) + half_of_32..];
-                let high = &w.qh[32 * h + half_of_32..];
+                let (h, j) = (k / 8, k / 2 % 4);
+                let low = &w.ql.as_chunks::<16>().0[4 * h + 2 * (j % 2) + k % 2];
+                let high = &w.qh.as_chunks::<16>().0[2 * h + k % 2];
                 let quants = low
                     .iter()
                     .zip(high)

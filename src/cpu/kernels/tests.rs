@@ -143,7 +143,7 @@ fn row_products_equal_f64_over_dequantized_weights() {
                 let got = matvec(&set, ty, &rows, &x, n_row);
                 for (got, (want, size)) in got.iter().zip(matvec_f64(ty, &rows, &x, n_row)) {
                     let error = (f64::from(*got) - want).abs() / size;
-                    assert!(error < 2e-6, "{} {ty} {n_row} x {n}: {got} vs {want}, {error:e}", set.name());
+                    assert!(error < 1e-6, "{} {ty} {n_row} x {n}: {got} vs {want}, {error:e}", set.name());
                 }
             }
         }
@@ -161,7 +161,7 @@ fn every_set_gives_the_scalar_products() {
                 let want = matvec(&KernelSet::SCALAR, ty, &rows, &x, n_row);
                 for ((got, want), (_, size)) in matvec(&set, ty, &rows, &x, n_row).into_iter().zip(want).zip(sizes) {
                     let error = (f64::from(got) - f64::from(want)).abs() / size;
-                    assert!(error < 2e-6, "{} {ty} {n_row} x {n}: {got} vs {want}, {error:e}", set.name());
+                    assert!(error < 1e-6, "{} {ty} {n_row} x {n}: {got} vs {want}, {error:e}", set.name());
                 }
             }
         }
@@ -366,7 +366,7 @@ fn ulps(got: f32, want: f64) -> f64 {
 }
 
 #[test]
-fn exponentials_are_within_two_ulp() {
+fn exponentials_are_within_their_bound() {
     for set in KernelSet::available() {
         let mut worst = 0f64;
         let inputs: Vec<f32> = (0..400_000).map(|i| -103.0 + i as f32 * (191.0 / 400_000.0)).collect();
@@ -381,7 +381,7 @@ fn exponentials_are_within_two_ulp() {
                 worst = worst.max(ulps(y, f64::from(x).exp()));
             }
         }
-        assert!(worst <= 2.0, "{}: {worst} ulp", set.name());
+        assert!(worst <= 1.5, "{}: {worst} ulp", set.name());
         let mut edges = [f32::NEG_INFINITY, -1e30, -200.0, 0.0, 89.0, f32::NAN, f32::NEG_INFINITY, 1.0, 1.0];
         set.exp_sum(&mut edges, 0.0);
         assert_eq!(edges[..5], [0.0, 0.0, 0.0, 1.0, f32::INFINITY], "{}", set.name());
