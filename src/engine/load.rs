@@ -193,6 +193,14 @@ impl Model {
         self.any_program().with_backend(&self.0.options, |b| Ok(b.kernels()))
     }
 
+    /// Threads that compute.
+    ///
+    /// # Errors
+    /// As [`Model::kernels`].
+    pub fn n_threads(&self) -> Result<usize> {
+        self.any_program().with_backend(&self.0.options, |b| Ok(b.n_threads()))
+    }
+
     pub(crate) fn options(&self) -> &ModelOptions {
         &self.0.options
     }
