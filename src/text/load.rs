@@ -131,7 +131,7 @@ fn tokens(gguf: &Arc<Gguf>, meta: Metadata<'_>) -> Result<Tokens> {
     let places: Vec<(u64, usize)> = places.map(|(at, text)| (at, text.len())).collect();
     let n = places.len();
     Tokens::new(gguf, places.into_iter())
-        .ok_or_else(|| meta.key_error(TOKENS, format!("{n} tokens"), "tokens that 32 bits can number"))
+        .ok_or_else(|| meta.key_error(TOKENS, format!("{n} tokens"), "tokens numbered in 32 bits, each below 16 MB"))
 }
 
 impl Loader<'_> {
