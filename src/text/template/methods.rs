@@ -93,7 +93,7 @@ pub(super) fn call(m: &mut Machine, receiver: &Value, name: &str, args: &CallArg
                 let Some(item) = args.take(0, "value") else {
                     return fail(format!("TypeError: {name}() needs a value"));
                 };
-                m.budget.burn(l.items.len() / 16)?;
+                m.budget.burn(receiver.weight())?;
                 if name == "count" {
                     return int(l.items.iter().filter(|v| v.same(item)).count());
                 }
@@ -141,6 +141,7 @@ fn string(m: &mut Machine, t: &Rc<Text>, name: &str, args: &CallArgs) -> Out<Val
                 None | Some(Value::None) => None,
                 Some(_) => Some(text(0, "chars")?.s.as_str()),
             };
+            m.budget.burn(chars.map_or(0, str::len).saturating_mul(t.s.len()) / 256)?;
             access::part(m, t, stripped(&t.s, chars, name != "rstrip", name != "lstrip"))
         }
         "split" | "rsplit" => split(m, t, name == "rsplit", args),
