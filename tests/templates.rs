@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use tealight::gguf::Gguf;
 use tealight::text::{ChatInput, ChatTemplate, Trust};
@@ -295,6 +296,151 @@ fn what_python_refuses_is_refused_in_words() {
         assert!(got.as_ref().is_err_and(|e| e.contains(words)), "{source}: {got:?}");
     }
 }
+
+/// Every filter, method and test with every kind of receiver and argument: an answer or an error, never a panic.
+#[test]
+fn no_call_panics() {
+    let values = [
+        "missing",
+        "none",
+        "true",
+        "-7",
+        "1.5",
+        "''",
+        "'é%s{}\n x'",
+        "'12'",
+        "[]",
+        "[3, 'b', none]",
+        "{'é': [1]}",
+        "u",
+        "(1, 'a')",
+        "range",
+        "[[1, 2]]",
+        "1e308",
+    ];
+    let args = [
+        "",
+        "'é'",
+        "-1",
+        "0",
+        "'', ''",
+        "3, 'x'",
+        "[1]",
+        "none",
+        "2, true, 'é', 1",
+        "attribute='n'",
+        "'%s'",
+        "'a.0'",
+        "99999999999",
+        "1e308",
+    ];
+    let names = "abs attr batch capitalize center count default dictsort escape first float format groupby indent int items join last length list lower map max min pprint reject rejectattr replace reverse round safe select selectattr slice sort string striptags sum title tojson trim truncate unique upper urlencode wordcount keys values from_json \
+        strip lstrip rstrip split rsplit splitlines startswith endswith swapcase casefold find rfind index rindex isdigit isalpha isalnum isspace isupper islower isnumeric isdecimal isidentifier isascii zfill ljust rjust removeprefix removesuffix partition rpartition expandtabs get copy pop append \
+        defined none boolean true integer number string mapping iterable sequence callable sameas odd even divisibleby eq ne lt ge in filter test";
+    let (mut n_answer, mut n_error) = (0, 0);
+    for name in names.split_whitespace() {
+        let mut source = String::new();
+        for value in values {
+            for arg in args {
+                for call in [
+                    format!("{value} | {name}({arg})"),
+                    format!("({value}).{name}({arg})"),
+                    format!("{value} is {name}({arg})"),
+                ] {
+                    source = format!("{{{{ {call} }}}}");
+                    match render_with(&source, json!({"u": [{"n": "x"}, {"n": "é"}]})) {
+                        Ok(_) => n_answer += 1,
+                        Err(_) => n_error += 1,
+                    }
+                }
+            }
+        }
+        assert!(!source.is_empty());
+    }
+    for (a, b) in values.iter().flat_map(|a| values.iter().map(move |b| (a, b))) {
+        for op in ["+", "-", "*", "/", "//", "%", "**", "~", "==", "<", "in", "and", "if true else"] {
+            n_answer += usize::from(render_with(&format!("{{{{ {a} {op} {b} }}}}"), json!({})).is_ok());
+        }
+        n_answer += usize::from(render_with(&format!("{{{{ ({a})[{b}] }}}}{{{{ ({a})[{b}:] }}}}"), json!({})).is_ok());
+    }
+    assert!(n_answer > 5000 && n_error > 5000, "{n_answer} answers, {n_error} errors");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_source_panics(pieces in proptest::collection::vec(0..PIECES.len(), 0..24), noise in "\\PC{0,12}") {
+        let source: String = pieces.iter().map(|i| PIECES[*i]).collect();
+        let _ = render_with(&source, json!({"s": "é x", "l": [1, "b"]}));
+        let _ = render_with(&format!("{{{{ {noise} }}}}"), json!({}));
+        let _ = render_with(&format!("{source}{{% {noise} %}}"), json!({}));
+    }
+}
+
+/// What random templates are made of.
+const PIECES: [&str; 60] = [
+    "{{",
+    "}}",
+    "{%",
+    "%}",
+    "{#",
+    "#}",
+    "{{-",
+    "-}}",
+    "{%-",
+    "-%}",
+    "+%}",
+    "{%+",
+    " if ",
+    " else ",
+    " elif ",
+    " endif ",
+    " for ",
+    " x ",
+    " in ",
+    " endfor ",
+    " set ",
+    " endset ",
+    " macro ",
+    " endmacro ",
+    " call ",
+    " endcall ",
+    " raw ",
+    " endraw ",
+    " s ",
+    " l ",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ":",
+    ",",
+    ".",
+    "|",
+    "~",
+    "+",
+    "-",
+    "*",
+    "%",
+    "=",
+    "==",
+    "'é'",
+    "\"",
+    "'",
+    "1",
+    "-1",
+    "1.5e3",
+    " is ",
+    " not ",
+    " upper ",
+    "\n",
+    "  ",
+    "é",
+    "{% if s %}{{ s }}{% endif %}",
+];
 
 /// Programs that try to take all time, memory or stack.
 #[test]
