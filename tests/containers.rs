@@ -110,7 +110,6 @@ fn gguf_files(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "skips are said by name")]
 fn every_published_fixture_passes_without_warning() {
     let Some(shared) = shared() else {
         println!("skipped: the fixtures and vocabularies of the shared folder");

@@ -95,16 +95,24 @@ fn perplexity(model: &Model, tokens: &[u32], n_chunk: usize) -> f64 {
     (sum / f64::from(count)).exp()
 }
 
-#[test]
-fn perplexity_equals_llama_cpp() {
+fn assert_perplexity(n_chunk: usize) {
     for (name, model, expect) in models() {
         let text = std::fs::read(shared().unwrap().join("models/text-a.txt")).unwrap();
         let tokens = model.encode(&text, Encode { add_special: true, parse_special: false }).unwrap();
-        let recorded = &expect["perplexity_text_a"];
-        // All chunks take minutes without optimisation; five show the same.
-        let got = perplexity(&model, &tokens, 5);
-        let want = recorded["cumulative"][4].as_f64().unwrap();
-        println!("{name}: perplexity {got:.4}, llama.cpp {want:.4}");
+        let got = perplexity(&model, &tokens, n_chunk);
+        let want = expect["perplexity_text_a"]["cumulative"][n_chunk - 1].as_f64().unwrap();
+        println!("{name}: perplexity of {n_chunk} chunks {got:.4}, llama.cpp {want:.4}");
         assert!((got / want - 1.0).abs() <= 0.005, "{name}: perplexity {got}, llama.cpp {want}");
     }
+}
+
+#[test]
+fn perplexity_equals_llama_cpp() {
+    assert_perplexity(1);
+}
+
+#[test]
+#[ignore = "takes minutes: cargo test --release --test real_models -- --ignored"]
+fn perplexity_of_the_whole_text_equals_llama_cpp() {
+    assert_perplexity(11);
 }

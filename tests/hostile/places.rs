@@ -47,7 +47,6 @@ fn a_loop_of_links_is_refused() {
 
 #[cfg(unix)]
 #[test]
-#[expect(clippy::print_stdout, reason = "skips are said by name")]
 fn an_unreadable_file_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let path = folder("unreadable").join("m.gguf");
