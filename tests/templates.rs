@@ -242,6 +242,8 @@ fn statements_mean_what_they_mean_in_jinja() {
             "1/2:3 2/2:2 ",
         ),
         ("{% for i in e %}x{% else %}none{% endfor %}", "none"),
+        ("{% for i in l %}{{ i }}{% set b %}x{% break %}{% endset %}y{% endfor %}", "3"),
+        ("{% raw %}\n{{ x }}{% endraw %}\ny", "\n{{ x }}y"),
         (
             "{% for i in range(9) %}{% if i == 1 %}{% continue %}{% endif %}{% if i > 3 %}{% break %}{% endif %}{{ i }}{% endfor %}",
             "023",
@@ -288,6 +290,9 @@ fn what_python_refuses_is_refused_in_words() {
         ("{{ s | frobnicate }}", "frobnicate"),
         ("{% include 'x' %}", "not available"),
         ("{% if %}", "expected an expression"),
+        ("{% break %}", "outside of a loop"),
+        ("{% for x in l %}{% macro m() %}{% continue %}{% endmacro %}{% endfor %}", "outside of a loop"),
+        ("{{ 'a' % 1 }}", "not all arguments"),
         ("{{ 'abc", "not closed"),
         ("{% for x in l %}", "missing"),
         ("{{ range(1000000000) }}", "range"),
