@@ -241,7 +241,8 @@ fn statements_mean_what_they_mean_in_jinja() {
             "{% for i in l if i > 1 %}{{ loop.index }}/{{ loop.length }}:{{ i }} {% else %}none{% endfor %}",
             "1/2:3 2/2:2 ",
         ),
-        ("{% for i in e %}x{% else %}none{% endfor %}", "none"),
+        ("{% for i in e %}x{% else %}none{% set n = 1 %}{% endfor %}{{ n }}", "none7"),
+        ("{% for i in l %}{% break %}{% else %}left early{% endfor %}", "left early"),
         ("{% for i in l %}{{ i }}{% set b %}x{% break %}{% endset %}y{% endfor %}", "3"),
         ("{% raw %}\n{{ x }}{% endraw %}\ny", "\n{{ x }}y"),
         (

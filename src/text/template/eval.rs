@@ -292,7 +292,7 @@ impl Machine {
         }
         // Jinja notes at the end of a round that there was one, so `else` also runs if each round was left early.
         if !completed {
-            self.block(&def.otherwise, env)?;
+            self.block(&def.otherwise, &Env::new(Some(env)))?;
         }
         Ok(())
     }
