@@ -322,6 +322,20 @@ fn only_knobs_reads_the_environment() {
 }
 
 #[test]
+fn nothing_opens_a_connection_or_starts_a_program() {
+    let words = ["std::net", "TcpStream", "TcpListener", "UdpSocket", "UnixStream", "process::Command", "Command::new"];
+    let mut violations = Vec::new();
+    for source in sources("src") {
+        // The parser of arguments has a type of that name.
+        let words = words.iter().filter(|w| **w != "Command::new" || !source.is_in(&["cli.rs", "cli/", "main.rs"]));
+        for word in words.filter(|w| source.code.contains(**w)) {
+            violations.push(format!("{}: `{word}`", source.name));
+        }
+    }
+    check(&violations);
+}
+
+#[test]
 fn threads_start_in_the_listed_places_only() {
     let words = ["thread::spawn", "thread::Builder", "thread::scope", "ThreadPoolBuilder"];
     let mut violations = Vec::new();

@@ -14,6 +14,12 @@ fn folder(name: &str) -> PathBuf {
 }
 
 #[test]
+fn a_model_can_be_shared_between_threads() {
+    fn check<T: Send + Sync + 'static>() {}
+    check::<Gguf>();
+}
+
+#[test]
 fn what_is_written_is_read_back() {
     let mut file = GgufWriter::new();
     file.alignment(64)
