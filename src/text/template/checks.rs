@@ -28,7 +28,7 @@ pub(super) fn test(m: &Machine, name: &str, value: &Value, args: &CallArgs) -> O
         // Python asks for a length and items, which strings and dicts have as well.
         "sequence" => match value {
             Value::List(l) => l.kind != ListKind::Lazy,
-            _ => matches!(value, Value::Str(_) | Value::Map(_)),
+            _ => matches!(value, Value::Str(_) | Value::Map(_) | Value::Undefined(_)),
         },
         "callable" => matches!(value, Value::Macro(..) | Value::Function(_) | Value::Method(..)),
         "escaped" => false,

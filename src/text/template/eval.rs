@@ -196,12 +196,19 @@ impl Machine {
                 self.assign(target, value, env)?;
             }
             StmtKind::SetBlock { target, filters, body } => {
-                let text = self.capture(body, &Env::new(Some(env)))?;
+                let (text, flow) = self.capture(body, &Env::new(Some(env)))?;
+                // Leaving the loop from inside drops what was captured.
+                if flow != Flow::Normal {
+                    return Ok(flow);
+                }
                 let value = self.postfix(text, filters, env)?;
                 self.assign(target, value, env)?;
             }
             StmtKind::FilterBlock { filters, body } => {
-                let text = self.capture(body, &Env::new(Some(env)))?;
+                let (text, flow) = self.capture(body, &Env::new(Some(env)))?;
+                if flow != Flow::Normal {
+                    return Ok(flow);
+                }
                 self.postfix(text, filters, env)?.print(&mut self.out)?;
             }
             StmtKind::With { values, body } => {
@@ -238,14 +245,14 @@ impl Machine {
         Ok(Flow::Normal)
     }
 
-    fn capture(&mut self, body: &[Stmt], env: &Rc<Env>) -> Out<Value> {
+    fn capture(&mut self, body: &[Stmt], env: &Rc<Env>) -> Out<(Value, Flow)> {
         let outer = std::mem::take(&mut self.out);
         self.open_output += outer.s.len();
         let result = self.block(body, env);
         self.open_output -= outer.s.len();
         let inner = std::mem::replace(&mut self.out, outer);
-        result?;
-        self.finish(inner)
+        let flow = result?;
+        Ok((self.finish(inner)?, flow))
     }
 
     fn for_loop(&mut self, def: &Arc<For>, items: &Value, env: &Rc<Env>, depth0: usize) -> Out<()> {
@@ -261,10 +268,6 @@ impl Machine {
             }
             items = self.rc_list(kept)?;
         }
-        if items.items.is_empty() {
-            self.block(&def.otherwise, env)?;
-            return Ok(());
-        }
         let name: Arc<str> = "loop".into();
         let recursion = def.recursive.then(|| (Arc::clone(def), Rc::clone(env)));
         let info = Rc::new(Loop {
@@ -274,15 +277,22 @@ impl Machine {
             changed: RefCell::default(),
             recursion,
         });
+        let mut completed = false;
         for (i, item) in items.items.iter().enumerate() {
             self.budget.burn(1)?;
             info.idx.set(i);
             let inner = Env::new(Some(env));
             inner.set(&name, Value::Loop(Rc::clone(&info)));
             self.assign(&def.target, item.clone(), &inner)?;
-            if self.block(&def.body, &inner)? == Flow::Break {
-                break;
+            match self.block(&def.body, &inner)? {
+                Flow::Break => break,
+                Flow::Normal => completed = true,
+                Flow::Continue => {}
             }
+        }
+        // Jinja notes at the end of a round that there was one, so `else` also runs if each round was left early.
+        if !completed {
+            self.block(&def.otherwise, &Env::new(Some(env)))?;
         }
         Ok(())
     }
@@ -536,6 +546,6 @@ impl Machine {
         } else if let Some((n, _)) = named.first() {
             return fail(format!("TypeError: macro '{}' takes no keyword argument '{n}'", def.name));
         }
-        self.capture(&def.body, &env)
+        self.capture(&def.body, &env).map(|(text, _)| text)
     }
 }

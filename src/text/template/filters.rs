@@ -190,7 +190,10 @@ pub(super) fn apply(m: &mut Machine, name: &str, value: &Value, args: &CallArgs)
                 Some(Value::Str(t)) if t.s == "floor" => (f * scale).floor(),
                 _ => (f * scale).round_ties_even(),
             };
-            Ok(Value::Float(rounded / scale))
+            let rounded = rounded / scale;
+            let whole = value.as_i64().filter(|_| args.take(1, "method").is_none());
+            #[expect(clippy::cast_possible_truncation, reason = "float to integer saturates")]
+            Ok(whole.map_or(Value::Float(rounded), |i| Value::Int(if precision < 0 { rounded as i64 } else { i })))
         }
         "attr" => match args.take(0, "name") {
             Some(Value::Str(n)) => match value {
@@ -293,9 +296,10 @@ fn of_items(m: &mut Machine, name: &str, value: &Value, args: &CallArgs) -> Out<
                 let len = if name == "batch" { n.min(total - at) } else { total / n + usize::from(i < total % n) };
                 let mut part: Vec<Value> = items.items[at..at + len].to_vec();
                 at += len;
-                if let Some(fill) = fill {
-                    let full = if name == "batch" { n.min(super::value::MAX_LIST) } else { total.div_ceil(n) };
-                    part.resize(full.max(part.len()), fill.clone());
+                match fill {
+                    Some(fill) if name == "slice" && i >= total % n => part.push(fill.clone()),
+                    Some(fill) if name == "batch" => part.resize(n.min(super::value::MAX_LIST), fill.clone()),
+                    _ => {}
                 }
                 out.push(m.list(part, ListKind::List)?);
             }
@@ -378,7 +382,9 @@ fn sort_pairs(m: &Machine, pairs: &mut [(Value, Value)], reverse: bool) -> Out<(
     m.budget.burn(pairs.len() * usize::try_from(pairs.len().max(1).ilog2() + 1).unwrap_or(1))?;
     let mut failed = None;
     pairs.sort_by(|a, b| {
-        let order = a.0.order(&b.0).unwrap_or_else(|e| {
+        // Python looks for a difference before it asks for an order.
+        let order = if a.0.same(&b.0) { Ok(Ordering::Equal) } else { a.0.order(&b.0) };
+        let order = order.unwrap_or_else(|e| {
             failed = Some(e);
             Ordering::Equal
         });
@@ -391,14 +397,18 @@ fn by_key(m: &Machine, name: &str, items: &Rc<List>, args: &CallArgs) -> Out<Val
     // The places of `case_sensitive` and `attribute` differ between these filters.
     let (case_at, attribute_at) = match name {
         "sort" => (1, 2),
-        "groupby" => (usize::MAX, 0),
+        "groupby" => (2, 0),
         _ => (0, 1),
     };
+    let default = if name == "groupby" { args.take(1, "default") } else { None };
     let (case, attribute) = (args.take(case_at, "case_sensitive"), args.take(attribute_at, "attribute"));
     let mut pairs = Vec::with_capacity(items.items.len());
     for item in &items.items {
-        let key = keyed(m, item, attribute)?;
-        pairs.push((if name == "groupby" { key } else { folded(m, &key, case)? }, item.clone()));
+        let key = match (keyed(m, item, attribute)?, default) {
+            (Value::Undefined(_), Some(default)) => default.clone(),
+            (key, _) => key,
+        };
+        pairs.push((folded(m, &key, case)?, item.clone()));
     }
     match name {
         "sort" => {
@@ -424,7 +434,12 @@ fn by_key(m: &Machine, name: &str, items: &Rc<List>, args: &CallArgs) -> Out<Val
                     _ => groups.push((key, vec![item])),
                 }
             }
-            let pair = |(key, group)| m.list(vec![key, m.list(group, ListKind::List)?], ListKind::Tuple);
+            // A group is called by its first item's own key, before case was folded.
+            let pair = |(folded, group): (Value, Vec<Value>)| {
+                let own = group.first().map(|item| keyed(m, item, attribute)).transpose()?;
+                let name = own.filter(|k| !matches!(k, Value::Undefined(_))).unwrap_or(folded);
+                m.list(vec![name, m.list(group, ListKind::List)?], ListKind::Tuple)
+            };
             let groups: Out<Vec<_>> = groups.into_iter().map(pair).collect();
             m.list(groups?, ListKind::List)
         }

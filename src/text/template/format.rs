@@ -23,6 +23,9 @@ struct Spec {
 /// Python's `text % values`.
 pub(super) fn percent(m: &Machine, t: &Text, values: &Value) -> Out<Value> {
     let single = [values.clone()];
+    // Of a list or dict in place of the tuple, Python does not ask that it be used.
+    let must_use = !matches!(values, Value::Map(_) | Value::List(_))
+        || matches!(values, Value::List(l) if l.kind == ListKind::Tuple);
     let mut values: std::slice::Iter<'_, Value> = match values {
         Value::List(l) if l.kind == ListKind::Tuple => l.items.iter(),
         _ => single.iter(),
@@ -59,6 +62,9 @@ pub(super) fn percent(m: &Machine, t: &Text, values: &Value) -> Out<Value> {
         }
         let Some(value) = values.next() else { return fail("TypeError: not enough arguments for format string") };
         field(value, char::from(kind), &spec, &mut out)?;
+    }
+    if must_use && values.next().is_some() {
+        return fail("TypeError: not all arguments converted during string formatting");
     }
     out.push_part(t, at..t.s.len())?;
     m.finish(out)

@@ -139,11 +139,10 @@ impl Lexer<'_> {
                 let tail = tail.trim_start();
                 let sign = tail.chars().next().filter(|c| matches!(c, '-' | '+'));
                 if let Some(tail) = tail.trim_start_matches(['-', '+']).strip_prefix("%}") {
+                    // trim_blocks does not concern the tag that opens raw text.
                     let mut text = &body[..at];
                     if trim_start {
                         text = text.trim_start();
-                    } else {
-                        text = text.strip_prefix('\n').unwrap_or(text);
                     }
                     let dash = body[at + 2..].chars().next();
                     if dash == Some('-') {

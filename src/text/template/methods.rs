@@ -146,7 +146,12 @@ fn string(m: &mut Machine, t: &Rc<Text>, name: &str, args: &CallArgs) -> Out<Val
         }
         "split" | "rsplit" => split(m, t, name == "rsplit", args),
         "splitlines" => {
-            let lines: Out<Vec<_>> = lines(&t.s).into_iter().map(|r| access::part(m, t, r)).collect();
+            let mut all = lines(&t.s);
+            if args.take(0, "keepends").is_some_and(Value::truthy) {
+                let starts: Vec<usize> = all.iter().skip(1).map(|r| r.start).chain([t.s.len()]).collect();
+                all.iter_mut().zip(starts).for_each(|(line, next)| line.end = next);
+            }
+            let lines: Out<Vec<_>> = all.into_iter().map(|r| access::part(m, t, r)).collect();
             m.list(lines?, ListKind::List)
         }
         "replace" => {

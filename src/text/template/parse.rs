@@ -12,7 +12,7 @@ const MAX_DEPTH: usize = 100;
 
 /// The statements of a template.
 pub(super) fn parse(source: &str) -> Out<Vec<Stmt>> {
-    let mut parser = Parser { tokens: lex(source)?, at: 0, depth: 0 };
+    let mut parser = Parser { tokens: lex(source)?, at: 0, depth: 0, n_loop: 0 };
     let line_of = |p: &Parser| p.tokens.get(p.at).map_or(0, |t| t.1);
     let body = parser.body(&[]).map_err(|Fail(m)| match m.starts_with("line ") {
         true => Fail(m),
@@ -28,6 +28,8 @@ pub(super) struct Parser {
     tokens: Vec<(Token, u32)>,
     pub(super) at: usize,
     depth: usize,
+    /// Loops around this place, within the same macro.
+    n_loop: usize,
 }
 
 impl Parser {
@@ -164,6 +166,7 @@ impl Parser {
             }
             "generation" => return Ok(StmtKind::Body(self.body_until("endgeneration")?)),
             "do" => StmtKind::Do(self.tuple_or_expr(true)?),
+            "break" | "continue" if self.n_loop == 0 => return fail(format!("`{tag}` stands outside of a loop")),
             "break" => StmtKind::Break,
             "continue" => StmtKind::Continue,
             "include" | "import" | "from" | "extends" | "block" => {
@@ -203,7 +206,9 @@ impl Parser {
         let condition = if self.take_name("if") { Some(self.expr()?) } else { None };
         let recursive = self.take_name("recursive");
         self.block_end()?;
+        self.n_loop += 1;
         let body = self.body(&["else", "endfor"])?;
+        self.n_loop -= 1;
         let mut otherwise = Vec::new();
         if self.take_name("else") {
             self.block_end()?;
@@ -230,7 +235,9 @@ impl Parser {
         let params = if self.is_op("(") { self.params()? } else { Vec::new() };
         let expr = self.expr()?;
         let from = self.at;
+        let n_loop = std::mem::take(&mut self.n_loop);
         let body = self.body_until("endcall")?;
+        self.n_loop = n_loop;
         let (uses_varargs, uses_kwargs) = self.names_used(from);
         let caller = Arc::new(MacroDef { name: "caller".into(), params, body, uses_varargs, uses_kwargs });
         Ok(StmtKind::Call { expr, caller })
@@ -239,7 +246,9 @@ impl Parser {
     fn macro_definition(&mut self, name: Name, end: &str) -> Out<MacroDef> {
         let params = self.params()?;
         let from = self.at;
+        let n_loop = std::mem::take(&mut self.n_loop);
         let body = self.body_until(end)?;
+        self.n_loop = n_loop;
         let (uses_varargs, uses_kwargs) = self.names_used(from);
         Ok(MacroDef { name, params, body, uses_varargs, uses_kwargs })
     }
