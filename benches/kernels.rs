@@ -30,22 +30,14 @@ fn main() {
         *chunk = (state & 0x3b3b_3b3b_3b3b_3b3b | 0x3030_3030_3030_3030).to_le_bytes();
     }
     let x: Vec<f32> = (0..N).map(|i| (i as f32 * 0.37).sin()).collect();
-    let types = [
-        BlockType::F32,
-        BlockType::F16,
-        BlockType::Bf16,
-        BlockType::Q4_0,
-        BlockType::Q4_1,
-        BlockType::Q8_0,
-        BlockType::Q4K,
-        BlockType::Q6K,
-        BlockType::Q5K,
-    ];
-    println!("{:>8} {:>6} {:>8} {:>7} {:>9}", "set", "type", "GB/s", "share", "from L2");
+    let types = |ty: &&BlockType| ty.is_float() || ty.block_len() > 1;
+    let types: Vec<BlockType> = BlockType::ALL.iter().filter(types).copied().collect();
+    println!("{:>8} {:>7} {:>8} {:>7} {:>9}", "set", "type", "GB/s", "share", "from L2");
     for set in KernelSet::available() {
-        for ty in types.into_iter().filter(|ty| only.as_ref().is_none_or(|o| o == ty.name())) {
-            // a slow set reads less: its rate does not depend on memory
-            let total = if set.name() == "scalar" { bytes.len().min(32 << 20) } else { bytes.len() };
+        for &ty in types.iter().filter(|ty| only.as_ref().is_none_or(|o| o == ty.name())) {
+            // what is slow reads less: its rate does not depend on memory
+            let is_slow = set.name() == "scalar" || !ty.is_float() && set.activation(ty) == ActivationKind::F32;
+            let total = if is_slow { bytes.len().min(32 << 20) } else { bytes.len() };
             let row_bytes = N / ty.block_len() * ty.block_bytes();
             let row = Row::new(&set, ty, &x);
             let rows = &bytes[..total / row_bytes * row_bytes];
@@ -59,7 +51,7 @@ fn main() {
             let near =
                 (0..50).map(|_| rate_of(few * row_bytes, || row.matvec(&rows[..few * row_bytes], &mut out[..few])));
             let near = near.fold(0.0, f64::max);
-            println!("{:>8} {ty:>6} {rate:>8.2} {:>6.0}% {near:>9.2}", set.name(), 100.0 * rate / plain);
+            println!("{:>8} {ty:>7} {rate:>8.2} {:>6.0}% {near:>9.2}", set.name(), 100.0 * rate / plain);
         }
     }
     for set in KernelSet::available() {

@@ -155,3 +155,31 @@ fn results_have_the_same_bits_for_every_number_of_threads() {
         }
     }
 }
+
+#[test]
+fn kernel_sets_agree() {
+    let mut compared = Vec::new();
+    for f in fixtures() {
+        let run = |name: &str| {
+            let mut knobs = tealight::Knobs::default();
+            knobs.cpu = name.to_owned();
+            let model = Model::open(&f.model, &ModelOptions::default().with_knobs(knobs)).unwrap();
+            f.session(&model, CacheType::F32).feed(&f.tokens, 512, Want::All, &mut |_| {}).map(<[f32]>::to_vec)
+        };
+        let scalar = run("scalar").unwrap();
+        for name in ["avx2", "avx512"] {
+            match run(name) {
+                Ok(fast) => {
+                    let error = relative_error(&fast, &scalar);
+                    println!("{:18} {name} differs from scalar by {error:.1e}", f.name);
+                    assert!(error <= 1e-5, "{} with {name}: {error:e}", f.name);
+                    compared.push(name);
+                }
+                Err(e) => assert!(e.to_string().contains("has no kernel set"), "{e}"),
+            }
+        }
+    }
+    if compared.is_empty() {
+        skipped("kernel sets other than scalar: this CPU has none");
+    }
+}

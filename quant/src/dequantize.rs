@@ -1,7 +1,7 @@
 //! Dequantization of whole rows, by type.
 
 use crate::BlockType;
-use crate::blocks::{Block, iq, k, legacy, mx, tq};
+use crate::blocks::{Block, BlockVisitor, visit_blocks};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use std::fmt;
@@ -28,7 +28,7 @@ pub fn dequantize(ty: BlockType, bytes: &[u8], out: &mut [f32]) -> Result<(), De
         BlockType::I16 => numbers(bytes, out, |b| f32::from(i16::from_le_bytes(b))),
         BlockType::I32 => numbers(bytes, out, |b| i32::from_le_bytes(b) as f32),
         BlockType::I64 => numbers(bytes, out, |b| i64::from_le_bytes(b) as f32),
-        _ => with_blocks(ty, Dequantize { bytes, out }),
+        _ => visit_blocks(ty, Dequantize { bytes, out }).expect("all types of plain numbers are above"),
     }
     Ok(())
 }
@@ -45,8 +45,7 @@ pub fn first_bad_scale(ty: BlockType, bytes: &[u8]) -> Option<usize> {
         BlockType::F16 => first(bytes, |b| f16::from_le_bytes(b).is_finite()),
         BlockType::Bf16 => first(bytes, |b| bf16::from_le_bytes(b).is_finite()),
         BlockType::F64 => first(bytes, |b| f64::from_le_bytes(b).is_finite()),
-        BlockType::I8 | BlockType::I16 | BlockType::I32 | BlockType::I64 => None,
-        _ => with_blocks(ty, FirstBadScale { bytes }),
+        _ => visit_blocks(ty, FirstBadScale { bytes }).flatten(),
     }
 }
 
@@ -75,18 +74,12 @@ fn numbers<const N: usize>(bytes: &[u8], out: &mut [f32], number: impl Fn([u8; N
     }
 }
 
-/// Something done to the blocks of a type that is known only while running.
-trait Visit {
-    type Output;
-    fn visit<B: Block<N>, const N: usize>(self) -> Self::Output;
-}
-
 struct Dequantize<'a> {
     bytes: &'a [u8],
     out: &'a mut [f32],
 }
 
-impl Visit for Dequantize<'_> {
+impl BlockVisitor for Dequantize<'_> {
     type Output = ();
 
     fn visit<B: Block<N>, const N: usize>(self) {
@@ -100,45 +93,11 @@ struct FirstBadScale<'a> {
     bytes: &'a [u8],
 }
 
-impl Visit for FirstBadScale<'_> {
+impl BlockVisitor for FirstBadScale<'_> {
     type Output = Option<usize>;
 
     fn visit<B: Block<N>, const N: usize>(self) -> Option<usize> {
         let mut blocks = self.bytes.chunks_exact(size_of::<B>());
         blocks.position(|block| !bytemuck::from_bytes::<B>(block).has_finite_scales())
-    }
-}
-
-fn with_blocks<V: Visit>(ty: BlockType, v: V) -> V::Output {
-    match ty {
-        BlockType::Q4_0 => v.visit::<legacy::BlockQ4_0, _>(),
-        BlockType::Q4_1 => v.visit::<legacy::BlockQ4_1, _>(),
-        BlockType::Q5_0 => v.visit::<legacy::BlockQ5_0, _>(),
-        BlockType::Q5_1 => v.visit::<legacy::BlockQ5_1, _>(),
-        BlockType::Q8_0 => v.visit::<legacy::BlockQ8_0, _>(),
-        BlockType::Q8_1 => v.visit::<legacy::BlockQ8_1, _>(),
-        BlockType::Q1_0 => v.visit::<legacy::BlockQ1_0, _>(),
-        BlockType::Q2_0 => v.visit::<legacy::BlockQ2_0, _>(),
-        BlockType::Q2K => v.visit::<k::BlockQ2K, _>(),
-        BlockType::Q3K => v.visit::<k::BlockQ3K, _>(),
-        BlockType::Q4K => v.visit::<k::BlockQ4K, _>(),
-        BlockType::Q5K => v.visit::<k::BlockQ5K, _>(),
-        BlockType::Q6K => v.visit::<k::BlockQ6K, _>(),
-        BlockType::Q8K => v.visit::<k::BlockQ8K, _>(),
-        BlockType::Iq2Xxs => v.visit::<iq::BlockIq2Xxs, _>(),
-        BlockType::Iq2Xs => v.visit::<iq::BlockIq2Xs, _>(),
-        BlockType::Iq2S => v.visit::<iq::BlockIq2S, _>(),
-        BlockType::Iq3Xxs => v.visit::<iq::BlockIq3Xxs, _>(),
-        BlockType::Iq3S => v.visit::<iq::BlockIq3S, _>(),
-        BlockType::Iq1S => v.visit::<iq::BlockIq1S, _>(),
-        BlockType::Iq1M => v.visit::<iq::BlockIq1M, _>(),
-        BlockType::Iq4Nl => v.visit::<iq::BlockIq4Nl, _>(),
-        BlockType::Iq4Xs => v.visit::<iq::BlockIq4Xs, _>(),
-        BlockType::Tq1_0 => v.visit::<tq::BlockTq1_0, _>(),
-        BlockType::Tq2_0 => v.visit::<tq::BlockTq2_0, _>(),
-        BlockType::Mxfp4 => v.visit::<mx::BlockMxfp4, _>(),
-        BlockType::Nvfp4 => v.visit::<mx::BlockNvfp4, _>(),
-        BlockType::F32 | BlockType::F16 | BlockType::Bf16 | BlockType::F64 => unreachable!("plain numbers"),
-        BlockType::I8 | BlockType::I16 | BlockType::I32 | BlockType::I64 => unreachable!("plain numbers"),
     }
 }

@@ -50,7 +50,7 @@ impl ActivationKind {
     }
 
     /// What products with weights of type `ty` read. F32 stands for every type without an integer
-    /// kernel: its rows are dequantized on the fly.
+    /// kernel: its blocks are dequantized on the fly.
     pub const fn of(ty: BlockType) -> Self {
         match ty {
             BlockType::Q4_0 | BlockType::Q4_1 | BlockType::Q8_0 => Self::Q8_0,
@@ -75,6 +75,8 @@ pub struct KernelSet {
     matvec_f32: MatvecF32,
     matvec_f16: MatvecF32,
     matvec_bf16: MatvecF32,
+    /// For every type with blocks: dequantizes a block, multiplies it, and goes on.
+    matvec_blocks: fn(BlockType) -> Option<MatvecF32>,
     matvec_q4_0: MatvecQ8,
     matvec_q4_1: MatvecQ8,
     matvec_q8_0: MatvecQ8,
@@ -101,6 +103,7 @@ impl KernelSet {
         matvec_f32: scalar::matvec_f32_f32,
         matvec_f16: scalar::matvec_f16_f32,
         matvec_bf16: scalar::matvec_bf16_f32,
+        matvec_blocks: scalar::matvec_blocks,
         matvec_q4_0: scalar::matvec_q4_0_q8_0,
         matvec_q4_1: scalar::matvec_q4_1_q8_0,
         matvec_q8_0: scalar::matvec_q8_0_q8_0,
@@ -147,27 +150,28 @@ impl KernelSet {
 
     /// `out[r] = sum_k W[r, k] * x[k]`.
     ///
-    /// `rows`: blocks of type `ty`, [out.len(), x.len()]. `x`: [n]. `scratch` holds a dequantized row
-    /// of types without a kernel of their own; it grows to [n] once.
+    /// `rows`: blocks of type `ty`, [out.len(), x.len()]. `x`: [n]. `scratch` holds a row of types that
+    /// are no usual weights (I8, F64 and so on); it grows to [n] once.
     ///
     /// # Panics
     /// The lengths do not fit.
     pub fn matvec_f32(&self, ty: BlockType, rows: &[u8], x: &[f32], out: &mut [f32], scratch: &mut Vec<f32>) {
         let row_bytes = check_rows(ty, rows, x.len(), out.len());
         let kernel = match ty {
-            BlockType::F32 => self.matvec_f32,
-            BlockType::F16 => self.matvec_f16,
-            BlockType::Bf16 => self.matvec_bf16,
-            _ => {
-                scratch.resize(scratch.len().max(x.len()), 0.0);
-                let row_f32 = &mut scratch[..x.len()];
-                for (r, out) in out.iter_mut().enumerate() {
-                    let row = &rows[r * row_bytes..][..row_bytes];
-                    dequantize(ty, row, row_f32).expect("a row has the length of x");
-                    *out = self.dot_f32(row_f32, x);
-                }
-                return;
+            BlockType::F32 => Some(self.matvec_f32),
+            BlockType::F16 => Some(self.matvec_f16),
+            BlockType::Bf16 => Some(self.matvec_bf16),
+            _ => (self.matvec_blocks)(ty),
+        };
+        let Some(kernel) = kernel else {
+            scratch.resize(scratch.len().max(x.len()), 0.0);
+            let row_f32 = &mut scratch[..x.len()];
+            for (r, out) in out.iter_mut().enumerate() {
+                let row = &rows[r * row_bytes..][..row_bytes];
+                dequantize(ty, row, row_f32).expect("a row has the length of x");
+                *out = self.dot_f32(row_f32, x);
             }
+            return;
         };
         // SAFETY: a `KernelSet` exists only if its features were detected.
         unsafe { kernel(rows, x, out) }

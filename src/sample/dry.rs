@@ -127,12 +127,13 @@ fn repeated_runs(n: usize, back: impl Fn(usize) -> u32, runs: &mut Vec<usize>) {
 /// it as tokens).
 fn heads(breakers: &[String], tokens: &dyn Tokens) -> HashMap<u32, Vec<Vec<u32>>> {
     let mut heads: HashMap<u32, Vec<Vec<u32>>> = HashMap::new();
-    for breaker in breakers.iter().filter(|b| !b.is_empty()) {
-        let breaker = &breaker.as_bytes()[..breaker.len().min(BREAKER_BYTES)];
-        // tails[m]: the tokens of what follows m bytes
-        let mut tails: Vec<Option<Vec<u32>>> = vec![None; breaker.len()];
-        for id in 0..tokens.n_tokens() {
-            let piece = tokens.piece(id);
+    let cut = |b: &'_ String| b.as_bytes()[..b.len().min(BREAKER_BYTES)].to_vec();
+    let breakers: Vec<Vec<u8>> = breakers.iter().filter(|b| !b.is_empty()).map(cut).collect();
+    // tails[i][m]: the tokens of what follows m bytes of breaker i
+    let mut tails: Vec<Vec<Option<Vec<u32>>>> = breakers.iter().map(|b| vec![None; b.len()]).collect();
+    for id in 0..tokens.n_tokens() {
+        let piece = tokens.piece(id);
+        for (breaker, tails) in breakers.iter().zip(&mut tails) {
             if piece.windows(breaker.len()).any(|w| w == breaker) {
                 add(&mut heads, id, &[]);
                 continue;

@@ -122,23 +122,24 @@ block_struct! {
 }
 
 /// The signs of a run of a 7-bit code: the eighth makes the number of minus signs even.
-#[inline]
+#[inline(always)]
 fn even_signs(code: u32) -> u8 {
     let code = (code & 127) as u8;
     code | (code.count_ones() as u8 & 1) << 7
 }
 
-/// Writes `db * grid * sign` for a run, or a part of one whose signs begin at bit 0.
-#[inline]
-fn signed_run(db: f32, grid: &[i8], signs: u8, out: &mut [f32]) {
-    for (i, (&g, out)) in grid.iter().zip(out).enumerate() {
-        let x = db * f32::from(g);
-        *out = if signs >> i & 1 == 1 { -x } else { x };
-    }
+/// Writes `db * grid * sign` for a run, or a part of one whose signs begin at bit 0. An array at once:
+/// the compiler then makes one vector of it.
+#[inline(always)]
+fn signed_run<const N: usize>(db: f32, grid: &[i8; N], signs: u8, out: &mut [f32; N]) {
+    *out = std::array::from_fn(|i| {
+        let sign = (u32::from(signs) >> i & 1) << 31;
+        f32::from_bits((db * f32::from(grid[i])).to_bits() ^ sign)
+    });
 }
 
 /// The scale of IQ2_XS and IQ2_S for 16 elements: the nibble s means (0.5 + s) / 4.
-#[inline]
+#[inline(always)]
 fn iq2_scale(d: f32, scales: u8, run: usize) -> f32 {
     let s = if run < 2 { scales & 15 } else { scales >> 4 };
     (d * (0.5 + f32::from(s))) * 0.25
@@ -147,6 +148,7 @@ fn iq2_scale(d: f32, scales: u8, run: usize) -> f32 {
 impl Block<32> for BlockIq4Nl {
     const TYPE: BlockType = BlockType::Iq4Nl;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 32]) {
         nonlinear(half(self.d), &self.qs, out);
     }
@@ -156,6 +158,7 @@ impl Block<32> for BlockIq4Nl {
     }
 }
 
+#[inline(always)]
 fn nonlinear(d: f32, qs: &[u8; 16], out: &mut [f32; 32]) {
     let (low, high) = out.split_at_mut(16);
     for ((&q, low), high) in qs.iter().zip(low).zip(high) {
@@ -167,6 +170,7 @@ fn nonlinear(d: f32, qs: &[u8; 16], out: &mut [f32; 32]) {
 impl Block<256> for BlockIq4Xs {
     const TYPE: BlockType = BlockType::Iq4Xs;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let (d, high) = (half(self.d), u16::from_le_bytes(self.scales_h));
         let qs = self.qs.as_chunks::<16>().0;
@@ -185,6 +189,7 @@ impl Block<256> for BlockIq4Xs {
 impl Block<256> for BlockIq2Xxs {
     const TYPE: BlockType = BlockType::Iq2Xxs;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
         for (group, out) in self.qs.iter().zip(out.as_chunks_mut::<32>().0) {
@@ -204,6 +209,7 @@ impl Block<256> for BlockIq2Xxs {
 impl Block<256> for BlockIq2Xs {
     const TYPE: BlockType = BlockType::Iq2Xs;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
         for (run, (out, &code)) in out.as_chunks_mut::<8>().0.iter_mut().zip(&self.qs).enumerate() {
@@ -221,6 +227,7 @@ impl Block<256> for BlockIq2Xs {
 impl Block<256> for BlockIq2S {
     const TYPE: BlockType = BlockType::Iq2S;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
         for (run, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
@@ -238,14 +245,16 @@ impl Block<256> for BlockIq2S {
 impl Block<256> for BlockIq3Xxs {
     const TYPE: BlockType = BlockType::Iq3Xxs;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
         for (run, (out, index)) in out.as_chunks_mut::<8>().0.iter_mut().zip(self.qs.as_chunks::<2>().0).enumerate() {
             let word = u32::from_le_bytes(self.words[run / 4]);
             let db = (d * (0.5 + (word >> 28) as f32)) * 0.5;
             let signs = even_signs(word >> (7 * (run % 4)));
-            signed_run(db, &IQ3_XXS_GRID[usize::from(index[0])], signs, &mut out[..4]);
-            signed_run(db, &IQ3_XXS_GRID[usize::from(index[1])], signs >> 4, &mut out[4..]);
+            for ((&index, part), out) in index.iter().zip([0, 4]).zip(out.as_chunks_mut::<4>().0) {
+                signed_run(db, &IQ3_XXS_GRID[usize::from(index)], signs >> part, out);
+            }
         }
     }
 
@@ -257,6 +266,7 @@ impl Block<256> for BlockIq3Xxs {
 impl Block<256> for BlockIq3S {
     const TYPE: BlockType = BlockType::Iq3S;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
         for (run, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
@@ -277,17 +287,16 @@ impl Block<256> for BlockIq3S {
 }
 
 /// Writes `dl * (grid + delta)` for a run.
-#[inline]
+#[inline(always)]
 fn shifted_run(dl: f32, index: usize, negative: bool, out: &mut [f32; 8]) {
     let delta = if negative { -0.125 } else { 0.125 };
-    for (&g, out) in IQ1_GRID[index].iter().zip(out) {
-        *out = dl * (f32::from(g) + delta);
-    }
+    *out = IQ1_GRID[index].map(|g| dl * (f32::from(g) + delta));
 }
 
 impl Block<256> for BlockIq1S {
     const TYPE: BlockType = BlockType::Iq1S;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
         for (run, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
@@ -305,7 +314,7 @@ impl Block<256> for BlockIq1S {
 
 impl BlockIq1M {
     /// The bits of `d`, little endian: the top nibbles of the four words of scales, lowest first.
-    #[inline]
+    #[inline(always)]
     fn d(&self) -> [u8; 2] {
         let top = |i: usize| self.scales[i][1] >> 4;
         [top(0) | top(1) << 4, top(2) | top(3) << 4]
@@ -315,6 +324,7 @@ impl BlockIq1M {
 impl Block<256> for BlockIq1M {
     const TYPE: BlockType = BlockType::Iq1M;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d());
         for (run, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {

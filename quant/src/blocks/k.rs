@@ -89,7 +89,7 @@ block_struct! {
 }
 
 /// The eight scales and eight minimums of Q4_K and Q5_K out of their 12 bytes.
-#[inline]
+#[inline(always)]
 pub fn scales_and_mins(s: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
     let (mut scales, mut mins) = ([0; 8], [0; 8]);
     for i in 0..4 {
@@ -103,7 +103,7 @@ pub fn scales_and_mins(s: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
 
 impl BlockQ3K {
     /// The signed scale of elements 16k to 16k + 15, -32..32.
-    #[inline]
+    #[inline(always)]
     pub fn scale(&self, k: usize) -> i8 {
         let low = if k < 8 { self.scales[k] & 15 } else { self.scales[k - 8] >> 4 };
         let high = self.scales[8 + k % 4] >> (2 * (k / 4)) & 3;
@@ -113,7 +113,7 @@ impl BlockQ3K {
 
 impl BlockQ8K {
     /// The scale of the quants.
-    #[inline]
+    #[inline(always)]
     pub fn scale(&self) -> f32 {
         f32::from_le_bytes(self.d)
     }
@@ -122,12 +122,14 @@ impl BlockQ8K {
 impl Block<256> for BlockQ2K {
     const TYPE: BlockType = BlockType::Q2K;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let (d, dmin) = (half(self.d), half(self.dmin));
         for (k, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
             let (h, j) = (k / 8, k / 2 % 4);
             let scale = d * f32::from(self.scales[k] & 15);
             let min = dmin * f32::from(self.scales[k] >> 4);
+            // a slice without an end: the compiler unrolls the loop over an array of 16 into single steps
             for (&q, out) in self.qs[32 * h + 16 * (k % 2)..].iter().zip(out) {
                 *out = scale * f32::from(q >> (2 * j) & 3) - min;
             }
@@ -142,16 +144,18 @@ impl Block<256> for BlockQ2K {
 impl Block<256> for BlockQ3K {
     const TYPE: BlockType = BlockType::Q3K;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
-        for (k, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let (h, j) = (k / 8, k / 2 % 4);
-            let scale = d * f32::from(self.scale(k));
-            let low = &self.qs[32 * h + 16 * (k % 2)..];
-            let high = &self.hmask[16 * (k % 2)..];
-            for ((&low, &high), out) in low.iter().zip(high).zip(out) {
-                let q = (low >> (2 * j) & 3) | (high >> (4 * h + j) & 1) << 2;
-                *out = scale * (i32::from(q) - 4) as f32;
+        for (s, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            let mut quants = self.qs.as_chunks::<32>().0[s / 4].map(|q| q >> (2 * (s % 4)) & 3);
+            for (q, high) in quants.iter_mut().zip(&self.hmask) {
+                *q |= (high >> s & 1) << 2;
+            }
+            let halves = quants.as_chunks::<16>().0.iter().zip(out.as_chunks_mut::<16>().0);
+            for ((quants, out), k) in halves.zip(2 * s..) {
+                let scale = d * f32::from(self.scale(k));
+                *out = quants.map(|q| scale * (i32::from(q) - 4) as f32);
             }
         }
     }
@@ -164,12 +168,13 @@ impl Block<256> for BlockQ3K {
 impl Block<256> for BlockQ4K {
     const TYPE: BlockType = BlockType::Q4K;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let (d, dmin) = (half(self.d), half(self.dmin));
         let (scales, mins) = scales_and_mins(&self.scales);
         for (s, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
             let (scale, min) = (d * f32::from(scales[s]), dmin * f32::from(mins[s]));
-            for (&q, out) in self.qs[32 * (s / 2)..].iter().zip(out) {
+            for (&q, out) in self.qs.as_chunks::<32>().0[s / 2].iter().zip(out) {
                 *out = scale * f32::from(q >> (4 * (s % 2)) & 15) - min;
             }
         }
@@ -183,12 +188,13 @@ impl Block<256> for BlockQ4K {
 impl Block<256> for BlockQ5K {
     const TYPE: BlockType = BlockType::Q5K;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let (d, dmin) = (half(self.d), half(self.dmin));
         let (scales, mins) = scales_and_mins(&self.scales);
         for (s, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
             let (scale, min) = (d * f32::from(scales[s]), dmin * f32::from(mins[s]));
-            for ((&low, &high), out) in self.qs[32 * (s / 2)..].iter().zip(&self.qh).zip(out) {
+            for ((&low, &high), out) in self.qs.as_chunks::<32>().0[s / 2].iter().zip(&self.qh).zip(out) {
                 let q = (low >> (4 * (s % 2)) & 15) | (high >> s & 1) << 4;
                 *out = scale * f32::from(q) - min;
             }
@@ -203,13 +209,14 @@ impl Block<256> for BlockQ5K {
 impl Block<256> for BlockQ6K {
     const TYPE: BlockType = BlockType::Q6K;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
         for (k, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let (h, j, half_of_32) = (k / 8, k / 2 % 4, 16 * (k % 2));
+            let (h, j) = (k / 8, k / 2 % 4);
             let scale = d * f32::from(self.scales[k]);
-            let low = &self.ql[64 * h + 32 * (j % 2) + half_of_32..];
-            let high = &self.qh[32 * h + half_of_32..];
+            let low = &self.ql.as_chunks::<16>().0[4 * h + 2 * (j % 2) + k % 2];
+            let high = &self.qh.as_chunks::<16>().0[2 * h + k % 2];
             for ((&low, &high), out) in low.iter().zip(high).zip(out) {
                 let q = (low >> (4 * (j / 2)) & 15) | (high >> (2 * j) & 3) << 4;
                 *out = scale * (i32::from(q) - 32) as f32;
@@ -225,6 +232,7 @@ impl Block<256> for BlockQ6K {
 impl Block<256> for BlockQ8K {
     const TYPE: BlockType = BlockType::Q8K;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = self.scale();
         for (&q, out) in self.qs.iter().zip(out) {

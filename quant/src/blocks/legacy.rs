@@ -99,6 +99,7 @@ block_struct! {
 impl Block<32> for BlockQ4_0 {
     const TYPE: BlockType = BlockType::Q4_0;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 32]) {
         let d = half(self.d);
         let (low, high) = out.split_at_mut(16);
@@ -116,6 +117,7 @@ impl Block<32> for BlockQ4_0 {
 impl Block<32> for BlockQ4_1 {
     const TYPE: BlockType = BlockType::Q4_1;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 32]) {
         let (d, m) = (half(self.d), half(self.m));
         let (low, high) = out.split_at_mut(16);
@@ -131,17 +133,22 @@ impl Block<32> for BlockQ4_1 {
 }
 
 /// The 5-bit quants of 32 elements, in order of elements.
+#[inline(always)]
 fn five_bits(qh: [u8; 4], qs: &[u8; 16]) -> [u8; 32] {
     let qh = u32::from_le_bytes(qh);
-    std::array::from_fn(|i| {
-        let nibble = if i < 16 { qs[i] & 15 } else { qs[i - 16] >> 4 };
-        nibble | ((qh >> i & 1) << 4) as u8
-    })
+    let mut quants = [0; 32];
+    let (low, high) = quants.split_at_mut(16);
+    for (i, ((&q, low), high)) in qs.iter().zip(low).zip(high).enumerate() {
+        *low = q & 15 | ((qh >> i & 1) << 4) as u8;
+        *high = q >> 4 | ((qh >> (i + 16) & 1) << 4) as u8;
+    }
+    quants
 }
 
 impl Block<32> for BlockQ5_0 {
     const TYPE: BlockType = BlockType::Q5_0;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 32]) {
         let d = half(self.d);
         for (q, out) in five_bits(self.qh, &self.qs).into_iter().zip(out) {
@@ -157,6 +164,7 @@ impl Block<32> for BlockQ5_0 {
 impl Block<32> for BlockQ5_1 {
     const TYPE: BlockType = BlockType::Q5_1;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 32]) {
         let (d, m) = (half(self.d), half(self.m));
         for (q, out) in five_bits(self.qh, &self.qs).into_iter().zip(out) {
@@ -172,6 +180,7 @@ impl Block<32> for BlockQ5_1 {
 impl Block<32> for BlockQ8_0 {
     const TYPE: BlockType = BlockType::Q8_0;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 32]) {
         let d = half(self.d);
         for (&q, out) in self.qs.iter().zip(out) {
@@ -187,6 +196,7 @@ impl Block<32> for BlockQ8_0 {
 impl Block<32> for BlockQ8_1 {
     const TYPE: BlockType = BlockType::Q8_1;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 32]) {
         let d = half(self.d);
         for (&q, out) in self.qs.iter().zip(out) {
@@ -202,10 +212,14 @@ impl Block<32> for BlockQ8_1 {
 impl Block<128> for BlockQ1_0 {
     const TYPE: BlockType = BlockType::Q1_0;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 128]) {
         let d = half(self.d);
-        for (i, out) in out.iter_mut().enumerate() {
-            *out = if self.qs[i / 8] >> (i % 8) & 1 == 1 { d } else { -d };
+        for (&bits, out) in self.qs.iter().zip(out.as_chunks_mut::<8>().0) {
+            for (i, out) in out.iter_mut().enumerate() {
+                let is_negative = !u32::from(bits) >> i & 1;
+                *out = f32::from_bits(d.to_bits() ^ is_negative << 31);
+            }
         }
     }
 
@@ -217,11 +231,13 @@ impl Block<128> for BlockQ1_0 {
 impl Block<64> for BlockQ2_0 {
     const TYPE: BlockType = BlockType::Q2_0;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 64]) {
         let d = half(self.d);
-        for (i, out) in out.iter_mut().enumerate() {
-            let q = self.qs[i / 4] >> (2 * (i % 4)) & 3;
-            *out = (i32::from(q) - 1) as f32 * d;
+        for (&q, out) in self.qs.iter().zip(out.as_chunks_mut::<4>().0) {
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = ((i32::from(q) >> (2 * i) & 3) - 1) as f32 * d;
+            }
         }
     }
 

@@ -27,7 +27,7 @@ block_struct! {
 
 impl BlockMxfp4 {
     /// `2^(e - 128)`: half the scale, as the elements' table is doubled. Subnormal for e < 2.
-    #[inline]
+    #[inline(always)]
     pub fn half_scale(&self) -> f32 {
         match self.e {
             0 => f32::from_bits(1 << 21),
@@ -39,7 +39,7 @@ impl BlockMxfp4 {
 
 /// Half the value of an unsigned E4M3 number with bias 7. Bit 7 is ignored; 0x7f, which is NaN in
 /// the OCP format, counts as zero, as in ggml.
-#[inline]
+#[inline(always)]
 fn half_e4m3(byte: u8) -> f32 {
     let (exp, man) = (byte >> 3 & 15, byte & 7);
     match byte & 0x7f {
@@ -52,6 +52,7 @@ fn half_e4m3(byte: u8) -> f32 {
 impl Block<32> for BlockMxfp4 {
     const TYPE: BlockType = BlockType::Mxfp4;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 32]) {
         let scale = self.half_scale();
         let (low, high) = out.split_at_mut(16);
@@ -69,11 +70,12 @@ impl Block<32> for BlockMxfp4 {
 impl Block<64> for BlockNvfp4 {
     const TYPE: BlockType = BlockType::Nvfp4;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 64]) {
         for (s, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
             let scale = half_e4m3(self.scales[s]);
             let (low, high) = out.split_at_mut(8);
-            for ((&q, low), high) in self.qs[8 * s..].iter().zip(low).zip(high) {
+            for ((&q, low), high) in self.qs.as_chunks::<8>().0[s].iter().zip(low).zip(high) {
                 *low = f32::from(FP4_DOUBLED[usize::from(q & 15)]) * scale;
                 *high = f32::from(FP4_DOUBLED[usize::from(q >> 4)]) * scale;
             }

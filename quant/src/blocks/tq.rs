@@ -6,7 +6,8 @@ use crate::BlockType;
 block_struct! {
     /// 256 values `(t - 1) * d`, five base-3 digits t a byte (four in the last bytes).
     BlockTq1_0: Tq1_0, 256 {
-        /// Digits of elements 0 to 239; see [`BlockTq1_0::digit`].
+        /// Digits of elements 0 to 239; byte b's digit n is element 32n + b of the
+        /// first 160, then 160 + 16n + b - 32.
         qs: [u8; 48],
         /// Digits of elements 240 to 255.
         qh: [u8; 4],
@@ -25,27 +26,28 @@ block_struct! {
     }
 }
 
-impl BlockTq1_0 {
-    /// The digit of element `e`: a byte is a fraction of 256 in base 3, most significant digit first.
-    #[inline]
-    fn digit(&self, e: usize) -> u8 {
-        const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
-        let (byte, n) = match e {
-            0..160 => (self.qs[e % 32], e / 32),
-            160..240 => (self.qs[32 + e % 16], (e - 160) / 16),
-            _ => (self.qh[e % 4], (e - 240) / 4),
-        };
-        ((u16::from(byte.wrapping_mul(POWERS[n])) * 3) >> 8) as u8
-    }
+/// Digit `n` of a byte, which is a fraction of 256 in base 3, most significant digit first.
+#[inline(always)]
+fn digit(byte: u8, n: usize) -> i32 {
+    const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
+    (i32::from(byte.wrapping_mul(POWERS[n])) * 3) >> 8
 }
 
 impl Block<256> for BlockTq1_0 {
     const TYPE: BlockType = BlockType::Tq1_0;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
-        for (e, out) in out.iter_mut().enumerate() {
-            *out = (i32::from(self.digit(e)) - 1) as f32 * d;
+        let (first, rest) = self.qs.split_at(32);
+        let (out_first, out) = out.split_at_mut(160);
+        let (out_rest, out_high) = out.split_at_mut(80);
+        for (bytes, out) in [(first, out_first), (rest, out_rest), (&self.qh, out_high)] {
+            for (n, out) in out.chunks_exact_mut(bytes.len()).enumerate() {
+                for (&byte, out) in bytes.iter().zip(out) {
+                    *out = (digit(byte, n) - 1) as f32 * d;
+                }
+            }
         }
     }
 
@@ -57,11 +59,12 @@ impl Block<256> for BlockTq1_0 {
 impl Block<256> for BlockTq2_0 {
     const TYPE: BlockType = BlockType::Tq2_0;
 
+    #[inline(always)]
     fn dequantize(&self, out: &mut [f32; 256]) {
         let d = half(self.d);
         for (group, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
             let (h, j) = (group / 4, group % 4);
-            for (&q, out) in self.qs[32 * h..].iter().zip(out) {
+            for (&q, out) in self.qs.as_chunks::<32>().0[h].iter().zip(out) {
                 *out = (i32::from(q >> (2 * j) & 3) - 1) as f32 * d;
             }
         }

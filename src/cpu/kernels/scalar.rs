@@ -1,14 +1,15 @@
 //! The specification of every kernel: plain loops. Integer parts are exact; each block adds one f32
 //! to its row's sum.
 
-use super::{GELU_CUBIC, GELU_SCALE, Row8, SUM_LEN};
+use super::{GELU_CUBIC, GELU_SCALE, MatvecF32, Row8, SUM_LEN};
 use bytemuck::Pod;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use tealight_quant::BlockType;
 use tealight_quant::activations::{quantize_32, quantize_256};
-use tealight_quant::blocks::half;
 use tealight_quant::blocks::k::{BlockQ4K, BlockQ6K, scales_and_mins};
 use tealight_quant::blocks::legacy::{BlockQ4_0, BlockQ4_1, BlockQ8_0};
+use tealight_quant::blocks::{Block, BlockVisitor, half, visit_blocks};
 
 /// Partial sums of a long f32 sum: enough for the compiler's vectors, and a smaller rounding error.
 const N_PARTIAL: usize = 16;
@@ -32,6 +33,28 @@ fn matvec_numbers<const B: usize>(rows: &[u8], x: &[f32], out: &mut [f32], numbe
     }
 }
 
+pub(super) fn matvec_blocks(ty: BlockType) -> Option<MatvecF32> {
+    struct Pick;
+    impl BlockVisitor for Pick {
+        type Output = MatvecF32;
+        fn visit<B: Block<N>, const N: usize>(self) -> MatvecF32 {
+            matvec_blocks_f32::<B, N>
+        }
+    }
+    visit_blocks(ty, Pick)
+}
+
+fn matvec_blocks_f32<B: Block<N>, const N: usize>(rows: &[u8], x: &[f32], out: &mut [f32]) {
+    let mut w = [0.0; N];
+    each_row(rows, out, |row: &[B]| {
+        let blocks = row.iter().zip(x.as_chunks::<N>().0);
+        blocks.fold(0.0, |sum, (block, x)| {
+            block.dequantize(&mut w);
+            sum + sum_products(N, |i| w[i] * x[i])
+        })
+    });
+}
+
 /// Sum of `term(0..n)` in [`N_PARTIAL`] interleaved parts.
 fn sum_products(n: usize, term: impl Fn(usize) -> f32) -> f32 {
     let mut parts = [0.0; N_PARTIAL];
@@ -46,7 +69,7 @@ fn sum_products(n: usize, term: impl Fn(usize) -> f32) -> f32 {
 }
 
 /// Calls `dot` for every row, as blocks.
-fn each_row<B: Pod>(rows: &[u8], out: &mut [f32], dot: impl Fn(&[B]) -> f32) {
+fn each_row<B: Pod>(rows: &[u8], out: &mut [f32], mut dot: impl FnMut(&[B]) -> f32) {
     let row_bytes = rows.len() / out.len().max(1);
     for (r, out) in out.iter_mut().enumerate() {
         *out = dot(bytemuck::cast_slice(&rows[r * row_bytes..][..row_bytes]));
@@ -98,7 +121,7 @@ pub(super) fn matvec_q4_k_q8_k(rows: &[u8], x: Row8<'_>, out: &mut [f32]) {
             let (scales, mins) = scales_and_mins(&w.scales);
             let (mut dot, mut min) = (0, 0);
             for (s, q) in q.as_chunks::<32>().0.iter().enumerate() {
-                let nibbles = w.qs[32 * (s / 2)..].iter().map(|&w| (w >> (4 * (s % 2)) & 15) as i8);
+                let nibbles = w.qs.as_chunks::<32>().0[s / 2].iter().map(|&w| (w >> (4 * (s % 2)) & 15) as i8);
                 dot += i32::from(scales[s]) * dot_i8(nibbles, q);
                 min += i32::from(mins[s]) * (i32::from(sums[2 * s]) + i32::from(sums[2 * s + 1]));
             }
@@ -113,9 +136,9 @@ pub(super) fn matvec_q6_k_q8_k(rows: &[u8], x: Row8<'_>, out: &mut [f32]) {
         blocks.fold(0.0, |sum, ((w, q), &d)| {
             let mut dot = 0;
             for (k, q) in q.as_chunks::<16>().0.iter().enumerate() {
-                let (h, j, half_of_32) = (k / 8, k / 2 % 4, 16 * (k % 2));
-                let low = &w.ql[64 * h + 32 * (j % 2) + half_of_32..];
-                let high = &w.qh[32 * h + half_of_32..];
+                let (h, j) = (k / 8, k / 2 % 4);
+                let low = &w.ql.as_chunks::<16>().0[4 * h + 2 * (j % 2) + k % 2];
+                let high = &w.qh.as_chunks::<16>().0[2 * h + k % 2];
                 let quants = low
                     .iter()
                     .zip(high)

@@ -42,6 +42,10 @@ const WEIGHTS: [BlockType; 8] = [
 /// Rows of random quants under finite scales of either sign.
 fn random_rows(ty: BlockType, n_row: usize, n: usize, random: &mut Random) -> Vec<u8> {
     let mut bytes = vec![0; n_row * n / ty.block_len() * ty.block_bytes()];
+    if ty == BlockType::I16 {
+        bytes.fill_with(|| random.bits() as u8);
+        return bytes;
+    }
     for block in bytes.chunks_exact_mut(ty.block_bytes()) {
         block.fill_with(|| random.bits() as u8 ^ 0x5a);
         let mut put = |at: usize, x: f32| block[at..at + 2].copy_from_slice(&f16::from_f32(x).to_le_bytes());
@@ -132,14 +136,14 @@ fn shapes(ty: BlockType) -> Vec<(usize, usize)> {
 #[test]
 fn row_products_equal_f64_over_dequantized_weights() {
     for set in KernelSet::available() {
-        for ty in WEIGHTS.into_iter().chain([BlockType::Q5_0, BlockType::Q5K, BlockType::Iq4Nl]) {
+        for ty in WEIGHTS.into_iter().chain([BlockType::Q5_0, BlockType::Q5K, BlockType::Iq4Nl, BlockType::I16]) {
             let mut random = Random(7 + u64::from(ty.id()));
             for (n_row, n) in shapes(ty) {
                 let (rows, x) = (random_rows(ty, n_row, n, &mut random), random.units(n));
                 let got = matvec(&set, ty, &rows, &x, n_row);
                 for (got, (want, size)) in got.iter().zip(matvec_f64(ty, &rows, &x, n_row)) {
                     let error = (f64::from(*got) - want).abs() / size;
-                    assert!(error < 2e-6, "{} {ty} {n_row} x {n}: {got} vs {want}, {error:e}", set.name());
+                    assert!(error < 1e-6, "{} {ty} {n_row} x {n}: {got} vs {want}, {error:e}", set.name());
                 }
             }
         }
@@ -157,7 +161,7 @@ fn every_set_gives_the_scalar_products() {
                 let want = matvec(&KernelSet::SCALAR, ty, &rows, &x, n_row);
                 for ((got, want), (_, size)) in matvec(&set, ty, &rows, &x, n_row).into_iter().zip(want).zip(sizes) {
                     let error = (f64::from(got) - f64::from(want)).abs() / size;
-                    assert!(error < 2e-6, "{} {ty} {n_row} x {n}: {got} vs {want}, {error:e}", set.name());
+                    assert!(error < 1e-6, "{} {ty} {n_row} x {n}: {got} vs {want}, {error:e}", set.name());
                 }
             }
         }
@@ -180,6 +184,24 @@ fn a_row_alone_equals_the_row_among_others_at_any_address() {
                     let alone = matvec(&set, ty, row, &x, 1)[0];
                     assert_eq!(alone.to_bits(), want.to_bits(), "{} {ty} row {r} shifted by {shift}", set.name());
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_type_has_products_in_every_set() {
+    for set in KernelSet::available() {
+        for &ty in BlockType::ALL {
+            let n = if ty.block_len() == 1 { 77 } else { 3 * ty.block_len() };
+            // random bits without the exponents of infinity, wherever scales lie
+            let mut random = Random(19);
+            let mut rows = vec![0; 3 * n / ty.block_len() * ty.block_bytes()];
+            rows.fill_with(|| random.bits() as u8 & 0x3b);
+            let x = random.units(n);
+            for (got, (want, size)) in matvec(&set, ty, &rows, &x, 3).iter().zip(matvec_f64(ty, &rows, &x, 3)) {
+                let error = (f64::from(*got) - want).abs();
+                assert!(error <= 2e-6 * size + 1e-30, "{} {ty}: {got} vs {want}", set.name());
             }
         }
     }
@@ -344,7 +366,7 @@ fn ulps(got: f32, want: f64) -> f64 {
 }
 
 #[test]
-fn exponentials_are_within_two_ulp() {
+fn exponentials_are_within_their_bound() {
     for set in KernelSet::available() {
         let mut worst = 0f64;
         let inputs: Vec<f32> = (0..400_000).map(|i| -103.0 + i as f32 * (191.0 / 400_000.0)).collect();
@@ -359,7 +381,7 @@ fn exponentials_are_within_two_ulp() {
                 worst = worst.max(ulps(y, f64::from(x).exp()));
             }
         }
-        assert!(worst <= 2.0, "{}: {worst} ulp", set.name());
+        assert!(worst <= 1.5, "{}: {worst} ulp", set.name());
         let mut edges = [f32::NEG_INFINITY, -1e30, -200.0, 0.0, 89.0, f32::NAN, f32::NEG_INFINITY, 1.0, 1.0];
         set.exp_sum(&mut edges, 0.0);
         assert_eq!(edges[..5], [0.0, 0.0, 0.0, 1.0, f32::INFINITY], "{}", set.name());

@@ -33,6 +33,7 @@ const AVX2: KernelSet = KernelSet {
     matvec_f32: avx2::float::matvec_f32_f32,
     matvec_f16: avx2::float::matvec_f16_f32,
     matvec_bf16: avx2::float::matvec_bf16_f32,
+    matvec_blocks: avx2::float::matvec_blocks,
     matvec_q4_0: avx2::matvec_q4_0_q8_0,
     matvec_q4_1: avx2::matvec_q4_1_q8_0,
     matvec_q8_0: avx2::matvec_q8_0_q8_0,
@@ -57,6 +58,7 @@ const AVX512: KernelSet = KernelSet {
     matvec_f32: avx512::float::matvec_f32_f32,
     matvec_f16: avx512::float::matvec_f16_f32,
     matvec_bf16: avx512::float::matvec_bf16_f32,
+    matvec_blocks: avx512::float::matvec_blocks,
     matvec_q4_0: avx512::matvec_q4_0_q8_0,
     matvec_q4_1: avx512::matvec_q4_1_q8_0,
     matvec_q8_0: avx512::matvec_q8_0_q8_0,
@@ -81,11 +83,11 @@ const AVX512: KernelSet = KernelSet {
 const NEAR: usize = 1024;
 const FAR: usize = 8192;
 
-/// Prefetches what lies [`NEAR`] and [`FAR`] behind the `BYTES` bytes from `at`.
+/// Prefetches what lies [`NEAR`] and [`FAR`] behind the `n_bytes` from `at`, a constant of the caller.
 #[inline(always)]
-fn prefetch<T, const BYTES: usize>(at: &T) {
+fn prefetch<T>(at: &T, n_bytes: usize) {
     let at = std::ptr::from_ref(at).cast::<i8>();
-    for line in (0..BYTES).step_by(64) {
+    for line in (0..n_bytes).step_by(64) {
         // SAFETY: a prefetch of any address is a hint that cannot fault.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(NEAR + line)) };
         // SAFETY: as above.

@@ -67,7 +67,7 @@ fn dot_q4_0_q8_0(row: &[BlockQ4_0], x: Row8<'_>) -> f32 {
     let offset = _mm256_zextsi128_si256(_mm_cvtsi32_si128(bytemuck::cast([-8i16; 2])));
     for (i, ((b, q), (&d, &sums))) in blocks_of_32!(row, x) {
         if i % 4 == 0 {
-            prefetch::<_, 72>(b);
+            prefetch(b, 4 * size_of::<BlockQ4_0>());
         }
         let start = _mm256_madd_epi16(_mm256_set1_epi32(bytemuck::cast(sums)), offset);
         let dot = _mm256_add_epi32(start, products(nibbles(&b.qs), load_256(q)));
@@ -83,7 +83,7 @@ fn dot_q4_1_q8_0(row: &[BlockQ4_1], x: Row8<'_>) -> f32 {
     let mut mins = 0.0f32;
     for (i, ((b, q), (&d, &[s0, s1]))) in blocks_of_32!(row, x) {
         if i % 4 == 0 {
-            prefetch::<_, 80>(b);
+            prefetch(b, 4 * size_of::<BlockQ4_1>());
         }
         acc[i % 2] = add_scaled(acc[i % 2], half(b.d) * d, products(nibbles(&b.qs), load_256(q)));
         mins = (half(b.m) * d).mul_add((i32::from(s0) + i32::from(s1)) as f32, mins);
@@ -97,7 +97,7 @@ fn dot_q8_0_q8_0(row: &[BlockQ8_0], x: Row8<'_>) -> f32 {
     let mut acc = [_mm256_setzero_ps(); 2];
     for (i, ((b, q), (&d, _))) in blocks_of_32!(row, x) {
         if i % 2 == 0 {
-            prefetch::<_, 68>(b);
+            prefetch(b, 2 * size_of::<BlockQ8_0>());
         }
         // |-128| is 128 as an unsigned byte, and 2 * 128 * 127 still fits i16
         let w = load_256(&b.qs);
@@ -115,7 +115,7 @@ fn dot_q4_k_q8_k(row: &[BlockQ4K], x: Row8<'_>) -> f32 {
     let mut acc_min = _mm_setzero_ps();
     let activations = x.q.as_chunks::<256>().0.iter().zip(x.d.iter().zip(x.sums.as_chunks::<16>().0));
     for (b, (q, (&d, sums))) in row.iter().zip(activations) {
-        prefetch::<_, 144>(b);
+        prefetch(b, size_of::<BlockQ4K>());
         let scales = scales_then_mins(&b.scales);
         let mins = _mm_cvtepu8_epi16(_mm_srli_si128::<8>(scales));
         let min = _mm_cvtepi32_ps(_mm_madd_epi16(mins, sums_of_32(sums)));
@@ -156,7 +156,7 @@ fn dot_q6_k_q8_k(row: &[BlockQ6K], x: Row8<'_>) -> f32 {
     let mut acc = _mm256_setzero_ps();
     let activations = x.q.as_chunks::<256>().0.iter().zip(x.d.iter().zip(x.sums.as_chunks::<16>().0));
     for (b, (q, (&d, sums))) in row.iter().zip(activations) {
-        prefetch::<_, 210>(b);
+        prefetch(b, size_of::<BlockQ6K>());
         let scales = load_128(&b.scales);
         let offset = _mm256_slli_epi32::<5>(_mm256_madd_epi16(_mm256_cvtepi8_epi16(scales), load_256(sums)));
         let mut dot = _mm256_sub_epi32(_mm256_setzero_si256(), offset);

@@ -125,7 +125,7 @@ fn dot_q4_0_q8_0<const R: usize>(rows: [&[BlockQ4_0]; R], x: Row8<'_>) -> [f32; 
         let d = _mm_castsi128_ps(load_128(d));
         for (row, acc) in rows.iter().zip(&mut acc) {
             let [b0, b1, b2, b3] = &row.as_chunks::<GROUP>().0[g];
-            prefetch::<_, 72>(b0);
+            prefetch(b0, GROUP * size_of::<BlockQ4_0>());
             let [low, high] = four_nibbles([&b0.qs, &b1.qs, &b2.qs, &b3.qs]);
             let dot = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, low, q[0]), high, q[1]);
             let d = _mm512_castps128_ps512(_mm_mul_ps(four_halves([b0.d, b1.d, b2.d, b3.d]), d));
@@ -160,7 +160,7 @@ fn dot_q4_1_q8_0<const R: usize>(rows: [&[BlockQ4_1]; R], x: Row8<'_>) -> [f32; 
         let scaled_sums = _mm_mul_ps(sums, d);
         for (row, acc) in rows.iter().zip(acc.iter_mut().zip(&mut acc_min)) {
             let [b0, b1, b2, b3] = &row.as_chunks::<GROUP>().0[g];
-            prefetch::<_, 80>(b0);
+            prefetch(b0, GROUP * size_of::<BlockQ4_1>());
             let [low, high] = four_nibbles([&b0.qs, &b1.qs, &b2.qs, &b3.qs]);
             let dot = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), low, q[0]), high, q[1]);
             let d = _mm512_castps128_ps512(_mm_mul_ps(four_halves([b0.d, b1.d, b2.d, b3.d]), d));
@@ -204,7 +204,7 @@ fn dot_q8_0_q8_0<const R: usize>(rows: [&[BlockQ8_0]; R], x: Row8<'_>) -> [f32; 
         }
         for (row, acc) in rows.iter().zip(&mut acc) {
             let [b0, b1, b2, b3] = &row.as_chunks::<GROUP>().0[g];
-            prefetch::<_, 136>(b0);
+            prefetch(b0, GROUP * size_of::<BlockQ8_0>());
             let d = _mm512_castps128_ps512(_mm_mul_ps(four_halves([b0.d, b1.d, b2.d, b3.d]), d));
             for (i, w) in [[b0, b1], [b2, b3]].into_iter().enumerate() {
                 let w = _mm512_xor_si512(join(load_256(&w[0].qs), load_256(&w[1].qs)), flip);
@@ -268,7 +268,7 @@ fn dot_q4_k_q8_k<const R: usize>(rows: [&[BlockQ4K]; R], x: Row8<'_>) -> [f32; R
         let q = [[pair(0), pair(1)], [pair(4), pair(5)]];
         for (row, acc) in rows.iter().zip(acc.iter_mut().zip(&mut acc_min)) {
             let b = &row[i];
-            prefetch::<_, 144>(b);
+            prefetch(b, size_of::<BlockQ4K>());
             let scales = scales_then_mins(&b.scales);
             let mins = _mm_cvtepu8_epi16(_mm_srli_si128::<8>(scales));
             let scales = _mm512_castsi128_si512(_mm_cvtepu8_epi16(scales));
@@ -304,7 +304,7 @@ fn dot_q6_k_q8_k<const R: usize>(rows: [&[BlockQ6K]; R], x: Row8<'_>) -> [f32; R
         let (q, _) = q.as_chunks::<64>();
         for (row, acc) in rows.iter().zip(&mut acc) {
             let b = &row[i];
-            prefetch::<_, 210>(b);
+            prefetch(b, size_of::<BlockQ6K>());
             let scales = _mm256_cvtepi8_epi16(load_128(&b.scales));
             let offset = _mm256_slli_epi32::<5>(_mm256_madd_epi16(scales, sums));
             let mut dot = _mm512_zextsi256_si512(_mm256_sub_epi32(_mm256_setzero_si256(), offset));
