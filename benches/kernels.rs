@@ -96,7 +96,7 @@ fn activations(set: &KernelSet, x: &[f32]) -> String {
     let mut out = vec![0.0; N];
     let q8_0 = best_us(|| set.quantize_q8_0(x, &mut q, &mut d, &mut sums));
     let q8_k = best_us(|| set.quantize_q8_k(x, &mut q, &mut d[..N / 256], &mut sums));
-    let silu = best_us(|| set.silu_mul(x, Some(x), &mut out));
+    let silu = best_us(|| set.silu_mul(x, &mut out));
     let exp = best_us(|| {
         std::hint::black_box(set.exp_sum(&mut out, 1.0));
     });

@@ -2,8 +2,6 @@
 //! far one can go back. The bytes belong to the back-ends.
 #![forbid(unsafe_code)]
 
-use std::ops::Range;
-
 use crate::plan::{CacheSpec, Span};
 
 /// Rows of keys and values by position. A full cache has a slot for every position; a windowed one is a ring
@@ -34,7 +32,8 @@ impl RowSlots {
     }
 
     /// Positions that are held.
-    pub const fn held(&self) -> Range<u32> {
+    #[cfg(test)]
+    const fn held(&self) -> std::ops::Range<u32> {
         self.first..self.end
     }
 

@@ -19,8 +19,3 @@ pub use sequence::CpuSequence;
 pub fn default_threads() -> usize {
     pool::default_threads()
 }
-
-/// Name of the kernel set that a value of `TEALIGHT_CPU` selects here; `None` when this CPU cannot run it.
-pub fn kernel_set_name(choice: &str) -> Option<&'static str> {
-    kernels::KernelSet::by_name(choice).map(|set| set.name())
-}

@@ -3,9 +3,14 @@
 #![forbid(unsafe_code)]
 
 mod cancel;
+mod chat;
+mod generate;
 mod load;
+mod sampling;
 mod session;
 
 pub use cancel::CancelToken;
+pub use chat::{Chat, ChatTurn};
+pub use generate::{Event, GenerateOptions, Generation, StopReason, Summary};
 pub use load::{Model, ModelOptions};
 pub use session::{Session, SessionOptions, Want};

@@ -15,7 +15,15 @@ pub mod plan;
 pub mod sample;
 pub mod text;
 
-pub use engine::{CancelToken, Model, ModelOptions, Session, SessionOptions, Want};
+pub use engine::{
+    CancelToken, Chat, ChatTurn, Event, GenerateOptions, Generation, Model, ModelOptions, Session, SessionOptions,
+    StopReason, Summary, Want,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use knobs::Knobs;
 pub use tealight_quant as quant;
+
+// The example of the readme is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

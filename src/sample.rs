@@ -4,6 +4,7 @@
 //! A [`Sampler`] is told every token of the sequence by [`Sampler::accept`], those of the prompt too,
 //! and picks one from logits by [`Sampler::sample`]. It knows the vocabulary through [`Tokens`] only,
 //! and no model. Sorting breaks ties by id, where llama.cpp leaves their order open.
+#![forbid(unsafe_code)]
 
 mod candidates;
 mod chain;

@@ -5,6 +5,7 @@ mod common;
 
 use common::{read_json, real_model, shared, skipped, tokens};
 use tealight::plan::CacheType;
+use tealight::text::Encode;
 use tealight::{Model, ModelOptions, SessionOptions, Want};
 
 const MODELS: [(&str, &str); 2] =
@@ -51,5 +52,59 @@ fn greedy_text_equals_llama_cpp_wherever_the_gap_is_clear() {
             }
             println!("{label}: {n_equal} tokens equal");
         }
+    }
+}
+
+#[test]
+fn prompts_tokenize_as_recorded() {
+    for (name, model, expect) in models() {
+        for prompt in expect["prompts"].as_array().unwrap() {
+            let flag = |key: &str| prompt[key].as_bool().unwrap();
+            let how = Encode { add_special: flag("add_special"), parse_special: flag("parse_special") };
+            let ids = model.encode(prompt["prompt"].as_str().unwrap().as_bytes(), how).unwrap();
+            assert_eq!(ids, tokens(&prompt["tokens"]), "{name}, prompt {}", prompt["name"]);
+        }
+        let mut eog = tokens(&expect["eog"]);
+        eog.sort_unstable();
+        assert_eq!(model.vocab().unwrap().eog(), eog, "{name}: tokens that end a text");
+    }
+}
+
+/// Mean negative log likelihood of the second halves of chunks of 512 tokens, as llama-perplexity defines it.
+fn perplexity(model: &Model, tokens: &[u32], n_chunk: usize) -> f64 {
+    let vocab = model.vocab().unwrap();
+    let width = model.n_output() as usize;
+    let options = SessionOptions::default().with_ctx(512).with_cache(CacheType::F32, CacheType::F32);
+    let mut session = model.session(&options).unwrap();
+    let (mut sum, mut count) = (0f64, 0);
+    for chunk in tokens.chunks_exact(512).take(n_chunk) {
+        let mut chunk = chunk.to_vec();
+        if vocab.add_bos() {
+            chunk[0] = vocab.bos().unwrap();
+        }
+        session.clear();
+        session.feed(&chunk[..256], 512, Want::None, &mut |_| {}).unwrap();
+        let logits = session.feed(&chunk[256..511], 512, Want::All, &mut |_| {}).unwrap();
+        for (row, &target) in logits.chunks_exact(width).zip(&chunk[257..]) {
+            let max = row.iter().fold(f32::NEG_INFINITY, |m, x| m.max(*x));
+            let total: f64 = row.iter().map(|x| f64::from((x - max).exp())).sum();
+            sum -= f64::from(row[target as usize] - max) - total.ln();
+            count += 1;
+        }
+    }
+    (sum / f64::from(count)).exp()
+}
+
+#[test]
+fn perplexity_equals_llama_cpp() {
+    for (name, model, expect) in models() {
+        let text = std::fs::read(shared().unwrap().join("models/text-a.txt")).unwrap();
+        let tokens = model.encode(&text, Encode { add_special: true, parse_special: false }).unwrap();
+        let recorded = &expect["perplexity_text_a"];
+        // All chunks take minutes without optimisation; five show the same.
+        let got = perplexity(&model, &tokens, 5);
+        let want = recorded["cumulative"][4].as_f64().unwrap();
+        println!("{name}: perplexity {got:.4}, llama.cpp {want:.4}");
+        assert!((got / want - 1.0).abs() <= 0.005, "{name}: perplexity {got}, llama.cpp {want}");
     }
 }

@@ -1,10 +1,12 @@
 //! Chat templates: recorded renderings, the language, the origin of text, and programs from strangers.
+#![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use tealight::gguf::Gguf;
 use tealight::text::{ChatInput, ChatTemplate, Trust};
@@ -295,6 +297,151 @@ fn what_python_refuses_is_refused_in_words() {
     }
 }
 
+/// Every filter, method and test with every kind of receiver and argument: an answer or an error, never a panic.
+#[test]
+fn no_call_panics() {
+    let values = [
+        "missing",
+        "none",
+        "true",
+        "-7",
+        "1.5",
+        "''",
+        "'é%s{}\n x'",
+        "'12'",
+        "[]",
+        "[3, 'b', none]",
+        "{'é': [1]}",
+        "u",
+        "(1, 'a')",
+        "range",
+        "[[1, 2]]",
+        "1e308",
+    ];
+    let args = [
+        "",
+        "'é'",
+        "-1",
+        "0",
+        "'', ''",
+        "3, 'x'",
+        "[1]",
+        "none",
+        "2, true, 'é', 1",
+        "attribute='n'",
+        "'%s'",
+        "'a.0'",
+        "99999999999",
+        "1e308",
+    ];
+    let names = "abs attr batch capitalize center count default dictsort escape first float format groupby indent int items join last length list lower map max min pprint reject rejectattr replace reverse round safe select selectattr slice sort string striptags sum title tojson trim truncate unique upper urlencode wordcount keys values from_json \
+        strip lstrip rstrip split rsplit splitlines startswith endswith swapcase casefold find rfind index rindex isdigit isalpha isalnum isspace isupper islower isnumeric isdecimal isidentifier isascii zfill ljust rjust removeprefix removesuffix partition rpartition expandtabs get copy pop append \
+        defined none boolean true integer number string mapping iterable sequence callable sameas odd even divisibleby eq ne lt ge in filter test";
+    let (mut n_answer, mut n_error) = (0, 0);
+    for name in names.split_whitespace() {
+        let mut source = String::new();
+        for value in values {
+            for arg in args {
+                for call in [
+                    format!("{value} | {name}({arg})"),
+                    format!("({value}).{name}({arg})"),
+                    format!("{value} is {name}({arg})"),
+                ] {
+                    source = format!("{{{{ {call} }}}}");
+                    match render_with(&source, json!({"u": [{"n": "x"}, {"n": "é"}]})) {
+                        Ok(_) => n_answer += 1,
+                        Err(_) => n_error += 1,
+                    }
+                }
+            }
+        }
+        assert!(!source.is_empty());
+    }
+    for (a, b) in values.iter().flat_map(|a| values.iter().map(move |b| (a, b))) {
+        for op in ["+", "-", "*", "/", "//", "%", "**", "~", "==", "<", "in", "and", "if true else"] {
+            n_answer += usize::from(render_with(&format!("{{{{ {a} {op} {b} }}}}"), json!({})).is_ok());
+        }
+        n_answer += usize::from(render_with(&format!("{{{{ ({a})[{b}] }}}}{{{{ ({a})[{b}:] }}}}"), json!({})).is_ok());
+    }
+    assert!(n_answer > 5000 && n_error > 5000, "{n_answer} answers, {n_error} errors");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_source_panics(pieces in proptest::collection::vec(0..PIECES.len(), 0..24), noise in "\\PC{0,12}") {
+        let source: String = pieces.iter().map(|i| PIECES[*i]).collect();
+        let _ = render_with(&source, json!({"s": "é x", "l": [1, "b"]}));
+        let _ = render_with(&format!("{{{{ {noise} }}}}"), json!({}));
+        let _ = render_with(&format!("{source}{{% {noise} %}}"), json!({}));
+    }
+}
+
+/// What random templates are made of.
+const PIECES: [&str; 60] = [
+    "{{",
+    "}}",
+    "{%",
+    "%}",
+    "{#",
+    "#}",
+    "{{-",
+    "-}}",
+    "{%-",
+    "-%}",
+    "+%}",
+    "{%+",
+    " if ",
+    " else ",
+    " elif ",
+    " endif ",
+    " for ",
+    " x ",
+    " in ",
+    " endfor ",
+    " set ",
+    " endset ",
+    " macro ",
+    " endmacro ",
+    " call ",
+    " endcall ",
+    " raw ",
+    " endraw ",
+    " s ",
+    " l ",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ":",
+    ",",
+    ".",
+    "|",
+    "~",
+    "+",
+    "-",
+    "*",
+    "%",
+    "=",
+    "==",
+    "'é'",
+    "\"",
+    "'",
+    "1",
+    "-1",
+    "1.5e3",
+    " is ",
+    " not ",
+    " upper ",
+    "\n",
+    "  ",
+    "é",
+    "{% if s %}{{ s }}{% endif %}",
+];
+
 /// Programs that try to take all time, memory or stack.
 #[test]
 fn bombs_end_fast_with_an_error() {
@@ -334,19 +481,37 @@ fn bombs_end_fast_with_an_error() {
         "{{ 1".to_owned() + &many(" + 1", 60_000) + " }}",
         many("{% if 1 %}", 5000) + &many("{% endif %}", 5000),
         "{# ".to_owned() + &many("x", 2_000_000) + " #}",
+        "{% set s = [1] %}{% set t = [1] %}".to_owned() + &many("{% set s = [s, s] %}{% set t = [t, t] %}", 60) + "{{ s == t }}",
+        "{% set s = [1] %}{% set t = [1] %}".to_owned()
+            + &many("{% set s = [s, s] %}{% set t = [t, t] %}", 20)
+            + "{% for i in range(99999) %}{% set x = s in [t, t] %}{% endfor %}",
+        "{% set s = 'a' * 16000000 %}{{ s.strip('b' * 16000000 + 'a') }}".to_owned(),
+        "{% set s = 'a' * 16000000 %}{% for i in range(99999) %}{% set x = (s ~ 'b') == (s ~ 'c') %}{% endfor %}".to_owned(),
+        "{% set s = 'a' * 1000000 %}{% for c in s %}{% endfor %}{{ s | list | unique | list }}{{ range(99999) | unique | list }}".to_owned(),
         "{% for i in range(99999) %}{% set ns = namespace() %}{% endfor %}".repeat(50),
         "{% set a %}{{ 'x' * 16000000 }}".repeat(40) + &many("{% endset %}", 40),
     ];
+    let mut slowest = Duration::ZERO;
     for source in &sources {
         let start = Instant::now();
         let result = render_with(source, json!({}));
         let (took, shown) = (start.elapsed(), &source[..source.len().min(90)]);
         assert!(result.is_err(), "{shown}: rendered {} bytes", result.map_or(0, |s| s.len()));
         assert!(took < Duration::from_secs(3), "{shown}: took {took:?}");
+        slowest = slowest.max(took);
     }
+    println!("slowest {slowest:?}");
     if let Some(peak_kb) = peak_memory_kb() {
+        println!("peak memory {peak_kb} KB");
         assert!(peak_kb < 512 << 10, "peak memory {peak_kb} KB");
     }
+}
+
+#[test]
+fn templates_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<ChatTemplate>();
+    shared::<tealight::text::Vocab>();
 }
 
 /// Long chains that are no bomb: a flat chain costs no stack.
@@ -394,6 +559,9 @@ fn the_origin_of_text_survives_what_templates_do_to_it() {
         ("'<|' ~ messages[0].role ~ '|>'", "<|user|>", vec![]),
         ("messages[0]", "{'role': 'user', 'content': ' a<b> '}", vec!["role", "content", " a<b> "]),
         ("(C | trim) in 'xa<b>x'", "True", vec![]),
+        ("strftime_now(C)", " a<b> ", vec![" a<b> "]),
+        ("C | safe + '<'", " a<b> &lt;", vec![" a<b> "]),
+        ("dict(**{C: 1})", "{' a<b> ': 1}", vec![" a<b> "]),
     ] {
         let source = format!("{{{{ {} }}}}", expression.replace('C', c));
         assert_eq!(

@@ -141,7 +141,7 @@ impl Keys<'_> {
     fn positive(&self, key: &str) -> Result<Option<f32>> {
         let name = self.name(key);
         match self.meta.f32(&name)? {
-            Some(x) if x == 0.0 => Ok(None),
+            Some(0.0) => Ok(None),
             Some(x) if !(x.is_finite() && x > 0.0) => Err(self.meta.key_error(&name, x, "a finite number above 0")),
             x => Ok(x),
         }

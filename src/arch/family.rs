@@ -137,7 +137,7 @@ impl Family {
         };
         let rotates = match self.rope_where {
             RopeWhere::All => true,
-            RopeWhere::NotEvery(n) => (i + 1) % n != 0,
+            RopeWhere::NotEvery(n) => !(i + 1).is_multiple_of(n),
         };
         Layer {
             span,

@@ -90,7 +90,6 @@ pub struct KernelSet {
     f16_to_f32: unsafe fn(&[f16], &mut [f32]),
     f32_to_f16: unsafe fn(&[f32], &mut [f16]),
     max_f32: unsafe fn(&[f32]) -> f32,
-    sum_squares: unsafe fn(&[f32]) -> f32,
     exp_sum: unsafe fn(&mut [f32], f32) -> f32,
     silu_mul: unsafe fn(&[f32], &mut [f32]),
     gelu_mul: unsafe fn(&[f32], &mut [f32]),
@@ -117,7 +116,6 @@ impl KernelSet {
         f16_to_f32: scalar::f16_to_f32,
         f32_to_f16: scalar::f32_to_f16,
         max_f32: scalar::max_f32,
-        sum_squares: scalar::sum_squares,
         exp_sum: scalar::exp_sum,
         silu_mul: scalar::silu_mul,
         gelu_mul: scalar::gelu_mul,
@@ -261,12 +259,6 @@ impl KernelSet {
         unsafe { (self.max_f32)(x) }
     }
 
-    /// `sum_i x[i]^2`.
-    pub fn sum_squares(&self, x: &[f32]) -> f32 {
-        // SAFETY: a `KernelSet` exists only if its features were detected.
-        unsafe { (self.sum_squares)(x) }
-    }
-
     /// Replaces `x[i]` by `exp(x[i] - max)` and returns their sum. `max` is finite; an element of
     /// minus infinity becomes 0.
     pub fn exp_sum(&self, x: &mut [f32], max: f32) -> f32 {
@@ -274,30 +266,16 @@ impl KernelSet {
         unsafe { (self.exp_sum)(x, max) }
     }
 
-    /// `out[i] = silu(gate[i]) * up[i]` with `silu(g) = g / (1 + exp(-g))`; without `up` the factor is
-    /// 1. All of equal lengths.
-    pub fn silu_mul(&self, gate: &[f32], up: Option<&[f32]>, out: &mut [f32]) {
-        copy_factor(up, out);
-        self.silu_mul_inplace(gate, out);
-    }
-
-    /// `up[i] *= silu(gate[i])`, of equal lengths.
-    pub fn silu_mul_inplace(&self, gate: &[f32], up: &mut [f32]) {
+    /// `up[i] *= silu(gate[i])` with `silu(g) = g / (1 + exp(-g))`; of equal lengths.
+    pub fn silu_mul(&self, gate: &[f32], up: &mut [f32]) {
         assert_eq!(gate.len(), up.len());
         // SAFETY: a `KernelSet` exists only if its features were detected.
         unsafe { (self.silu_mul)(gate, up) }
     }
 
-    /// `out[i] = gelu(gate[i]) * up[i]` with the tanh form of GELU,
-    /// `gelu(g) = g/2 (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3)))`; without `up` the factor is 1. All of
-    /// equal lengths.
-    pub fn gelu_mul(&self, gate: &[f32], up: Option<&[f32]>, out: &mut [f32]) {
-        copy_factor(up, out);
-        self.gelu_mul_inplace(gate, out);
-    }
-
-    /// `up[i] *= gelu(gate[i])`, of equal lengths.
-    pub fn gelu_mul_inplace(&self, gate: &[f32], up: &mut [f32]) {
+    /// `up[i] *= gelu(gate[i])` with the tanh form of GELU,
+    /// `gelu(g) = g/2 (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3)))`; of equal lengths.
+    pub fn gelu_mul(&self, gate: &[f32], up: &mut [f32]) {
         assert_eq!(gate.len(), up.len());
         // SAFETY: a `KernelSet` exists only if its features were detected.
         unsafe { (self.gelu_mul)(gate, up) }
@@ -307,13 +285,6 @@ impl KernelSet {
 impl std::fmt::Debug for KernelSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("KernelSet").field(&self.name).finish()
-    }
-}
-
-fn copy_factor(up: Option<&[f32]>, out: &mut [f32]) {
-    match up {
-        Some(up) => out.copy_from_slice(up),
-        None => out.fill(1.0),
     }
 }
 

@@ -37,7 +37,6 @@ impl RowList {
 #[derive(Default)]
 pub(super) struct RowScratch {
     a: Vec<f32>,
-    b: Vec<f32>,
     quantize: QuantizeScratch,
 }
 
@@ -133,17 +132,20 @@ impl<'a> RowContext<'a> {
                 cache.v.put(self.set, slot, self.gathered(row, *v, &mut scratch.a), &mut scratch.quantize);
             }
             Step::Gate { x, out, act, by } => {
-                let RowScratch { a, b, .. } = scratch;
-                let x = self.unaliased(row, *x, *out, a);
-                let by = by.map(|by| self.unaliased(row, by, *out, b));
+                let x = self.unaliased(row, *x, *out, &mut scratch.a);
+                let to = self.write(row, *out);
+                match by {
+                    Some(by) if by == out => {}
+                    Some(by) => to.copy_from_slice(self.read(row, *by)),
+                    None => to.fill(1.0),
+                }
                 match act {
-                    Act::Silu => self.set.silu_mul(x, by, self.write(row, *out)),
-                    Act::Gelu => self.set.gelu_mul(x, by, self.write(row, *out)),
+                    Act::Silu => self.set.silu_mul(x, to),
+                    Act::Gelu => self.set.gelu_mul(x, to),
                 }
             }
             Step::Add { x, y, out, scale } => {
-                let RowScratch { a, .. } = scratch;
-                let y = self.unaliased(row, *y, *out, a);
+                let y = self.unaliased(row, *y, *out, &mut scratch.a);
                 let to = self.write(row, *out);
                 if x != out {
                     to.copy_from_slice(self.read(row, *x));

@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Gguf;
 use crate::knobs::Knobs;
 use crate::plan::{Plan, WeightId, Weights};
+use crate::text::{ChatTemplate, Encode, Vocab};
 
 /// How a model is opened.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +54,8 @@ pub struct Model(Arc<Inner>);
 struct Inner {
     gguf: Arc<Gguf>,
     options: ModelOptions,
+    vocab: OnceLock<Vocab>,
+    template: OnceLock<Option<ChatTemplate>>,
     /// Plans by the class of context length that they hold for: short and long.
     programs: [OnceLock<Arc<Program>>; 2],
 }
@@ -93,7 +96,13 @@ impl Model {
     /// # Errors
     /// [`ErrorKind::Model`] when it is not supported.
     pub fn from_gguf(gguf: Arc<Gguf>, options: &ModelOptions) -> Result<Model> {
-        let inner = Inner { gguf, options: options.clone(), programs: Default::default() };
+        let inner = Inner {
+            gguf,
+            options: options.clone(),
+            vocab: OnceLock::new(),
+            template: OnceLock::new(),
+            programs: Default::default(),
+        };
         let model = Model(Arc::new(inner));
         model.program(0)?;
         Ok(model)
@@ -102,6 +111,50 @@ impl Model {
     /// The file.
     pub fn gguf(&self) -> &Gguf {
         &self.0.gguf
+    }
+
+    /// The vocabulary, read at its first use.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Model`] when the file has none, or one that is malformed.
+    pub fn vocab(&self) -> Result<&Vocab> {
+        if let Some(vocab) = self.0.vocab.get() {
+            return Ok(vocab);
+        }
+        let vocab = Vocab::load(&self.0.gguf)?;
+        if vocab.n_tokens() > self.n_vocab() {
+            let text =
+                format!("the vocabulary has {} tokens, the embeddings {} rows", vocab.n_tokens(), self.n_vocab());
+            return Err(Error::new(ErrorKind::Model, text).in_file(self.gguf().path()));
+        }
+        Ok(self.0.vocab.get_or_init(|| vocab))
+    }
+
+    /// The chat template, compiled at its first use; `None` when the file has none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Model`] when it does not compile.
+    pub fn chat_template(&self) -> Result<Option<&ChatTemplate>> {
+        if let Some(template) = self.0.template.get() {
+            return Ok(template.as_ref());
+        }
+        let template = ChatTemplate::from_metadata(&self.gguf().metadata())?;
+        Ok(self.0.template.get_or_init(|| template).as_ref())
+    }
+
+    /// The tokens of a text, which may be any bytes.
+    ///
+    /// # Errors
+    /// As [`Model::vocab`].
+    pub fn encode(&self, text: &[u8], how: Encode) -> Result<Vec<u32>> {
+        Ok(self.vocab()?.encode(text, how))
+    }
+
+    /// What is odd about the file but no reason to refuse it: of the container, the plan and the vocabulary, if they
+    /// have been read.
+    pub fn warnings(&self) -> Vec<String> {
+        let vocab = self.0.vocab.get().map_or(&[][..], Vocab::warnings);
+        self.gguf().warnings().iter().chain(self.any_program().plan.notes()).chain(vocab).cloned().collect()
     }
 
     /// Context length that the model was trained for.
@@ -138,6 +191,14 @@ impl Model {
     /// [`ErrorKind::Usage`] when the chosen kernels do not run on this CPU.
     pub fn kernels(&self) -> Result<&'static str> {
         self.any_program().with_backend(&self.0.options, |b| Ok(b.kernels()))
+    }
+
+    /// Threads that compute.
+    ///
+    /// # Errors
+    /// As [`Model::kernels`].
+    pub fn n_threads(&self) -> Result<usize> {
+        self.any_program().with_backend(&self.0.options, |b| Ok(b.n_threads()))
     }
 
     pub(crate) fn options(&self) -> &ModelOptions {

@@ -59,12 +59,15 @@ impl Bpe {
     ) -> (Self, MergeReport) {
         let mut table = PairTable::with_capacity(n_merge);
         let mut report = MergeReport::default();
-        let mut joined = Vec::new();
+        let (mut joined, mut guess) = (Vec::new(), 0);
         for (i, merge) in merges.enumerate() {
             let rank = u32::try_from(i).unwrap_or(NONE);
-            match parts(tokens, merge, &mut joined) {
+            match parts(tokens, merge, guess, &mut joined) {
                 // A pair that comes again keeps its first rank.
-                Some((left, right, merged)) => drop(table.insert(left, right, (rank, merged))),
+                Some((left, right, merged)) => {
+                    table.insert(left, right, (rank, merged));
+                    guess = merged;
+                }
                 None => {
                     report.n_dropped += 1;
                     report.first_dropped.get_or_insert(i);
@@ -141,15 +144,20 @@ impl Bpe {
     }
 }
 
-/// Ids of both parts of a merge "left right" and of their concatenation, for which `joined` lends its memory.
-fn parts(tokens: &Tokens, merge: &[u8], joined: &mut Vec<u8>) -> Option<(u32, u32, u32)> {
+/// Ids of both parts of a merge "left right" and of their concatenation, for which `joined` lends its memory. Merges
+/// mostly stand in the order of their results, so the result of the last one, `guess`, and its successor are looked at
+/// before the index.
+fn parts(tokens: &Tokens, merge: &[u8], guess: u32, joined: &mut Vec<u8>) -> Option<(u32, u32, u32)> {
     // The first character may itself be a blank.
     let at = 1 + memchr::memchr(b' ', merge.get(1..)?)?;
     let (left, right) = (&merge[..at], &merge[at + 1..]);
     joined.clear();
     joined.extend_from_slice(left);
     joined.extend_from_slice(right);
-    Some((tokens.find(left)?, tokens.find(right)?, tokens.find(joined)?))
+    let near = [guess, guess.saturating_add(1)].into_iter().find(|id| tokens.text(*id) == joined.as_slice());
+    // Of equal texts the index has the first.
+    let merged = near.filter(|_| tokens.n_duplicate == 0).or_else(|| tokens.find(joined))?;
+    Some((tokens.find(left)?, tokens.find(right)?, merged))
 }
 
 /// Buffers of one call.
@@ -181,11 +189,11 @@ impl Run<'_> {
     /// A word of UTF-8 text. Characters that have no token give their byte tokens.
     fn raw_word(&mut self, word: &[u8], out: &mut Vec<u32>) {
         let newlines = self.bpe.whole_newlines && word.iter().all(|b| *b == b'\n');
-        if newlines || self.bpe.ignore_merges {
-            if let Some(id) = self.tokens.find(word) {
-                out.push(id);
-                return;
-            }
+        if (newlines || self.bpe.ignore_merges)
+            && let Some(id) = self.tokens.find(word)
+        {
+            out.push(id);
+            return;
         }
         match &self.bpe.seams {
             Some(seams) => seams.parts(word).for_each(|part| self.raw_part(part, out)),
@@ -232,13 +240,9 @@ impl Run<'_> {
         let mut ranks = std::mem::take(&mut self.ranks);
         ranks.clear();
         ranks.extend(self.symbols.windows(2).map(|p| self.rank(p[0], p[1])));
-        loop {
-            // `min_by_key` keeps the first of equals: the leftmost pair.
-            let Some((i, &rank)) = ranks.iter().enumerate().min_by_key(|(_, rank)| **rank) else { break };
+        // `min_by_key` keeps the first of equals: the leftmost pair.
+        while let Some((i, _)) = ranks.iter().enumerate().min_by_key(|(_, rank)| **rank) {
             let Some((_, merged)) = self.bpe.merges.find(self.symbols[i], self.symbols[i + 1]) else { break };
-            if rank == NONE {
-                break;
-            }
             self.symbols[i] = merged;
             self.symbols.remove(i + 1);
             ranks.remove(i);
@@ -260,18 +264,21 @@ impl Run<'_> {
         let mut alive = vec![true; n];
         let mut heap = BinaryHeap::with_capacity(n);
         let push = |heap: &mut BinaryHeap<_>, symbols: &[u32], left: usize, right: usize| {
-            if let Some((rank, merged)) = self.bpe.merges.find(symbols[left], symbols[right]) {
-                heap.push(Reverse((rank, left, right, symbols[left], symbols[right], merged)));
+            if let Some((rank, _)) = self.bpe.merges.find(symbols[left], symbols[right]) {
+                heap.push(Reverse((rank, left)));
             }
         };
         for i in 1..n {
             push(&mut heap, &self.symbols, i - 1, i);
         }
-        while let Some(Reverse((_, left, right, a, b, merged))) = heap.pop() {
-            let current = alive[left] && alive[right] && next[left] == right;
-            if !current || self.symbols[left] != a || self.symbols[right] != b {
+        while let Some(Reverse((rank, left))) = heap.pop() {
+            let right = next[left];
+            if !alive[left] || right >= n {
                 continue;
             }
+            // An entry counts if its place still holds a pair of its rank.
+            let pair = self.bpe.merges.find(self.symbols[left], self.symbols[right]);
+            let Some((_, merged)) = pair.filter(|(r, _)| *r == rank) else { continue };
             self.symbols[left] = merged;
             alive[right] = false;
             next[left] = next[right];

@@ -44,15 +44,49 @@ const TURN_ENDS: [&str; 11] = [
 const FIM_PAD: [&str; 5] = ["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"];
 const FIM_REPO: [&str; 5] = ["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"];
 const FIM_SEP: [&str; 1] = ["<|file_sep|>"];
+/// The parts of a fill-in-the-middle prompt.
+const FIM_PREFIX: [&str; 8] = [
+    "<|fim_prefix|>",
+    "<fim-prefix>",
+    "<fim_prefix>",
+    "<｜fim▁begin｜>",
+    "<PRE>",
+    "▁<PRE>",
+    "<|code_prefix|>",
+    "<|prefix|>",
+];
+const FIM_SUFFIX: [&str; 8] = [
+    "<|fim_suffix|>",
+    "<fim-suffix>",
+    "<fim_suffix>",
+    "<｜fim▁hole｜>",
+    "<SUF>",
+    "▁<SUF>",
+    "<|code_suffix|>",
+    "<|suffix|>",
+];
+const FIM_MIDDLE: [&str; 8] = [
+    "<|fim_middle|>",
+    "<fim-middle>",
+    "<fim_middle>",
+    "<｜fim▁end｜>",
+    "<MID>",
+    "▁<MID>",
+    "<|code_middle|>",
+    "<|middle|>",
+];
 /// Always shown, since programs read them.
 const SHOWN: [&str; 4] = ["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"];
 
-/// Ids that end a generation, from the file or found by name.
+/// Ids that end a generation or steer filling in, from the file or found by name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ends {
     pub(super) eos: Option<u32>,
     pub(super) eot: Option<u32>,
     pub(super) eom: Option<u32>,
+    pub(super) fim_pre: Option<u32>,
+    pub(super) fim_suf: Option<u32>,
+    pub(super) fim_mid: Option<u32>,
     pub(super) fim_pad: Option<u32>,
     pub(super) fim_rep: Option<u32>,
     pub(super) fim_sep: Option<u32>,
@@ -62,7 +96,10 @@ impl Ends {
     /// Fills in what the file left out and gives the sorted ids that end a generation. Marks tokens as control or as
     /// text where their names say so.
     pub(super) fn complete(&mut self, tokens: &mut Tokens) -> Vec<u32> {
-        let mut wanted: [(&mut Option<u32>, &[&str]); 5] = [
+        let mut wanted: [(&mut Option<u32>, &[&str]); 8] = [
+            (&mut self.fim_pre, &FIM_PREFIX),
+            (&mut self.fim_suf, &FIM_SUFFIX),
+            (&mut self.fim_mid, &FIM_MIDDLE),
             (&mut self.eot, &TURN_ENDS),
             (&mut self.eom, &["<|eom_id|>"]),
             (&mut self.fim_pad, &FIM_PAD),

@@ -131,7 +131,7 @@ fn tokens(gguf: &Arc<Gguf>, meta: Metadata<'_>) -> Result<Tokens> {
     let places: Vec<(u64, usize)> = places.map(|(at, text)| (at, text.len())).collect();
     let n = places.len();
     Tokens::new(gguf, places.into_iter())
-        .ok_or_else(|| meta.key_error(TOKENS, format!("{n} tokens"), "tokens that 32 bits can number"))
+        .ok_or_else(|| meta.key_error(TOKENS, format!("{n} tokens"), "tokens numbered in 32 bits, each below 16 MB"))
 }
 
 impl Loader<'_> {
@@ -161,6 +161,9 @@ impl Loader<'_> {
             eos: self.id("eos", d.eos)?,
             eot: self.id("eot", None)?,
             eom: self.id("eom", None)?,
+            fim_pre: self.id_or_alias("fim_pre", "prefix")?,
+            fim_suf: self.id_or_alias("fim_suf", "suffix")?,
+            fim_mid: self.id_or_alias("fim_mid", "middle")?,
             fim_pad: self.id("fim_pad", None)?,
             fim_rep: self.id("fim_rep", None)?,
             fim_sep: self.id("fim_sep", None)?,
@@ -275,6 +278,12 @@ impl Loader<'_> {
             self.warn(format!("`{key}` names no token of the {}; it is ignored", self.n));
         }
         Ok(id)
+    }
+
+    /// A special id that old files keep under another name.
+    fn id_or_alias(&mut self, name: &str, alias: &str) -> Result<Option<u32>> {
+        let old = self.id(alias, None)?;
+        self.id(name, old)
     }
 
     fn flag(&self, name: &str, default: bool) -> Result<bool> {

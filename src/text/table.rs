@@ -57,7 +57,7 @@ impl TextTable {
         loop {
             let slot = self.slots[at];
             if slot == 0 {
-                self.slots[at] = (hash & TAG) | u64::from(id) + 1;
+                self.slots[at] = (hash & TAG) | (u64::from(id) + 1);
                 return true;
             }
             if (slot ^ hash) & TAG == 0 && text_of(id_of(slot)) == text {

@@ -22,6 +22,7 @@ mod access;
 mod ast;
 mod checks;
 mod eval;
+mod expressions;
 mod filters;
 mod format;
 mod functions;

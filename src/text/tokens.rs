@@ -42,8 +42,9 @@ impl TokenKind {
 
 pub(super) struct Tokens {
     pub(super) file: Arc<Gguf>,
-    /// Position and length of each text in [`Gguf::metadata_bytes`].
-    spans: Vec<(usize, u32)>,
+    /// Each text's position in [`Gguf::metadata_bytes`], and below it its length in [`LEN_BITS`] bits: one word, since
+    /// an index over 128k tokens is bound by memory.
+    spans: Vec<u64>,
     table: TextTable,
     pub(super) kinds: Vec<TokenKind>,
     pub(super) n_duplicate: usize,
@@ -56,9 +57,12 @@ impl Tokens {
         let bytes = file.metadata_bytes();
         let mut spans = Vec::with_capacity(places.len());
         for (at, len) in places {
-            let at = usize::try_from(at).ok()?;
-            bytes.get(at..at.checked_add(len)?)?;
-            spans.push((at, u32::try_from(len).ok()?));
+            let start = usize::try_from(at).ok()?;
+            bytes.get(start..start.checked_add(len)?)?;
+            if at >> (64 - LEN_BITS) != 0 || len >> LEN_BITS != 0 {
+                return None;
+            }
+            spans.push(at << LEN_BITS | len as u64);
         }
         let n = u32::try_from(spans.len()).ok().filter(|n| *n < NONE)?;
         let mut table = TextTable::with_capacity(spans.len());
@@ -105,9 +109,13 @@ impl Tokens {
     }
 }
 
+/// Bits for the length of a text; the other 40 reach over a terabyte of metadata.
+const LEN_BITS: u32 = 24;
+
 /// The text of a token; nothing for an id that is no token.
-fn span<'a>(bytes: &'a [u8], spans: &[(usize, u32)], id: u32) -> &'a [u8] {
-    let place = usize::try_from(id).ok().and_then(|i| spans.get(i));
-    let text = place.and_then(|&(at, len)| bytes.get(at..at + usize::try_from(len).ok()?));
-    text.unwrap_or_default()
+fn span<'a>(bytes: &'a [u8], spans: &[u64], id: u32) -> &'a [u8] {
+    let place = usize::try_from(id).ok().and_then(|i| spans.get(i)).copied().unwrap_or(0);
+    let at = usize::try_from(place >> LEN_BITS).unwrap_or(usize::MAX);
+    let len = usize::try_from(place & ((1 << LEN_BITS) - 1)).unwrap_or(0);
+    at.checked_add(len).and_then(|end| bytes.get(at..end)).unwrap_or_default()
 }

@@ -115,6 +115,11 @@ impl Vocab {
         self.ends.eom
     }
 
+    /// The tokens before the prefix, before the suffix and before the middle of a text to be filled in, if it has all.
+    pub fn fill_in(&self) -> Option<[u32; 3]> {
+        Some([self.ends.fim_pre?, self.ends.fim_suf?, self.ends.fim_mid?])
+    }
+
     /// The token for what the vocabulary cannot write.
     pub fn unk(&self) -> Option<u32> {
         self.unk

@@ -176,10 +176,6 @@ pub(super) fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
     sum_products(a.len(), |i| a[i] * b[i])
 }
 
-pub(super) fn sum_squares(x: &[f32]) -> f32 {
-    sum_products(x.len(), |i| x[i] * x[i])
-}
-
 pub(super) fn axpy_f32(a: f32, x: &[f32], y: &mut [f32]) {
     for (x, y) in x.iter().zip(y) {
         *y += a * x;

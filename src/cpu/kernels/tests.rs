@@ -323,8 +323,6 @@ fn sums_over_numbers_equal_f64() {
             };
             let (want, size) = exact(&b);
             assert!((f64::from(set.dot_f32(&a, &b)) - want).abs() / size < 1e-6, "{} dot {n}", set.name());
-            let (want, size) = exact(&a);
-            assert!((f64::from(set.sum_squares(&a)) - want).abs() / size < 1e-6, "{} squares {n}", set.name());
             let want = a.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             assert_eq!(set.max_f32(&a), want, "{} max {n}", set.name());
         }
@@ -403,10 +401,9 @@ fn gates_follow_their_formulas() {
         let mut random = Random(17);
         for n in LENGTHS {
             let (gate, up): (Vec<f32>, _) = (random.units(n).iter().map(|g| g * 12.0).collect(), random.units(n));
-            let (mut silu_out, mut gelu_out, mut alone) = (vec![f32::NAN; n], vec![f32::NAN; n], vec![f32::NAN; n]);
-            set.silu_mul(&gate, Some(&up), &mut silu_out);
-            set.gelu_mul(&gate, Some(&up), &mut gelu_out);
-            set.silu_mul(&gate, None, &mut alone);
+            let (mut silu_out, mut gelu_out) = (up.clone(), up.clone());
+            set.silu_mul(&gate, &mut silu_out);
+            set.gelu_mul(&gate, &mut gelu_out);
             for i in 0..n {
                 let (g, u) = (f64::from(gate[i]), f64::from(up[i]));
                 let near = |got: f32, want: f64| (f64::from(got) - want).abs() <= 1e-6 * want.abs() + 1e-30;
@@ -417,18 +414,17 @@ fn gates_follow_their_formulas() {
                     "{} gelu({g})",
                     set.name()
                 );
-                assert!(near(alone[i], silu(g)), "{} silu({g}) alone", set.name());
             }
         }
         let mut edges = [1.0f32; 4];
-        set.silu_mul_inplace(&[-200.0, 200.0, f32::NAN, 0.0], &mut edges);
+        set.silu_mul(&[-200.0, 200.0, f32::NAN, 0.0], &mut edges);
         assert!(
             edges[0] == 0.0 && edges[1] == 200.0 && edges[2].is_nan() && edges[3] == 0.0,
             "{} {edges:?}",
             set.name()
         );
         let mut edges = [1.0f32; 3];
-        set.gelu_mul_inplace(&[-200.0, 200.0, f32::NAN], &mut edges);
+        set.gelu_mul(&[-200.0, 200.0, f32::NAN], &mut edges);
         assert!(edges[0] == 0.0 && edges[1] == 200.0 && edges[2].is_nan(), "{} {edges:?}", set.name());
     }
 }

@@ -530,7 +530,8 @@ impl Machine {
             env.set(&"varargs".into(), self.list(rest, ListKind::Tuple)?);
         }
         if def.uses_kwargs {
-            let entries: Out<Vec<_>> = named.iter().map(|(n, v)| Ok((self.text(n)?, v.clone()))).collect();
+            let entries: Out<Vec<_>> =
+                named.iter().map(|(n, v)| Ok((Value::marked(&self.budget, n, true)?, v.clone()))).collect();
             env.set(&"kwargs".into(), Value::map(&self.budget, entries?)?);
         } else if let Some((n, _)) = named.first() {
             return fail(format!("TypeError: macro '{}' takes no keyword argument '{n}'", def.name));

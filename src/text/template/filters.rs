@@ -88,7 +88,7 @@ pub(super) fn apply(m: &mut Machine, name: &str, value: &Value, args: &CallArgs)
         "string" | "pprint" => Ok(Value::Str(text(m, value)?)),
         "upper" => methods::mapped(m, &*text(m, value)?, str::to_uppercase),
         "lower" => methods::mapped(m, &*text(m, value)?, str::to_lowercase),
-        "capitalize" | "center" | "format" if name != "format" => {
+        "capitalize" | "center" => {
             let t = text(m, value)?;
             let mut args = CallArgs { positional: args.positional.clone(), named: args.named.clone() };
             if name == "center" && args.positional.is_empty() && args.named.is_empty() {
@@ -110,6 +110,7 @@ pub(super) fn apply(m: &mut Machine, name: &str, value: &Value, args: &CallArgs)
                 Some(Value::Str(c)) => Some(c.s.as_str()),
                 _ => None,
             };
+            m.budget.burn(chars.map_or(0, str::len).saturating_mul(t.s.len()) / 256)?;
             access::part(m, &t, methods::stripped(&t.s, chars, true, true))
         }
         "replace" => {
@@ -407,7 +408,7 @@ fn by_key(m: &Machine, name: &str, items: &Rc<List>, args: &CallArgs) -> Out<Val
         "unique" => {
             let mut kept: Vec<(Value, Value)> = Vec::new();
             for (key, item) in pairs {
-                m.budget.burn(1 + kept.len() / 8)?;
+                m.budget.burn(1 + kept.len() / 8 * (1 + key.weight()))?;
                 if !kept.iter().any(|(k, _)| k.same(&key)) {
                     kept.push((key, item));
                 }

@@ -242,7 +242,7 @@ fn field(value: &Value, kind: char, spec: &Spec, out: &mut Buf) -> Out<()> {
         missing
     };
     let sign_len = if zero { text.s.len() - text.s.trim_start_matches(['-', '+']).len() } else { 0 };
-    out.push(&text.s[..sign_len].to_owned(), false)?;
+    out.push(&text.s[..sign_len], false)?;
     out.push(&fill.repeat(before), false)?;
     for (range, foreign) in segments(&text) {
         out.push(&text.s[range.start.max(sign_len)..range.end.max(sign_len)], foreign)?;
@@ -268,7 +268,7 @@ fn grouped(digits: &str, comma: bool) -> String {
     }
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(c);

@@ -36,7 +36,8 @@ pub(super) fn call(m: &mut Machine, name: &str, args: &CallArgs) -> Out<Value> {
             }
             if name == "dict" {
                 for (n, v) in &args.named {
-                    entries.push((m.text(n)?, v.clone()));
+                    // A name may come from `**` over people's keys.
+                    entries.push((Value::marked(&m.budget, n, true)?, v.clone()));
                 }
                 return Value::map(&m.budget, entries);
             }
@@ -57,7 +58,7 @@ pub(super) fn call(m: &mut Machine, name: &str, args: &CallArgs) -> Out<Value> {
             fail(buf.s)
         }
         "strftime_now" => match args.take(0, "format") {
-            Some(Value::Str(format)) => m.text(&time::strftime(&format.s, m.now_s)),
+            Some(Value::Str(format)) => Value::marked(&m.budget, &time::strftime(&format.s, m.now_s), format.foreign()),
             _ => fail("TypeError: strftime_now() needs a format"),
         },
         "cycler" | "joiner" => {

@@ -48,7 +48,7 @@ fn convert(budget: &Rc<Budget>, json: &serde_json::Value, role: bool, depth: usi
             for (k, v) in map {
                 entries.push((Value::marked(budget, k, true)?, convert(budget, v, k == "role", depth + 1)?));
             }
-            Value::map(budget, entries)?
+            Value::unique_map(budget, entries)?
         }
     })
 }

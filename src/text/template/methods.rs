@@ -93,7 +93,7 @@ pub(super) fn call(m: &mut Machine, receiver: &Value, name: &str, args: &CallArg
                 let Some(item) = args.take(0, "value") else {
                     return fail(format!("TypeError: {name}() needs a value"));
                 };
-                m.budget.burn(l.items.len() / 16)?;
+                m.budget.burn(receiver.weight())?;
                 if name == "count" {
                     return int(l.items.iter().filter(|v| v.same(item)).count());
                 }
@@ -141,6 +141,7 @@ fn string(m: &mut Machine, t: &Rc<Text>, name: &str, args: &CallArgs) -> Out<Val
                 None | Some(Value::None) => None,
                 Some(_) => Some(text(0, "chars")?.s.as_str()),
             };
+            m.budget.burn(chars.map_or(0, str::len).saturating_mul(t.s.len()) / 256)?;
             access::part(m, t, stripped(&t.s, chars, name != "rstrip", name != "lstrip"))
         }
         "split" | "rsplit" => split(m, t, name == "rsplit", args),
@@ -153,9 +154,11 @@ fn string(m: &mut Machine, t: &Rc<Text>, name: &str, args: &CallArgs) -> Out<Val
             replace(m, t, text(0, "old")?, text(1, "new")?, count)
         }
         "startswith" | "endswith" => {
+            let Some(range) = window(t, args)? else { return Ok(Value::Bool(false)) };
+            let s = &t.s[range];
             let fits = |p: &Value| match p {
-                Value::Str(p) if name == "startswith" => Ok(t.s.starts_with(&p.s)),
-                Value::Str(p) => Ok(t.s.ends_with(&p.s)),
+                Value::Str(p) if name == "startswith" => Ok(s.starts_with(&p.s)),
+                Value::Str(p) => Ok(s.ends_with(&p.s)),
                 other => fail(format!("TypeError: {name}() needs a str, not {}", other.type_name())),
             };
             match args.take(0, "prefix") {
@@ -184,18 +187,26 @@ fn string(m: &mut Machine, t: &Rc<Text>, name: &str, args: &CallArgs) -> Out<Val
             s.chars().map(swap).collect()
         }),
         "find" | "rfind" | "index" | "rindex" => {
-            let needle = &text(0, "sub")?.s;
-            let at = if name.starts_with('r') { t.s.rfind(needle.as_str()) } else { t.s.find(needle.as_str()) };
-            match at {
+            let needle = text(0, "sub")?.s.as_str();
+            let found = window(t, args)?.and_then(|range| {
+                let s = &t.s[range.clone()];
+                let at = if name.starts_with('r') { s.rfind(needle) } else { s.find(needle) };
+                at.map(|at| range.start + at)
+            });
+            match found {
                 Some(at) => int(t.s[..at].chars().count()),
                 None if name.ends_with("find") => Ok(Value::Int(-1)),
                 None => fail("ValueError: substring not found"),
             }
         }
-        "count" => match text(0, "sub")?.s.as_str() {
-            "" => int(t.s.chars().count() + 1),
-            needle => int(t.s.matches(needle).count()),
-        },
+        "count" => {
+            let needle = text(0, "sub")?.s.as_str();
+            let Some(range) = window(t, args)? else { return Ok(Value::Int(0)) };
+            match needle {
+                "" => int(t.s[range].chars().count() + 1),
+                needle => int(t.s[range].matches(needle).count()),
+            }
+        }
         "format" => format::braces(m, t, args),
         "join" => {
             let Some(items) = args.positional.first() else { return fail("TypeError: join() needs a list") };
@@ -249,6 +260,29 @@ fn string(m: &mut Machine, t: &Rc<Text>, name: &str, args: &CallArgs) -> Out<Val
         "expandtabs" => mapped(m, t, |s| s.replace('\t', "        ")),
         _ => fail(format!("UndefinedError: 'str object' has no attribute '{name}'")),
     }
+}
+
+/// The bytes between the characters `start` and `end` of the second and third argument; `None` if start is behind the
+/// end of the text.
+fn window(t: &Text, args: &CallArgs) -> Out<Option<Range<usize>>> {
+    if args.positional.len() < 2 {
+        return Ok(Some(0..t.s.len()));
+    }
+    let n = t.s.chars().count();
+    let at = |i: usize, default: usize| match args.positional.get(i) {
+        None | Some(Value::None) => Ok(default),
+        Some(v) => match v.as_i64() {
+            Some(i) if i < 0 => Ok(n.saturating_sub(usize::try_from(i.unsigned_abs()).unwrap_or(usize::MAX))),
+            Some(i) => Ok(usize::try_from(i).unwrap_or(usize::MAX)),
+            None => fail("TypeError: slice indices must be integers"),
+        },
+    };
+    let (start, end) = (at(1, 0)?, at(2, n)?.min(n));
+    if start > n || start > end {
+        return Ok(None);
+    }
+    let byte = |i: usize| t.s.char_indices().nth(i).map_or(t.s.len(), |(at, _)| at);
+    Ok(Some(byte(start)..byte(end)))
 }
 
 fn all_chars(t: &Text, good: fn(char) -> bool) -> Out<Value> {

@@ -16,7 +16,7 @@ pub(super) fn negate(value: &Value) -> Out<Value> {
 }
 
 pub(super) fn compare(m: &Machine, op: Cmp, a: &Value, b: &Value) -> Out<bool> {
-    m.budget.burn(weight(a).min(weight(b)) / 64)?;
+    m.budget.burn(a.weight().min(b.weight()))?;
     Ok(match op {
         Cmp::Eq => a.same(b),
         Cmp::Ne => !a.same(b),
@@ -29,18 +29,9 @@ pub(super) fn compare(m: &Machine, op: Cmp, a: &Value, b: &Value) -> Out<bool> {
     })
 }
 
-fn weight(v: &Value) -> usize {
-    match v {
-        Value::Str(t) => t.s.len(),
-        Value::List(l) => l.items.len() * 16,
-        Value::Map(m) => m.entries.len() * 16,
-        _ => 0,
-    }
-}
-
 /// Python's `needle in hay`.
 pub(super) fn contains(m: &Machine, hay: &Value, needle: &Value) -> Out<bool> {
-    m.budget.burn(weight(hay) / 64)?;
+    m.budget.burn(hay.weight())?;
     match (hay, needle) {
         (Value::Str(h), Value::Str(n)) => Ok(h.s.contains(&n.s)),
         (Value::Str(_), n) => {

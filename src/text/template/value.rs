@@ -29,6 +29,8 @@ pub(super) const MAX_TEXT: usize = 16 << 20;
 pub(super) const MAX_LIST: usize = 1 << 20;
 /// Deepest nesting of lists and maps; serde_json refuses deeper input by default as well.
 pub(super) const MAX_NESTING: usize = 128;
+/// Most values that a container may stand for, shared ones counted each time: what a comparison walks.
+const MAX_WALK: usize = 4 << 20;
 /// What one string costs besides its bytes: the boxes and the marks around it.
 const TEXT_OVERHEAD: usize = 96;
 /// What one list element or half a map entry costs: a value, with room for growth of the vector.
@@ -182,16 +184,23 @@ pub(super) enum ListKind {
     Lazy,
 }
 
+/// How large a container is when it is walked: shared parts count each time.
+#[derive(Clone, Copy)]
+struct Shape {
+    depth: usize,
+    n_value: usize,
+}
+
 pub(super) struct List {
     pub(super) items: Vec<Value>,
     pub(super) kind: ListKind,
-    depth: usize,
+    shape: Shape,
     _charge: Charge,
 }
 
 pub(super) struct Map {
     pub(super) entries: Vec<(Value, Value)>,
-    depth: usize,
+    shape: Shape,
     _charge: Charge,
 }
 
@@ -253,9 +262,9 @@ impl Value {
         if items.len() > MAX_LIST {
             return fail(format!("the template builds a list of more than {MAX_LIST} items"));
         }
-        let depth = nesting(items.iter())?;
+        let shape = shape(items.iter())?;
         let charge = budget.charge(VALUE_BYTES * (items.len() + 2))?;
-        Ok(Self::List(Rc::new(List { items, kind, depth, _charge: charge })))
+        Ok(Self::List(Rc::new(List { items, kind, shape, _charge: charge })))
     }
 
     /// A map; of equal keys the last value holds, in the first one's place.
@@ -271,9 +280,14 @@ impl Value {
                 None => unique.push((k, v)),
             }
         }
-        let depth = nesting(unique.iter().flat_map(|(k, v)| [k, v]))?;
-        let charge = budget.charge(2 * VALUE_BYTES * (unique.len() + 1))?;
-        Ok(Self::Map(Rc::new(Map { entries: unique, depth, _charge: charge })))
+        Self::unique_map(budget, unique)
+    }
+
+    /// A map whose keys are known to differ.
+    pub(super) fn unique_map(budget: &Rc<Budget>, entries: Vec<(Self, Self)>) -> Out<Self> {
+        let shape = shape(entries.iter().flat_map(|(k, v)| [k, v]))?;
+        let charge = budget.charge(2 * VALUE_BYTES * (entries.len() + 1))?;
+        Ok(Self::Map(Rc::new(Map { entries, shape, _charge: charge })))
     }
 
     /// The template's own text.
@@ -291,14 +305,24 @@ impl Value {
         Self::Undefined(name.into())
     }
 
-    fn depth(&self) -> usize {
+    fn shape(&self) -> Shape {
         match self {
-            Self::List(l) => l.depth,
-            Self::Map(m) => m.depth,
-            Self::Loop(l) => l.items.depth,
-            Self::Method(v, _) => v.depth() + 1,
-            Self::Cycler(c) => c.items.iter().map(Self::depth).max().unwrap_or(0),
-            _ => 0,
+            Self::List(l) => l.shape,
+            Self::Map(m) => m.shape,
+            Self::Loop(l) => l.items.shape,
+            Self::Method(v, _) => Shape { depth: v.shape().depth + 1, ..v.shape() },
+            Self::Cycler(c) => c.items.iter().map(Self::shape).max_by_key(|s| s.depth).unwrap_or(Shape::LEAF),
+            _ => Shape::LEAF,
+        }
+    }
+
+    /// Steps that a comparison with this value may take, in units of 16.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Str(t) => t.s.len() / 256,
+            // Maps are compared entry by entry, each sought in the other map.
+            Self::Map(m) => (m.shape.n_value + m.entries.len().saturating_mul(m.entries.len())) / 16,
+            other => other.shape().n_value / 16,
         }
     }
 
@@ -453,10 +477,24 @@ impl Value {
     }
 }
 
-/// Depth of a container with these members.
-fn nesting<'a>(members: impl Iterator<Item = &'a Value>) -> Out<usize> {
-    let depth = members.map(Value::depth).max().unwrap_or(0) + 1;
-    if depth > MAX_NESTING { fail("lists or maps are nested too deeply") } else { Ok(depth) }
+impl Shape {
+    const LEAF: Self = Self { depth: 0, n_value: 1 };
+}
+
+/// The shape of a container with these members.
+fn shape<'a>(members: impl Iterator<Item = &'a Value>) -> Out<Shape> {
+    let mut all = Shape { depth: 1, n_value: 1 };
+    for member in members.map(Value::shape) {
+        all.depth = all.depth.max(member.depth + 1);
+        all.n_value = all.n_value.saturating_add(member.n_value);
+    }
+    if all.depth > MAX_NESTING {
+        return fail("lists or maps are nested too deeply");
+    }
+    if all.n_value > MAX_WALK {
+        return fail(format!("lists and maps stand for more than {MAX_WALK} values"));
+    }
+    Ok(all)
 }
 
 /// Python's shortest representation: an exponent below 1e-4 and from 1e16 on.

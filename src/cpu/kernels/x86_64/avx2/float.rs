@@ -137,11 +137,6 @@ pub(in crate::cpu::kernels) fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::cpu::kernels) fn sum_squares(x: &[f32]) -> f32 {
-    dot_f32_bytes(bytemuck::cast_slice(x), x)
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
 pub(in crate::cpu::kernels) fn axpy_f32(a: f32, x: &[f32], y: &mut [f32]) {
     let factor = _mm256_set1_ps(a);
     let (x, x_tail) = x.as_chunks();

@@ -144,11 +144,6 @@ pub(in crate::cpu::kernels) fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-pub(in crate::cpu::kernels) fn sum_squares(x: &[f32]) -> f32 {
-    dot_f32_bytes(bytemuck::cast_slice(x), x)
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 pub(in crate::cpu::kernels) fn axpy_f32(a: f32, x: &[f32], y: &mut [f32]) {
     let factor = _mm512_set1_ps(a);
     let (x, x_tail) = x.as_chunks();

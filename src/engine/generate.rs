@@ -1,0 +1,298 @@
+//! Writing text: an iterator of events that reads a prompt, then samples token after token.
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+
+use super::session::{Session, Want};
+use crate::error::{ErrorKind, Result};
+use crate::sample::{SampleOptions, Sampler, Tokens};
+use crate::text::{Decoder, Encode, StopStrings, Vocab};
+
+/// How text is written.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct GenerateOptions {
+    /// Tokens at most; `None`: until the model ends or the context is full.
+    pub max_tokens: Option<u32>,
+    /// How tokens are chosen.
+    pub sampling: SampleOptions,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Vec<String>,
+    /// Show control tokens as text.
+    pub render_special: bool,
+}
+
+impl GenerateOptions {
+    /// These sampling options, no other limits.
+    pub fn new(sampling: SampleOptions) -> Self {
+        Self { sampling, ..Self::default() }
+    }
+}
+
+/// What happens while text is written.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// So much of the prompt has been read.
+    Prompt {
+        /// Tokens read.
+        done: usize,
+        /// Tokens to read.
+        total: usize,
+    },
+    /// Further text; whole characters.
+    Text(String),
+    /// The end.
+    Stop(Summary),
+}
+
+/// Why the text ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// The model ended it.
+    EndOfText,
+    /// A stop string appeared.
+    StopString,
+    /// The number of tokens was reached.
+    Length,
+    /// The context is full.
+    ContextFull,
+    /// The caller cancelled.
+    Cancelled,
+}
+
+/// The figures of an answer.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Why it ended.
+    pub reason: StopReason,
+    /// Tokens of the prompt that were read.
+    pub n_prompt: usize,
+    /// Tokens of the prompt that the session held already.
+    pub n_cached: usize,
+    /// Tokens written.
+    pub n_generated: usize,
+    /// Reading the prompt.
+    pub prompt_time: Duration,
+    /// Writing.
+    pub generate_time: Duration,
+    /// Seed of the random numbers: the same one gives the same text.
+    pub seed: u32,
+}
+
+/// The vocabulary as samplers see it.
+pub(super) struct VocabTokens<'a>(pub &'a Vocab);
+
+impl Tokens for VocabTokens<'_> {
+    fn n_tokens(&self) -> u32 {
+        self.0.n_tokens()
+    }
+
+    fn piece(&self, id: u32) -> Cow<'_, [u8]> {
+        self.0.piece(id, true)
+    }
+
+    fn encode(&self, text: &[u8]) -> Vec<u32> {
+        self.0.encode(text, Encode { add_special: false, parse_special: false })
+    }
+
+    fn eog(&self) -> &[u32] {
+        self.0.eog()
+    }
+}
+
+/// Where the writing stands.
+enum Phase {
+    Prompt {
+        done: usize,
+    },
+    Write,
+    /// The last text is out, the end is not.
+    Ended(StopReason),
+    Finished,
+}
+
+/// The state of an answer, apart from the session that it is written in.
+pub(super) struct Writer {
+    prompt: Vec<u32>,
+    n_cached: usize,
+    n_written: usize,
+    max_tokens: usize,
+    render_special: bool,
+    sampler: Sampler,
+    decoder: Decoder,
+    stops: StopStrings,
+    logits: Vec<f32>,
+    phase: Phase,
+    prompt_time: Duration,
+    generate_time: Duration,
+}
+
+impl Writer {
+    /// Prepares to append `prompt` behind what the session holds; `history` is what repetition penalties see of it.
+    pub fn new(session: &Session, prompt: &[u32], options: &GenerateOptions) -> Result<Self> {
+        let vocab = session.model().vocab()?;
+        let n_cached = session.tokens().len();
+        session.check_room(prompt.len())?;
+        let mut sampler = Sampler::new(&options.sampling, &VocabTokens(vocab));
+        session.tokens().iter().chain(prompt).for_each(|&id| sampler.accept(id));
+        Ok(Self {
+            prompt: prompt.to_vec(),
+            n_cached,
+            n_written: 0,
+            max_tokens: options.max_tokens.map_or(usize::MAX, |n| n as usize),
+            render_special: options.render_special,
+            sampler,
+            // Behind a prompt a leading blank is part of the text.
+            decoder: match n_cached + prompt.len() {
+                0 => Decoder::new(options.render_special),
+                _ => Decoder::continuing(options.render_special),
+            },
+            stops: StopStrings::new(options.stop.iter().cloned()),
+            logits: Vec::new(),
+            phase: Phase::Prompt { done: 0 },
+            prompt_time: Duration::ZERO,
+            generate_time: Duration::ZERO,
+        })
+    }
+
+    /// The next event, until it returns `None`.
+    pub fn next(&mut self, session: &mut Session) -> Option<Result<Event>> {
+        let event = match self.phase {
+            Phase::Prompt { done } => self.read(session, done),
+            Phase::Write => self.write(session),
+            Phase::Ended(reason) => Ok(self.stop(reason)),
+            Phase::Finished => return None,
+        };
+        match event {
+            Err(e) if e.kind() == ErrorKind::Interrupted => Some(Ok(self.stop(StopReason::Cancelled))),
+            Err(e) => {
+                self.phase = Phase::Finished;
+                Some(Err(e))
+            }
+            ok => Some(ok),
+        }
+    }
+
+    /// Reads one batch of the prompt.
+    fn read(&mut self, session: &mut Session, done: usize) -> Result<Event> {
+        let start = Instant::now();
+        let total = self.prompt.len();
+        let end = total.min(done + session.model().n_batch() as usize);
+        if end == 0 {
+            return Ok(self.stop(StopReason::EndOfText)); // there is nothing to continue
+        }
+        let want = if end == total { Want::Last } else { Want::None };
+        let logits = session.feed(&self.prompt[done..end], u32::MAX, want, &mut |_| {})?;
+        self.logits.clear();
+        self.logits.extend_from_slice(logits);
+        self.prompt_time += start.elapsed();
+        self.phase = if end == total { Phase::Write } else { Phase::Prompt { done: end } };
+        Ok(Event::Prompt { done: end, total })
+    }
+
+    /// Writes tokens until there is text to show.
+    fn write(&mut self, session: &mut Session) -> Result<Event> {
+        let start = Instant::now();
+        let event = self.write_some(session);
+        self.generate_time += start.elapsed();
+        event
+    }
+
+    fn write_some(&mut self, session: &mut Session) -> Result<Event> {
+        let model = session.model().clone();
+        let vocab = model.vocab()?;
+        loop {
+            if self.n_written >= self.max_tokens {
+                return Ok(self.finish(StopReason::Length));
+            }
+            if session.cancel_token().is_cancelled() {
+                return Ok(self.finish(StopReason::Cancelled));
+            }
+            let id = self.sampler.sample(&mut self.logits);
+            self.sampler.accept(id);
+            if vocab.is_eog(id) {
+                if self.render_special {
+                    self.stops.push(&self.decoder.push(vocab, id));
+                }
+                return Ok(self.finish(StopReason::EndOfText));
+            }
+            self.n_written += 1;
+            let text = self.decoder.push(vocab, id);
+            let text = self.stops.push(&text);
+            if self.stops.stopped().is_some() {
+                return Ok(self.last_text(text, StopReason::StopString));
+            }
+            let full = session.tokens().len() >= session.n_ctx() as usize;
+            if !full && self.n_written < self.max_tokens {
+                let logits = session.feed(&[id], 1, Want::Last, &mut |_| {})?;
+                self.logits.clear();
+                self.logits.extend_from_slice(logits);
+            }
+            if full {
+                return Ok(self.last_text(text, StopReason::ContextFull));
+            }
+            if !text.is_empty() {
+                return Ok(Event::Text(text));
+            }
+        }
+    }
+
+    /// What is held back, then the end.
+    fn finish(&mut self, reason: StopReason) -> Event {
+        self.last_text(String::new(), reason)
+    }
+
+    fn last_text(&mut self, mut text: String, reason: StopReason) -> Event {
+        if reason != StopReason::StopString {
+            let rest = self.decoder.finish();
+            text += &self.stops.push(&rest);
+            text += &self.stops.finish();
+        }
+        if text.is_empty() {
+            return self.stop(reason);
+        }
+        self.phase = Phase::Ended(reason);
+        Event::Text(text)
+    }
+
+    fn stop(&mut self, reason: StopReason) -> Event {
+        self.phase = Phase::Finished;
+        Event::Stop(Summary {
+            reason,
+            n_prompt: self.prompt.len(),
+            n_cached: self.n_cached,
+            n_generated: self.n_written,
+            prompt_time: self.prompt_time,
+            generate_time: self.generate_time,
+            seed: self.sampler.seed(),
+        })
+    }
+}
+
+/// An answer in the making. Dropping it stops the writing; the session keeps what was written.
+pub struct Generation<'s> {
+    session: &'s mut Session,
+    writer: Writer,
+}
+
+impl Iterator for Generation<'_> {
+    type Item = Result<Event>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.writer.next(self.session)
+    }
+}
+
+impl Session {
+    /// Appends `prompt` and writes on from it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when the prompt does not fit, [`ErrorKind::Model`] when the model has no vocabulary.
+    pub fn generate(&mut self, prompt: &[u32], options: &GenerateOptions) -> Result<Generation<'_>> {
+        let writer = Writer::new(self, prompt, options)?;
+        Ok(Generation { session: self, writer })
+    }
+}
