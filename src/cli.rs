@@ -4,15 +4,22 @@
 //! Everything is written at once and checked: a full disk is an error, a closed pipe a quiet end. Start in
 //! `args.rs`; one file per subcommand.
 
+mod answer;
 mod args;
 mod argv;
+mod chat;
 mod files;
+mod input;
 mod inspect;
 mod interrupt;
 mod logits;
 mod output;
+mod perplexity;
 mod progress;
+mod run;
+mod sampling;
 mod terminal;
+mod tokenize;
 
 use std::ffi::OsString;
 
@@ -71,6 +78,9 @@ pub(crate) fn main(argv: Vec<OsString>) -> u8 {
 
 fn dispatch(command: Option<Command>, out: &mut Output, interrupt: &Interrupt) -> Outcome {
     match command {
+        Some(Command::Run(args)) => run::run(*args, out, interrupt),
+        Some(Command::Chat(args)) => chat::run(*args, out, interrupt),
+        Some(Command::Tokenize(args)) => tokenize::run(&args, out),
         Some(Command::Inspect(args)) => inspect::run(&args, out),
         Some(Command::Logits(args)) => logits::run(&args, out, interrupt),
         None => Err(usage("no command given", args::FIRST_STEPS)),

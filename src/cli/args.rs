@@ -9,10 +9,13 @@ use clap::{Args, Parser, Subcommand};
 use tealight::plan::CacheType;
 use tealight::{Knobs, ModelOptions, SessionOptions};
 
+use super::sampling::SamplingArgs;
 use super::{Outcome, usage};
 
 pub(crate) const FIRST_STEPS: &str = "begin with one of
 
+  tealight run MODEL.gguf \"a question\"   one answer
+  tealight chat MODEL.gguf               a conversation
   tealight inspect MODEL.gguf            what a file holds and needs
 
 `tealight --help` shows all commands";
@@ -53,12 +56,36 @@ pub(crate) struct Shared {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Answer one prompt, from arguments, files and standard input
+    #[command(after_help = RUN_NOTES, override_usage = "tealight run [OPTIONS] MODEL [PROMPT]")]
+    Run(Box<RunArgs>),
+    /// Hold a conversation
+    #[command(after_help = CHAT_NOTES, override_usage = "tealight chat [OPTIONS] MODEL")]
+    Chat(Box<ChatArgs>),
     /// Show what a file holds, what it needs, and whether it runs
+    #[command(override_usage = "tealight inspect [OPTIONS] MODEL")]
     Inspect(InspectArgs),
+    /// Show the token ids of a text
+    #[command(override_usage = "tealight tokenize [OPTIONS] MODEL [TEXT]")]
+    Tokenize(TokenizeArgs),
     /// Write the logits of given tokens as numbers
-    #[command(after_help = LOGITS_NOTES)]
+    #[command(after_help = LOGITS_NOTES, override_usage = "tealight logits [OPTIONS] MODEL --tokens IDS -o FILE")]
     Logits(LogitsArgs),
 }
+
+const RUN_NOTES: &str =
+    "Standard output carries the answer and nothing else. A model with a chat template answers one \
+turn of a conversation; a model without one, or `--raw`, continues the text.
+
+Examples:
+  tealight run model.gguf \"Why is the sky blue?\"
+  git diff | tealight run model.gguf \"Describe this change\"
+  tealight run model.gguf --raw \"Once upon a time\" -n 50";
+
+const CHAT_NOTES: &str = "Without a terminal each line of standard input is one turn.
+
+Commands in a conversation:
+  /help, /clear, /regen, /undo, /system TEXT, /bye (also /exit, /quit, Ctrl-D)";
 
 const LOGITS_NOTES: &str =
     "The file is [tokens, vocabulary] in little-endian 32-bit floats, one row per token: raw scores before sampling.";
@@ -157,6 +184,111 @@ impl ContextArgs {
     }
 }
 
+/// How an answer is made.
+#[derive(Debug, Args)]
+pub(crate) struct AnswerArgs {
+    /// Tokens to write at most; -1 = until the model ends, -2 = until the context is full
+    #[arg(short = 'n', long, alias = "n-predict", value_name = "N", env = "LLAMA_ARG_N_PREDICT")]
+    #[arg(hide_env_values = true, allow_negative_numbers = true, default_value_t = -1)]
+    #[arg(value_parser = clap::value_parser!(i64).range(-2..=i64::from(u32::MAX)))]
+    pub predict: i64,
+    /// System message (short: -sys)
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub system_prompt: Option<String>,
+    /// System message from a file (short: -sysf)
+    #[arg(long, value_name = "FILE", conflicts_with = "system_prompt")]
+    pub system_prompt_file: Option<PathBuf>,
+    /// Text that ends the answer, repeatable
+    #[arg(short, long = "reverse-prompt", alias = "stop", value_name = "TEXT", allow_hyphen_values = true)]
+    pub reverse_prompt: Vec<String>,
+    /// Show control tokens as text (short: -sp)
+    #[arg(long)]
+    pub special: bool,
+    /// Show no timings
+    #[arg(long, overrides_with = "show_timings")]
+    pub no_show_timings: bool,
+    #[arg(long, hide = true, overrides_with = "no_show_timings")]
+    show_timings: bool,
+}
+
+impl AnswerArgs {
+    pub(crate) fn shows_timings(&self) -> bool {
+        !self.no_show_timings
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Model file, then the prompt; `-` as the prompt reads standard input
+    #[arg(value_names = ["MODEL", "PROMPT"])]
+    pub words: Vec<OsString>,
+    /// The prompt
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub prompt: Option<OsString>,
+    /// The prompt, or its beginning, from a file
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Continue the text without the model's chat template
+    #[arg(long, alias = "no-conversation")]
+    pub raw: bool,
+    /// With --raw: names of control tokens in the prompt become control tokens
+    #[arg(long, requires = "raw")]
+    pub parse_special: bool,
+    /// Read `\n`, `\t`, `\"`, `\\` and such in the prompt, system message and stop texts as what they stand for
+    #[arg(short, long, overrides_with = "no_escape")]
+    pub escape: bool,
+    #[arg(long, hide = true)]
+    no_escape: bool,
+    #[command(flatten)]
+    pub answer: AnswerArgs,
+    #[command(flatten)]
+    pub model: ModelFlag,
+    #[command(flatten)]
+    pub context: ContextArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    // What `run` does anyway; scripts written for llama.cpp say it.
+    #[arg(long, hide = true)]
+    conversation: bool,
+    #[arg(long, hide = true)]
+    single_turn: bool,
+    #[arg(long, hide = true)]
+    no_display_prompt: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChatArgs {
+    /// Model file
+    #[arg(value_name = "MODEL")]
+    pub words: Vec<OsString>,
+    #[command(flatten)]
+    pub answer: AnswerArgs,
+    /// File of earlier input lines [default: tealight/history in the folder of application state]
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    /// Neither read nor write the history of input lines
+    #[arg(long)]
+    pub no_history: bool,
+    #[arg(long, env = "XDG_STATE_HOME", hide = true)]
+    pub state_home: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelFlag,
+    #[command(flatten)]
+    pub context: ContextArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    #[arg(long, hide = true)]
+    conversation: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// Model file, or any shard of one
@@ -180,15 +312,39 @@ pub(crate) struct InspectArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct TokenizeArgs {
+    /// Model file, then the text; without a text, or with `-`, standard input is taken byte for byte
+    #[arg(value_names = ["MODEL", "TEXT"])]
+    pub words: Vec<OsString>,
+    /// One token a line: id and text
+    #[arg(long)]
+    pub pieces: bool,
+    /// Neither add the token that begins a text nor the one that ends it
+    #[arg(long)]
+    pub no_bos: bool,
+    /// Names of control tokens in the text become control tokens
+    #[arg(long, alias = "parse-special")]
+    pub special: bool,
+    #[command(flatten)]
+    pub model: ModelFlag,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct LogitsArgs {
     /// Model file
     #[arg(value_name = "MODEL")]
     pub words: Vec<OsString>,
     /// Token ids, separated by commas
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    #[arg(long, value_name = "IDS", value_delimiter = ',', conflicts_with_all = ["prompt", "nll"])]
     pub tokens: Vec<u32>,
+    /// Text, tokenized as by `tealight tokenize`
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "nll")]
+    pub prompt: Option<OsString>,
+    /// Names of control tokens in the prompt become control tokens
+    #[arg(long, alias = "parse-special")]
+    pub special: bool,
     /// Where to write; `-` = standard output
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", required_unless_present = "nll")]
     pub output: Option<PathBuf>,
     /// Feed so many tokens at a time [default: as many as a pass takes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -199,6 +355,16 @@ pub(crate) struct LogitsArgs {
     /// Write an intermediate result instead: `17`, `17.k` or `blk.0.q` of `tealight inspect --plan`
     #[arg(long, value_name = "NAME")]
     pub label: Option<String>,
+    /// Print the perplexity of the text in --file by the method of llama-perplexity
+    #[arg(long, hide = true, requires = "file")]
+    pub nll: bool,
+    #[arg(short, long, hide = true, value_name = "FILE", requires = "nll")]
+    pub file: Option<PathBuf>,
+    #[arg(short, long, alias = "ctx", hide = true, value_name = "N", requires = "nll", default_value_t = 512)]
+    #[arg(value_parser = clap::value_parser!(u32).range(4..))]
+    pub ctx_size: u32,
+    #[arg(long, hide = true, value_name = "N", requires = "nll")]
+    pub chunks: Option<usize>,
     #[command(flatten)]
     pub model: ModelFlag,
     #[command(flatten)]

@@ -15,7 +15,6 @@ const SHORT: &[(&str, &str)] = &[
     ("-cnv", "--conversation"),
     ("-st", "--single-turn"),
     ("-sp", "--special"),
-    ("-bf", "--binary-file"),
 ];
 
 /// Rewrites flags to the spelling that `command` declares; values of flags, and everything behind `--`, stay.

@@ -4,7 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
-use tealight::{Error, ErrorKind};
+use tealight::text::Encode;
+use tealight::{Error, ErrorKind, Model};
 
 use super::{Outcome, usage};
 
@@ -34,30 +35,39 @@ pub(crate) fn file(path: &Path) -> Outcome<Vec<u8>> {
     Ok(std::fs::read(path).map_err(|e| Error::io("cannot read", path, e))?)
 }
 
+/// Text without the end of its last line, which editors and `echo` add.
+pub(crate) fn without_line_end(mut text: Vec<u8>) -> Vec<u8> {
+    if text.ends_with(b"\n") {
+        text.truncate(text.len() - if text.ends_with(b"\r\n") { 2 } else { 1 });
+    }
+    text
+}
+
 /// Is someone writing to standard input?
 pub(crate) fn is_piped() -> bool {
     !io::stdin().is_terminal()
 }
 
 /// The prompt: a file, then the argument, then standard input behind a blank line. `-` as the argument stands for
-/// standard input, which is otherwise read only when it is no terminal. `None`: nothing was given.
+/// standard input, which is otherwise read only when it is no terminal. The last line end of a file or of standard
+/// input is not part of the prompt. `None`: nothing was given.
 pub(crate) fn prompt(of_file: Option<&Path>, word: Option<OsString>, escape: bool) -> Outcome<Option<Vec<u8>>> {
     let asks_for_stdin = word.as_deref() == Some(OsStr::new("-"));
-    let mut prompt = of_file.map(file).transpose()?;
+    let mut prompt = of_file.map(file).transpose()?.map(without_line_end);
     if let Some(word) = word.filter(|_| !asks_for_stdin) {
         let word = bytes_of(word)?;
         let word = if escape { unescaped(&word) } else { word };
         prompt.get_or_insert_default().extend(word);
     }
     if asks_for_stdin || is_piped() {
-        let piped = stdin()?;
+        let piped = without_line_end(stdin()?);
         match &mut prompt {
-            Some(prompt) if !piped.is_empty() => {
+            _ if piped.is_empty() => {}
+            Some(prompt) => {
                 prompt.extend(b"\n\n");
                 prompt.extend(piped);
             }
-            Some(_) => {}
-            None => prompt = Some(piped).filter(|p| !p.is_empty() || asks_for_stdin),
+            None => prompt = Some(piped),
         }
     }
     Ok(prompt)
@@ -83,6 +93,12 @@ pub(crate) fn unescaped(text: &[u8]) -> Vec<u8> {
         rest = &rest[used..];
     }
     out
+}
+
+/// The tokens of a plain text, with those that the model wants around it; `parse_special` makes control tokens of
+/// their names.
+pub(crate) fn encode(model: &Model, text: &[u8], parse_special: bool) -> Outcome<Vec<u32>> {
+    Ok(model.vocab()?.encode(text, Encode { add_special: true, parse_special }))
 }
 
 /// Text for a chat template, which knows Unicode only.

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use tealight::gguf::AtomicFile;
 use tealight::plan::{Plan, Probe};
-use tealight::{Error, Model, Session, Want};
+use tealight::{Error, ErrorKind, Model, Session, Want};
 
 use super::args::LogitsArgs;
 use super::interrupt::Interrupt;
 use super::output::{self, Output};
 use super::progress::Progress;
-use super::{Failure, Outcome, usage};
+use super::{Failure, Outcome, input, perplexity, usage};
 
 pub(crate) fn run(args: &LogitsArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
     let (path, _) = args.model.resolve(&args.words, false)?;
@@ -19,10 +19,10 @@ pub(crate) fn run(args: &LogitsArgs, out: &mut Output, interrupt: &Interrupt) ->
     let model = Model::open(&path, &options)?;
     // A call must not feed more than a pass takes, so that the rows of one pass are all that is held.
     let n_batch = u32::try_from(options.knobs.n_ubatch).unwrap_or(u32::MAX).max(1);
-    let tokens = &args.tokens;
-    if tokens.is_empty() {
-        return Err(usage("no tokens given", "give --tokens 1,2,3"));
+    if args.nll {
+        return perplexity::run(&model, args, n_batch, out, interrupt);
     }
+    let tokens = tokens(&model, args)?;
     let n_token = u32::try_from(tokens.len()).map_err(|_| usage("too many tokens", "give fewer"))?;
     // Some models choose their rotation by the length of the context, so it is what the tokens need.
     let session = args.cache.resolve(args.compute.exact).with_ctx(n_token);
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &LogitsArgs, out: &mut Output, interrupt: &Interrupt) ->
     let mut session = model.session(&session)?;
     let _guard = interrupt.stoppable();
     session.set_cancel_token(interrupt.token());
-    let rows = Rows { tokens, n_chunk: args.chunk.unwrap_or(n_batch).min(n_batch), probe, last: args.last };
+    let rows = Rows { tokens: &tokens, n_chunk: args.chunk.unwrap_or(n_batch).min(n_batch), probe, last: args.last };
     let output = args.output.as_deref().unwrap_or(Path::new("-"));
     if output == Path::new("-") {
         return rows.write(&mut session, out, &mut |bytes| output::to_stdout(bytes));
@@ -41,6 +41,17 @@ pub(crate) fn run(args: &LogitsArgs, out: &mut Output, interrupt: &Interrupt) ->
         file.write_all(bytes).map_err(|e| Failure::Error(Error::io("cannot write", output, e)))
     })?;
     Ok(file.commit()?)
+}
+
+fn tokens(model: &Model, args: &LogitsArgs) -> Outcome<Vec<u32>> {
+    let tokens = match &args.prompt {
+        Some(prompt) => input::encode(model, &input::bytes_of(prompt.clone())?, args.special)?,
+        None => args.tokens.clone(),
+    };
+    if tokens.is_empty() {
+        return Err(usage("no tokens given", "give --tokens 1,2,3 or --prompt TEXT"));
+    }
+    Ok(tokens)
 }
 
 fn find_label(plan: &Plan, label: &str) -> Outcome<Probe> {
@@ -94,4 +105,13 @@ impl Rows<'_> {
         }
         Ok(())
     }
+}
+
+/// An error for a model that cannot say which token comes next.
+pub(crate) fn check_writes_text(model: &Model) -> Outcome {
+    if model.has_logits() {
+        return Ok(());
+    }
+    let text = "an embedding model: it writes no text";
+    Err(Error::new(ErrorKind::Model, text).in_file(model.gguf().path()).into())
 }

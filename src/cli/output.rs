@@ -37,10 +37,6 @@ impl Output {
         self.stdout_is_terminal
     }
 
-    pub(crate) fn stderr_is_terminal(&self) -> bool {
-        self.stderr_is_terminal
-    }
-
     /// May progress and timings be shown?
     pub(crate) fn shows_progress(&self) -> bool {
         self.stderr_is_terminal && !self.quiet
@@ -60,6 +56,11 @@ impl Output {
     /// Ends the line on a terminal, if it has begun.
     pub(crate) fn end_line(&mut self) -> Outcome {
         if self.stdout_is_terminal && self.last != b'\n' { self.bytes(b"\n") } else { Ok(()) }
+    }
+
+    /// Ends the line everywhere, if it has begun: answers of a conversation must not run into one another.
+    pub(crate) fn end_turn(&mut self) -> Outcome {
+        if self.last == b'\n' { Ok(()) } else { self.bytes(b"\n") }
     }
 
     /// What may interest the user; not with `--quiet`.

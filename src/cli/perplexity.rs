@@ -43,7 +43,7 @@ pub(super) fn run(model: &Model, args: &LogitsArgs, n_batch: u32, out: &mut Outp
     logits::check_writes_text(model)?;
     let n_ctx = args.ctx_size as usize;
     let path = args.file.as_deref().ok_or_else(|| usage("--nll needs a text", "give --file FILE"))?;
-    let tokens = model.encode_prompt(&input::file(path)?, true, false)?;
+    let tokens = input::encode(model, &input::file(path)?, false)?;
     if tokens.len() < 2 * n_ctx {
         let text = format!("the text has {} tokens, two chunks of {n_ctx} are needed", tokens.len());
         return Err(usage(text, "take a longer text or a smaller --ctx-size"));
