@@ -1,0 +1,96 @@
+//! What `run` and `chat` share: options of an answer, and showing it as it comes.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tealight::engine::{Event, GenerateOptions, StopReason, Summary};
+use tealight::sample::SampleOptions;
+use tealight::{Model, ModelOptions, Result};
+
+use super::args::AnswerArgs;
+use super::output::Output;
+use super::progress::Progress;
+use super::{Outcome, input};
+
+/// Opens a model that writes text, and shows what is odd about its file.
+pub(crate) fn open(path: &Path, options: &ModelOptions, out: &Output) -> Outcome<Model> {
+    let progress = Progress::start(out, "loading the model");
+    let model = Model::open(path, options)?;
+    super::logits::check_writes_text(&model)?;
+    // Reading the vocabulary finds what is odd about it.
+    model.vocab()?;
+    drop(progress);
+    model.warnings().iter().for_each(|w| out.warning(w));
+    Ok(model)
+}
+
+impl AnswerArgs {
+    /// The options of an answer; with `escape` its stop texts are written with backslashes.
+    pub(crate) fn resolve(&self, sampling: SampleOptions, escape: bool) -> GenerateOptions {
+        let mut options = GenerateOptions::new(sampling);
+        // Both negative numbers mean the same here: the model may always end, and the context is never shifted.
+        options.max_tokens = u32::try_from(self.predict).ok();
+        options.stop = self.reverse_prompt.iter().map(|text| escaped(text, escape)).collect();
+        options.render_special = self.special;
+        options
+    }
+
+    /// The system message.
+    pub(crate) fn system(&self, escape: bool) -> Outcome<Option<String>> {
+        match &self.system_prompt_file {
+            Some(path) => input::utf8(input::file(path)?, "the system message").map(Some),
+            None => Ok(self.system_prompt.as_ref().map(|text| escaped(text, escape))),
+        }
+    }
+}
+
+fn escaped(text: &str, escape: bool) -> String {
+    match escape {
+        true => String::from_utf8_lossy(&input::unescaped(text.as_bytes())).into_owned(),
+        false => text.to_owned(),
+    }
+}
+
+/// Writes an answer as it comes. Its figures are `None` only if the answer ends without any.
+pub(crate) fn stream(events: impl Iterator<Item = Result<Event>>, out: &mut Output) -> Outcome<Option<Summary>> {
+    let mut progress = Some(Progress::start(out, "reading the prompt"));
+    let mut summary = None;
+    for event in events {
+        match event? {
+            Event::Prompt { done, total } => progress.iter().for_each(|p| p.set(done, total)),
+            Event::Text(text) => {
+                // The bar goes before the first text comes: both may be on one terminal.
+                progress = None;
+                out.model_text(&text)?;
+            }
+            Event::Stop(figures) => summary = Some(figures),
+            _ => {}
+        }
+    }
+    Ok(summary)
+}
+
+/// Tells people how the answer went.
+pub(crate) fn report(summary: &Summary, n_ctx: u32, show_timings: bool, out: &Output) {
+    if summary.reason == StopReason::ContextFull {
+        out.warning(&format!("the answer is cut: the context of {n_ctx} tokens is full (a larger one: -c)"));
+    }
+    if show_timings {
+        out.timing(&timing(summary));
+    }
+    out.detail(&format!(
+        "prompt: {} tokens read, {} kept; answer: {} tokens; end: {:?}; seed: {}",
+        summary.n_prompt, summary.n_cached, summary.n_generated, summary.reason, summary.seed
+    ));
+}
+
+/// As llama.cpp shows it.
+fn timing(summary: &Summary) -> String {
+    let prompt = rate(summary.n_prompt, summary.prompt_time);
+    let generation = rate(summary.n_generated, summary.generate_time);
+    format!("[ Prompt: {prompt:.1} t/s | Generation: {generation:.1} t/s ]")
+}
+
+fn rate(n: usize, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { n as f64 / time.as_secs_f64() }
+}

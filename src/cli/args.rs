@@ -1,0 +1,419 @@
+//! Arguments as they are typed; `Model*::resolve` and the subcommands apply defaults. Flags, variables and their
+//! meaning are llama.cpp's where it has them.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use tealight::plan::CacheType;
+use tealight::{Knobs, ModelOptions, SessionOptions};
+
+use super::sampling::SamplingArgs;
+use super::{Outcome, usage};
+
+pub(crate) const FIRST_STEPS: &str = "begin with one of
+
+  tealight run MODEL.gguf \"a question\"   one answer
+  tealight chat MODEL.gguf               a conversation
+  tealight inspect MODEL.gguf            what a file holds and needs
+
+`tealight --help` shows all commands";
+
+const EXIT_CODES: &str = "Exit codes:
+  0    done, or nobody reads the output any more
+  1    a fault of tealight itself
+  2    wrong usage
+  3    the model is malformed or not supported
+  4    not enough memory or disk
+  5    reading or writing failed
+  6    the GPU failed
+  7    the network failed
+  130  interrupted by Ctrl-C";
+
+/// Runs language models from GGUF files on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "tealight", version, about, after_help = EXIT_CODES, infer_subcommands = false)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub shared: Shared,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Shared {
+    /// Errors only: no warnings, notices, progress or timings
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// More about the model and the run on standard error
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// No colours on standard error [env: NO_COLOR]
+    #[arg(long, global = true, env = "NO_COLOR", hide_env = true, value_parser = is_set)]
+    pub no_color: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Answer one prompt, from arguments, files and standard input
+    #[command(after_help = RUN_NOTES, override_usage = "tealight run [OPTIONS] MODEL [PROMPT]")]
+    Run(Box<RunArgs>),
+    /// Hold a conversation
+    #[command(after_help = CHAT_NOTES, override_usage = "tealight chat [OPTIONS] MODEL")]
+    Chat(Box<ChatArgs>),
+    /// Show what a file holds, what it needs, and whether it runs
+    #[command(override_usage = "tealight inspect [OPTIONS] MODEL")]
+    Inspect(InspectArgs),
+    /// Show the token ids of a text
+    #[command(override_usage = "tealight tokenize [OPTIONS] MODEL [TEXT]")]
+    Tokenize(TokenizeArgs),
+    /// Write the logits of given tokens as numbers
+    #[command(after_help = LOGITS_NOTES, override_usage = "tealight logits [OPTIONS] MODEL --tokens IDS -o FILE")]
+    Logits(LogitsArgs),
+}
+
+const RUN_NOTES: &str =
+    "Standard output carries the answer and nothing else. A model with a chat template answers one \
+turn of a conversation; a model without one, or `--raw`, continues the text.
+
+Examples:
+  tealight run model.gguf \"Why is the sky blue?\"
+  git diff | tealight run model.gguf \"Describe this change\"
+  tealight run model.gguf --raw \"Once upon a time\" -n 50";
+
+const CHAT_NOTES: &str = "Without a terminal each line of standard input is one turn.
+
+Commands in a conversation:
+  /help, /clear, /regen, /undo, /system TEXT, /bye (also /exit, /quit, Ctrl-D)";
+
+const LOGITS_NOTES: &str =
+    "The file is [tokens, vocabulary] in little-endian 32-bit floats, one row per token: raw scores before sampling.";
+
+/// Which model file.
+#[derive(Debug, Args)]
+pub(crate) struct ModelFlag {
+    /// Model file, or any shard of one, in place of MODEL [env: LLAMA_ARG_MODEL]
+    #[arg(short, long, value_name = "FILE", help_heading = "Model")]
+    pub model: Option<PathBuf>,
+    #[arg(long, env = "LLAMA_ARG_MODEL", hide = true)]
+    pub model_from_env: Option<PathBuf>,
+}
+
+impl ModelFlag {
+    /// Tells the model apart from at most one further word.
+    pub(crate) fn resolve(&self, words: &[OsString], accepts_text: bool) -> Outcome<(PathBuf, Option<OsString>)> {
+        let limit = usize::from(self.model.is_none()) + usize::from(accepts_text);
+        if words.len() > limit {
+            let extra = words[limit].to_string_lossy().into_owned();
+            return Err(usage(
+                format!("unexpected argument `{}`", tealight::error::printable(&extra)),
+                if accepts_text { "put a text of several words in quotes" } else { "one model at a time" },
+            ));
+        }
+        let n_word = words.len();
+        let mut words = words.iter().cloned();
+        if let Some(model) = &self.model {
+            return Ok((model.clone(), words.next()));
+        }
+        // The variable is a default: a word that must be the model, or looks like one, wins over it.
+        let is_model = |word: &OsString| n_word == limit || word.to_string_lossy().ends_with(".gguf");
+        match (words.next(), self.model_from_env.clone()) {
+            (Some(word), Some(model)) if !is_model(&word) => Ok((model, Some(word))),
+            (Some(word), _) => Ok((word.into(), words.next())),
+            (None, Some(model)) => Ok((model, None)),
+            (None, None) => Err(usage("no model given", "name a GGUF file, as in `tealight run MODEL.gguf`")),
+        }
+    }
+}
+
+/// How a model computes.
+#[derive(Debug, Args)]
+pub(crate) struct ComputeArgs {
+    /// Threads; -1 = physical cores
+    #[arg(short, long, value_name = "N", env = "LLAMA_ARG_THREADS", hide_env_values = true, help_heading = "Model")]
+    #[arg(allow_negative_numbers = true, default_value = "-1", value_parser = clap::value_parser!(i32).range(-1..=1024))]
+    pub threads: i32,
+    /// Compute exactly: f32 activations, dequantized weights, f32 cache (slow)
+    #[arg(long, help_heading = "Model")]
+    pub exact: bool,
+}
+
+impl ComputeArgs {
+    pub(crate) fn resolve(&self) -> Outcome<ModelOptions> {
+        let options = ModelOptions::default().with_exact(self.exact).with_knobs(Knobs::from_env()?);
+        Ok(match usize::try_from(self.threads) {
+            Ok(n) if n > 0 => options.with_threads(n),
+            _ => options,
+        })
+    }
+}
+
+/// How a cache is stored.
+#[derive(Debug, Args)]
+pub(crate) struct CacheArgs {
+    /// Storage of keys (short: -ctk) [default: f16, with --exact f32]
+    #[arg(long, value_name = "TYPE", env = "LLAMA_ARG_CACHE_TYPE_K", hide_env_values = true, help_heading = "Model")]
+    #[arg(value_parser = cache_type())]
+    pub cache_type_k: Option<CacheType>,
+    /// Storage of values (short: -ctv) [default: f16, with --exact f32]
+    #[arg(long, value_name = "TYPE", env = "LLAMA_ARG_CACHE_TYPE_V", hide_env_values = true, help_heading = "Model")]
+    #[arg(value_parser = cache_type())]
+    pub cache_type_v: Option<CacheType>,
+}
+
+impl CacheArgs {
+    pub(crate) fn resolve(&self, exact: bool) -> SessionOptions {
+        let default = if exact { CacheType::F32 } else { CacheType::F16 };
+        SessionOptions::default().with_cache(self.cache_type_k.unwrap_or(default), self.cache_type_v.unwrap_or(default))
+    }
+}
+
+/// How long a sequence may become.
+#[derive(Debug, Args)]
+pub(crate) struct ContextArgs {
+    /// Context length in tokens; 0 = what the model was trained for, at most 32768
+    #[arg(short, long, value_name = "N", env = "LLAMA_ARG_CTX_SIZE", hide_env_values = true, help_heading = "Model")]
+    #[arg(default_value_t = 0)]
+    pub ctx_size: u32,
+}
+
+impl ContextArgs {
+    pub(crate) fn resolve(&self, options: SessionOptions) -> SessionOptions {
+        if self.ctx_size == 0 { options } else { options.with_ctx(self.ctx_size) }
+    }
+}
+
+/// How an answer is made.
+#[derive(Debug, Args)]
+pub(crate) struct AnswerArgs {
+    /// Tokens to write at most; -1 = until the model ends, -2 = until the context is full
+    #[arg(short = 'n', long, alias = "n-predict", value_name = "N", env = "LLAMA_ARG_N_PREDICT")]
+    #[arg(hide_env_values = true, allow_negative_numbers = true, default_value_t = -1)]
+    #[arg(value_parser = clap::value_parser!(i64).range(-2..=i64::from(u32::MAX)))]
+    pub predict: i64,
+    /// System message (short: -sys)
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub system_prompt: Option<String>,
+    /// System message from a file (short: -sysf)
+    #[arg(long, value_name = "FILE", conflicts_with = "system_prompt")]
+    pub system_prompt_file: Option<PathBuf>,
+    /// Text that ends the answer, repeatable
+    #[arg(short, long = "reverse-prompt", alias = "stop", value_name = "TEXT", allow_hyphen_values = true)]
+    pub reverse_prompt: Vec<String>,
+    /// Show control tokens as text (short: -sp)
+    #[arg(long)]
+    pub special: bool,
+    /// Show no timings
+    #[arg(long, overrides_with = "show_timings")]
+    pub no_show_timings: bool,
+    #[arg(long, hide = true, overrides_with = "no_show_timings")]
+    show_timings: bool,
+}
+
+impl AnswerArgs {
+    pub(crate) fn shows_timings(&self) -> bool {
+        !self.no_show_timings
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Model file, then the prompt; `-` as the prompt reads standard input
+    #[arg(value_names = ["MODEL", "PROMPT"])]
+    pub words: Vec<OsString>,
+    /// The prompt
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub prompt: Option<OsString>,
+    /// The prompt, or its beginning, from a file
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Continue the text without the model's chat template
+    #[arg(long, alias = "no-conversation")]
+    pub raw: bool,
+    /// With --raw: names of control tokens in the prompt become control tokens
+    #[arg(long, requires = "raw")]
+    pub parse_special: bool,
+    /// Read `\n`, `\t`, `\"`, `\\` and such in the prompt, system message and stop texts as what they stand for
+    #[arg(short, long, overrides_with = "no_escape")]
+    pub escape: bool,
+    #[arg(long, hide = true)]
+    no_escape: bool,
+    #[command(flatten)]
+    pub answer: AnswerArgs,
+    #[command(flatten)]
+    pub model: ModelFlag,
+    #[command(flatten)]
+    pub context: ContextArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    // What `run` does anyway; scripts written for llama.cpp say it.
+    #[arg(long, hide = true)]
+    conversation: bool,
+    #[arg(long, hide = true)]
+    single_turn: bool,
+    #[arg(long, hide = true)]
+    no_display_prompt: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChatArgs {
+    /// Model file
+    #[arg(value_name = "MODEL")]
+    pub words: Vec<OsString>,
+    #[command(flatten)]
+    pub answer: AnswerArgs,
+    /// File of earlier input lines [default: tealight/history in the folder of application state]
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    /// Neither read nor write the history of input lines
+    #[arg(long)]
+    pub no_history: bool,
+    #[arg(long, env = "XDG_STATE_HOME", hide = true)]
+    pub state_home: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelFlag,
+    #[command(flatten)]
+    pub context: ContextArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    #[arg(long, hide = true)]
+    conversation: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Model file, or any shard of one
+    #[arg(value_name = "MODEL")]
+    pub words: Vec<OsString>,
+    /// List all tensors
+    #[arg(long)]
+    pub tensors: bool,
+    /// Show the steps of one forward pass
+    #[arg(long)]
+    pub plan: bool,
+    /// One JSON object, tensors included; shapes are row-major, outermost first
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub model: ModelFlag,
+    #[command(flatten)]
+    pub context: ContextArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenizeArgs {
+    /// Model file, then the text; without a text, or with `-`, standard input is taken byte for byte
+    #[arg(value_names = ["MODEL", "TEXT"])]
+    pub words: Vec<OsString>,
+    /// One token a line: id and text
+    #[arg(long)]
+    pub pieces: bool,
+    /// Neither add the token that begins a text nor the one that ends it
+    #[arg(long)]
+    pub no_bos: bool,
+    /// Names of control tokens in the text become control tokens
+    #[arg(long, alias = "parse-special")]
+    pub special: bool,
+    #[command(flatten)]
+    pub model: ModelFlag,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogitsArgs {
+    /// Model file
+    #[arg(value_name = "MODEL")]
+    pub words: Vec<OsString>,
+    /// Token ids, separated by commas
+    #[arg(long, value_name = "IDS", value_delimiter = ',', conflicts_with_all = ["prompt", "nll"])]
+    pub tokens: Vec<u32>,
+    /// Text, tokenized as by `tealight tokenize`
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "nll")]
+    pub prompt: Option<OsString>,
+    /// Names of control tokens in the prompt become control tokens
+    #[arg(long, alias = "parse-special")]
+    pub special: bool,
+    /// Where to write; `-` = standard output
+    #[arg(short, long, value_name = "FILE", required_unless_present = "nll")]
+    pub output: Option<PathBuf>,
+    /// Feed so many tokens at a time [default: as many as a pass takes]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub chunk: Option<u32>,
+    /// The last row only
+    #[arg(long)]
+    pub last: bool,
+    /// Write an intermediate result instead: `17`, `17.k` or `blk.0.q` of `tealight inspect --plan`
+    #[arg(long, value_name = "NAME")]
+    pub label: Option<String>,
+    /// Print the perplexity of the text in --file by the method of llama-perplexity
+    #[arg(long, hide = true, requires = "file")]
+    pub nll: bool,
+    #[arg(short, long, hide = true, value_name = "FILE", requires = "nll")]
+    pub file: Option<PathBuf>,
+    #[arg(short, long, alias = "ctx", hide = true, value_name = "N", requires = "nll", default_value_t = 512)]
+    #[arg(value_parser = clap::value_parser!(u32).range(4..))]
+    pub ctx_size: u32,
+    #[arg(long, hide = true, value_name = "N", requires = "nll")]
+    pub chunks: Option<usize>,
+    #[command(flatten)]
+    pub model: ModelFlag,
+    #[command(flatten)]
+    pub cache: CacheArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// A variable that is set to anything but nothing, as <https://no-color.org> has it; clap's own default is `false`.
+fn is_set(value: &str) -> Result<bool, std::convert::Infallible> {
+    Ok(!matches!(value, "" | "false"))
+}
+
+fn cache_type() -> impl TypedValueParser<Value = CacheType> {
+    PossibleValuesParser::new(["f32", "f16", "q8_0"]).map(|name| match name.as_str() {
+        "f32" => CacheType::F32,
+        "q8_0" => CacheType::Q8_0,
+        _ => CacheType::F16,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_declaration_of_arguments_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    fn check(flag: Option<&str>, env: Option<&str>, words: &[&str], expected: Option<(&str, Option<&str>)>) {
+        let flag = ModelFlag { model: flag.map(Into::into), model_from_env: env.map(Into::into) };
+        let words: Vec<OsString> = words.iter().map(Into::into).collect();
+        let found = flag.resolve(&words, true).ok();
+        assert_eq!(found, expected.map(|(model, text)| (model.into(), text.map(Into::into))), "{words:?}");
+    }
+
+    #[test]
+    fn a_model_is_told_apart_from_a_prompt() {
+        check(None, None, &["m"], Some(("m", None)));
+        check(None, None, &["m", "hi"], Some(("m", Some("hi"))));
+        check(Some("m"), None, &["hi"], Some(("m", Some("hi"))));
+        check(Some("m"), Some("e"), &[], Some(("m", None)));
+        check(None, Some("e"), &["hi"], Some(("e", Some("hi"))));
+        check(None, Some("e"), &["m.gguf"], Some(("m.gguf", None)));
+        check(None, Some("e"), &["m", "hi"], Some(("m", Some("hi"))));
+        check(None, None, &[], None);
+        check(None, None, &["m", "why", "is"], None);
+        check(Some("m"), None, &["why", "is"], None);
+    }
+}

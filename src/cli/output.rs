@@ -1,0 +1,129 @@
+//! The only place that writes to standard output and standard error: locked, unbuffered, checked.
+
+use std::io::{self, IsTerminal, Write};
+
+use tealight::{Error, ErrorKind};
+
+use super::args::Shared;
+use super::{Failure, Outcome, terminal};
+
+/// Where results and notices go.
+pub(crate) struct Output {
+    /// A person reads the results.
+    stdout_is_terminal: bool,
+    /// A person reads the notices.
+    stderr_is_terminal: bool,
+    color: bool,
+    quiet: bool,
+    verbose: bool,
+    /// The last byte of the results, which tells where a line begins.
+    last: u8,
+}
+
+impl Output {
+    pub(crate) fn new(shared: &Shared) -> Self {
+        let stderr_is_terminal = io::stderr().is_terminal();
+        Self {
+            stdout_is_terminal: io::stdout().is_terminal(),
+            stderr_is_terminal,
+            color: stderr_is_terminal && !shared.no_color,
+            quiet: shared.quiet,
+            verbose: shared.verbose,
+            last: b'\n',
+        }
+    }
+
+    pub(crate) fn stdout_is_terminal(&self) -> bool {
+        self.stdout_is_terminal
+    }
+
+    /// May progress and timings be shown?
+    pub(crate) fn shows_progress(&self) -> bool {
+        self.stderr_is_terminal && !self.quiet
+    }
+
+    /// Text of a model: without control characters on a terminal, unchanged elsewhere.
+    pub(crate) fn model_text(&mut self, text: &str) -> Outcome {
+        if self.stdout_is_terminal { self.bytes(terminal::safe(text).as_bytes()) } else { self.bytes(text.as_bytes()) }
+    }
+
+    /// Results as they are.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Outcome {
+        self.last = bytes.last().copied().unwrap_or(self.last);
+        to_stdout(bytes)
+    }
+
+    /// Ends the line on a terminal, if it has begun.
+    pub(crate) fn end_line(&mut self) -> Outcome {
+        if self.stdout_is_terminal && self.last != b'\n' { self.bytes(b"\n") } else { Ok(()) }
+    }
+
+    /// Ends the line everywhere, if it has begun: answers of a conversation must not run into one another.
+    pub(crate) fn end_turn(&mut self) -> Outcome {
+        if self.last == b'\n' { Ok(()) } else { self.bytes(b"\n") }
+    }
+
+    /// What may interest the user; not with `--quiet`.
+    pub(crate) fn notice(&self, text: &str) {
+        if !self.quiet {
+            to_stderr(&format!("{text}\n"));
+        }
+    }
+
+    /// What only the curious want to know.
+    pub(crate) fn detail(&self, text: &str) {
+        if self.verbose {
+            to_stderr(&format!("{text}\n"));
+        }
+    }
+
+    /// What is odd but no reason to stop; not with `--quiet`.
+    pub(crate) fn warning(&self, text: &str) {
+        let word = self.styled("33", "warning");
+        self.notice(&format!("{word}: {text}"));
+    }
+
+    /// Figures of a run, for people only.
+    pub(crate) fn timing(&self, text: &str) {
+        if self.shows_progress() {
+            to_stderr(&format!("{}\n", self.styled("2", text)));
+        }
+    }
+
+    /// What is wrong, and what to do about it.
+    pub(crate) fn error(&mut self, error: &Error) {
+        // An answer that broke off has not ended its line; its own failure is the one to report.
+        let _ = self.end_line();
+        let mut text = format!("{}: {error}\n", self.styled("1;31", "error"));
+        if let Some(hint) = error.hint() {
+            text += &format!("{}: {hint}\n", self.styled("36", "hint"));
+        }
+        if error.kind() == ErrorKind::Internal {
+            text += &format!("{}: this is a fault of tealight, please report it\n", self.styled("36", "hint"));
+        }
+        to_stderr(&text);
+    }
+
+    fn styled(&self, code: &str, text: &str) -> String {
+        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Writes and flushes.
+pub(crate) fn to_stdout(bytes: &[u8]) -> Outcome {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(failed)
+}
+
+/// Standard error is the last resort: where it is closed or full there is nobody left to tell.
+pub(crate) fn to_stderr(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// A failed write to standard output.
+pub(crate) fn failed(error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Failure::ClosedPipe;
+    }
+    Failure::Error(Error::new(ErrorKind::Io, format!("cannot write to standard output: {error}")).caused_by(error))
+}

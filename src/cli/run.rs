@@ -1,0 +1,63 @@
+//! `tealight run`: one answer.
+
+use tealight::Model;
+use tealight::engine::{StopReason, Summary};
+
+use super::args::RunArgs;
+use super::interrupt::Interrupt;
+use super::output::Output;
+use super::{Failure, Outcome, answer, input, usage};
+
+pub(crate) fn run(args: RunArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
+    let (path, word) = args.model.resolve(&args.words, args.prompt.is_none())?;
+    let word = word.or_else(|| args.prompt.clone());
+    let Some(prompt) = input::prompt(args.file.as_deref(), word, args.escape)? else {
+        return Err(usage("no prompt given", "add one in quotes, or pipe it in; `tealight chat` holds a conversation"));
+    };
+    let model = answer::open(&path, &args.compute.resolve()?, out)?;
+    let summary = write(&model, args, prompt, out, interrupt)?;
+    match summary.is_some_and(|s| s.reason == StopReason::Cancelled) {
+        true => Err(Failure::Interrupted),
+        false => Ok(()),
+    }
+}
+
+fn write(
+    model: &Model,
+    args: RunArgs,
+    prompt: Vec<u8>,
+    out: &mut Output,
+    interrupt: &Interrupt,
+) -> Outcome<Option<Summary>> {
+    let session = args.context.resolve(args.cache.resolve(args.compute.exact));
+    let system = args.answer.system(args.escape)?;
+    let options = args.answer.resolve(args.sampling.resolve(model.sampling_defaults()?)?, args.escape);
+    let show_timings = args.answer.shows_timings();
+    let is_raw = args.raw || model.chat_template()?.is_none();
+    let _guard = interrupt.stoppable();
+    if !is_raw {
+        let mut chat = model.chat(&session)?;
+        chat.set_cancel_token(interrupt.token());
+        chat.set_system(system.as_deref());
+        let prompt = input::utf8(prompt, "the prompt")?;
+        let summary = answer::stream(chat.say(&prompt, &options)?, out)?;
+        return finish(summary, chat.session().n_ctx(), show_timings, out);
+    }
+    if system.is_some() {
+        let why = if args.raw { "--raw leaves it out" } else { "the file has none" };
+        return Err(usage(format!("a system message needs a chat template: {why}"), "put it into the prompt"));
+    }
+    let tokens = input::encode(model, &prompt, args.parse_special)?;
+    let mut session = model.session(&session)?;
+    session.set_cancel_token(interrupt.token());
+    let summary = answer::stream(session.generate(&tokens, &options)?, out)?;
+    finish(summary, session.n_ctx(), show_timings, out)
+}
+
+fn finish(summary: Option<Summary>, n_ctx: u32, show_timings: bool, out: &mut Output) -> Outcome<Option<Summary>> {
+    out.end_line()?;
+    if let Some(summary) = &summary {
+        answer::report(summary, n_ctx, show_timings, out);
+    }
+    Ok(summary)
+}
