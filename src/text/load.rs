@@ -315,12 +315,21 @@ impl Loader<'_> {
         Ok((Some(used.to_owned()), pretokenizer::pre(used)))
     }
 
+    /// Warns of bytes that text consists of; many vocabularies lack control characters and bytes that UTF-8 does not
+    /// use, which nobody misses.
     fn report_bytes(&mut self, kind: VocabKind, byte_ids: &[u32; 256]) {
-        let missing = byte_ids.iter().filter(|id| **id == NONE).count();
+        let occurs = |byte: u8| match byte {
+            b'\t' | b'\n' | b'\r' => true,
+            0..=0x1f | 0x7f => false,
+            // Lead bytes of planes without characters, and what is never valid.
+            0xc0 | 0xc1 | 0xf1 | 0xf2 | 0xf5..=0xff => false,
+            _ => true,
+        };
+        let missing = (0..=255u8).filter(|&b| byte_ids[usize::from(b)] == NONE && occurs(b)).count();
         if missing > 0 && matches!(kind, VocabKind::Spm | VocabKind::Bpe | VocabKind::Plamo2) {
             let loss =
                 if kind == VocabKind::Bpe { "they are left out of prompts" } else { "they become the unknown token" };
-            self.warn(format!("{missing} of 256 bytes have no token; {loss}"));
+            self.warn(format!("{missing} of the bytes that text is made of have no token; {loss}"));
         }
     }
 
