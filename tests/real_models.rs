@@ -1,6 +1,8 @@
 //! Real models write what llama.cpp writes. They are fetched by `tools/get-smollm2.sh` (or lie in the folder that
 //! `TEALIGHT_MODELS` names); what is not here is skipped by name.
 
+#![allow(clippy::print_stdout)]
+
 mod common;
 
 use common::{read_json, real_model, shared, skipped, tokens};
