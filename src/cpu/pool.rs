@@ -102,8 +102,15 @@ impl Team {
         let state = &self.state;
         state.abort.store(cancel.load(Relaxed), SeqCst);
         state.panicked.store(false, SeqCst);
-        let first = state.step.0.load(SeqCst);
-        let enter = |index| walk(&mut Worker { state, cancel, step: first, index });
+        // A run that broke off may have left a step half done: its number is never used again.
+        let first = state.step.0.load(SeqCst).wrapping_add(1);
+        state.begin(first);
+        let enter = |index| {
+            let mut worker = Worker { state, cancel, step: first, index };
+            if catch_unwind(AssertUnwindSafe(|| walk(&mut worker))).is_err() {
+                state.give_up();
+            }
+        };
         if !state.abort.load(SeqCst) {
             match &self.pool {
                 None => enter(0),
@@ -123,6 +130,32 @@ impl Team {
             return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
         }
         Ok(())
+    }
+}
+
+impl State {
+    /// Makes `step` the one whose chunks are claimed; nobody may be inside of another one.
+    fn begin(&self, step: u32) {
+        self.done.0.store(0, Relaxed);
+        for cursor in &self.cursors {
+            cursor.0.store(u64::from(step) << 32, Release);
+        }
+        self.step.0.store(step, SeqCst);
+    }
+
+    fn wake_sleepers(&self) {
+        if self.n_asleep.0.load(SeqCst) > 0 {
+            // Taking the lock orders this after a sleeper's last look at the step number.
+            drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+            self.wake.notify_all();
+        }
+    }
+
+    /// After a panic outside of a chunk: its thread will not come back, so nobody may wait for it.
+    fn give_up(&self) {
+        self.panicked.store(true, SeqCst);
+        self.abort.store(true, SeqCst);
+        self.wake_sleepers();
     }
 }
 
@@ -180,21 +213,13 @@ impl Worker<'_> {
         if state.panicked.load(SeqCst) || self.cancel.load(Relaxed) {
             state.abort.store(true, SeqCst);
         }
-        state.done.0.store(0, Relaxed);
-        for cursor in &state.cursors {
-            cursor.0.store(u64::from(next) << 32, Release);
-        }
-        state.step.0.store(next, SeqCst);
-        if state.n_asleep.0.load(SeqCst) > 0 {
-            // Taking the lock orders this after a sleeper's last look at the step number.
-            drop(state.lock.lock().unwrap_or_else(PoisonError::into_inner));
-            state.wake.notify_all();
-        }
+        state.begin(next);
+        state.wake_sleepers();
     }
 
     fn wait_past(&self, step: u32) {
         let state = self.state;
-        let over = || (state.step.0.load(SeqCst).wrapping_sub(step) as i32) > 0;
+        let over = || (state.step.0.load(SeqCst).wrapping_sub(step) as i32) > 0 || state.abort.load(SeqCst);
         for _ in 0..state.spins {
             if over() {
                 return;
@@ -272,6 +297,20 @@ mod tests {
         let result = team.run(&never(), |w| while w.step(9, |chunk| assert_ne!(chunk, 5, "planted"), || {}) {});
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Internal);
         team.run(&never(), |w| assert!(w.step(4, |_| {}, || {}))).unwrap();
+    }
+
+    #[test]
+    fn a_panic_between_steps_leaves_nobody_waiting() {
+        let team = Team::new(3, 10).unwrap();
+        for thread in 0..3 {
+            let walk = |w: &mut Worker<'_>| {
+                assert!(w.step(2, |_| {}, || {}) || w.index != thread);
+                assert_ne!(w.index, thread, "planted");
+                while w.step(9, |_| {}, || {}) {}
+            };
+            assert_eq!(team.run(&never(), walk).unwrap_err().kind(), ErrorKind::Internal);
+            team.run(&never(), |w| assert!(w.step(4, |_| {}, || {}))).unwrap();
+        }
     }
 
     #[test]
