@@ -36,7 +36,7 @@ command line wins.";
 
 /// Runs language models from GGUF files on this machine.
 #[derive(Debug, Parser)]
-#[command(name = "tealight", version, after_help = EXIT_CODES)]
+#[command(name = "tealight", version, after_help = EXIT_CODES, args_override_self = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub shared: Shared,
