@@ -3,6 +3,7 @@
 //! Standard output carries results and nothing else; notices, progress, timings and errors go to standard error.
 //! Everything is written at once and checked: a full disk is an error, a closed pipe a quiet end. Start in
 //! `args.rs`; one file per subcommand.
+#![forbid(unsafe_code)]
 
 mod answer;
 mod args;

@@ -29,11 +29,14 @@ const EXIT_CODES: &str = "Exit codes:
   5    reading or writing failed
   6    the GPU failed
   7    the network failed
-  130  interrupted by Ctrl-C";
+  130  interrupted by Ctrl-C
+
+Where llama.cpp has a variable for a flag it is read, such as LLAMA_ARG_THREADS for --threads; the
+command line wins.";
 
 /// Runs language models from GGUF files on this machine.
 #[derive(Debug, Parser)]
-#[command(name = "tealight", version, about, after_help = EXIT_CODES, infer_subcommands = false)]
+#[command(name = "tealight", version, after_help = EXIT_CODES, args_override_self = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub shared: Shared,
@@ -44,13 +47,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Shared {
     /// Errors only: no warnings, notices, progress or timings
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = "Messages")]
     pub quiet: bool,
     /// More about the model and the run on standard error
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = "Messages")]
     pub verbose: bool,
     /// No colours on standard error [env: NO_COLOR]
-    #[arg(long, global = true, env = "NO_COLOR", hide_env = true, value_parser = is_set)]
+    #[arg(long, global = true, env = "NO_COLOR", hide_env = true, value_parser = is_set, help_heading = "Messages")]
     pub no_color: bool,
 }
 
@@ -93,7 +96,7 @@ const LOGITS_NOTES: &str =
 /// Which model file.
 #[derive(Debug, Args)]
 pub(crate) struct ModelFlag {
-    /// Model file, or any shard of one, in place of MODEL [env: LLAMA_ARG_MODEL]
+    /// Model file, or any shard of one, in place of MODEL
     #[arg(short, long, value_name = "FILE", help_heading = "Model")]
     pub model: Option<PathBuf>,
     #[arg(long, env = "LLAMA_ARG_MODEL", hide = true)]
@@ -131,7 +134,7 @@ impl ModelFlag {
 #[derive(Debug, Args)]
 pub(crate) struct ComputeArgs {
     /// Threads; -1 = physical cores
-    #[arg(short, long, value_name = "N", env = "LLAMA_ARG_THREADS", hide_env_values = true, help_heading = "Model")]
+    #[arg(short, long, value_name = "N", env = "LLAMA_ARG_THREADS", hide_env = true, help_heading = "Model")]
     #[arg(allow_negative_numbers = true, default_value = "-1", value_parser = clap::value_parser!(i32).range(-1..=1024))]
     pub threads: i32,
     /// Compute exactly: f32 activations, dequantized weights, f32 cache (slow)
@@ -153,11 +156,11 @@ impl ComputeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CacheArgs {
     /// Storage of keys (short: -ctk) [default: f16, with --exact f32]
-    #[arg(long, value_name = "TYPE", env = "LLAMA_ARG_CACHE_TYPE_K", hide_env_values = true, help_heading = "Model")]
+    #[arg(long, value_name = "TYPE", env = "LLAMA_ARG_CACHE_TYPE_K", hide_env = true, help_heading = "Model")]
     #[arg(value_parser = cache_type())]
     pub cache_type_k: Option<CacheType>,
     /// Storage of values (short: -ctv) [default: f16, with --exact f32]
-    #[arg(long, value_name = "TYPE", env = "LLAMA_ARG_CACHE_TYPE_V", hide_env_values = true, help_heading = "Model")]
+    #[arg(long, value_name = "TYPE", env = "LLAMA_ARG_CACHE_TYPE_V", hide_env = true, help_heading = "Model")]
     #[arg(value_parser = cache_type())]
     pub cache_type_v: Option<CacheType>,
 }
@@ -173,7 +176,7 @@ impl CacheArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ContextArgs {
     /// Context length in tokens; 0 = what the model was trained for, at most 32768
-    #[arg(short, long, value_name = "N", env = "LLAMA_ARG_CTX_SIZE", hide_env_values = true, help_heading = "Model")]
+    #[arg(short, long, value_name = "N", env = "LLAMA_ARG_CTX_SIZE", hide_env = true, help_heading = "Model")]
     #[arg(default_value_t = 0)]
     pub ctx_size: u32,
 }
@@ -189,7 +192,7 @@ impl ContextArgs {
 pub(crate) struct AnswerArgs {
     /// Tokens to write at most; -1 = until the model ends, -2 = until the context is full
     #[arg(short = 'n', long, alias = "n-predict", value_name = "N", env = "LLAMA_ARG_N_PREDICT")]
-    #[arg(hide_env_values = true, allow_negative_numbers = true, default_value_t = -1)]
+    #[arg(hide_env = true, allow_negative_numbers = true, default_value_t = -1)]
     #[arg(value_parser = clap::value_parser!(i64).range(-2..=i64::from(u32::MAX)))]
     pub predict: i64,
     /// System message (short: -sys)

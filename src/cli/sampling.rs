@@ -14,17 +14,17 @@ pub(crate) struct SamplingArgs {
     #[arg(value_parser = clap::value_parser!(i64).range(-1..=i64::from(u32::MAX)))]
     pub seed: Option<i64>,
     /// Temperature; 0 = always the likeliest token [0.8]
-    #[arg(long, alias = "temperature", value_name = "T", env = "LLAMA_ARG_TEMPERATURE", hide_env_values = true)]
+    #[arg(long, alias = "temperature", value_name = "T", env = "LLAMA_ARG_TEMPERATURE", hide_env = true)]
     #[arg(allow_negative_numbers = true, value_parser = finite)]
     pub temp: Option<f32>,
     /// Keep the K likeliest tokens; 0 = all [40]
-    #[arg(long, value_name = "K", env = "LLAMA_ARG_TOP_K", hide_env_values = true, allow_negative_numbers = true)]
+    #[arg(long, value_name = "K", env = "LLAMA_ARG_TOP_K", hide_env = true, allow_negative_numbers = true)]
     pub top_k: Option<i32>,
     /// Keep the likeliest tokens that reach probability P together; 1 = all [0.95]
-    #[arg(long, value_name = "P", env = "LLAMA_ARG_TOP_P", hide_env_values = true, value_parser = finite)]
+    #[arg(long, value_name = "P", env = "LLAMA_ARG_TOP_P", hide_env = true, value_parser = finite)]
     pub top_p: Option<f32>,
     /// Keep tokens of at least P times the greatest probability; 0 = all [0.05]
-    #[arg(long, value_name = "P", env = "LLAMA_ARG_MIN_P", hide_env_values = true, value_parser = finite)]
+    #[arg(long, value_name = "P", env = "LLAMA_ARG_MIN_P", hide_env = true, value_parser = finite)]
     pub min_p: Option<f32>,
     /// Keep logits within N standard deviations of the greatest; -1 = all [-1]
     #[arg(long, alias = "top-nsigma", value_name = "N", allow_negative_numbers = true, value_parser = finite)]
@@ -43,14 +43,14 @@ pub(crate) struct SamplingArgs {
     #[arg(value_parser = clap::value_parser!(i32).range(-1..))]
     pub repeat_last_n: Option<i32>,
     /// Penalty of repeated tokens; 1 = off [1]
-    #[arg(long, value_name = "X", env = "LLAMA_ARG_REPEAT_PENALTY", hide_env_values = true, value_parser = positive)]
+    #[arg(long, value_name = "X", env = "LLAMA_ARG_REPEAT_PENALTY", hide_env = true, value_parser = positive)]
     pub repeat_penalty: Option<f32>,
     /// Penalty of tokens that occurred; 0 = off [0]
-    #[arg(long, value_name = "X", env = "LLAMA_ARG_PRESENCE_PENALTY", hide_env_values = true)]
+    #[arg(long, value_name = "X", env = "LLAMA_ARG_PRESENCE_PENALTY", hide_env = true)]
     #[arg(allow_negative_numbers = true, value_parser = finite)]
     pub presence_penalty: Option<f32>,
     /// Penalty for each occurrence of a token; 0 = off [0]
-    #[arg(long, value_name = "X", env = "LLAMA_ARG_FREQUENCY_PENALTY", hide_env_values = true)]
+    #[arg(long, value_name = "X", env = "LLAMA_ARG_FREQUENCY_PENALTY", hide_env = true)]
     #[arg(allow_negative_numbers = true, value_parser = finite)]
     pub frequency_penalty: Option<f32>,
     /// Penalty of continued repetitions (DRY); 0 = off [0]

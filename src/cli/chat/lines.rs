@@ -3,9 +3,13 @@
 use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
 
+use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
 use rustyline::history::{FileHistory, History};
-use rustyline::{Config, Editor};
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::{Config, Editor, Helper};
 use tealight::{Error, ErrorKind};
 
 use super::super::args::ChatArgs;
@@ -28,7 +32,7 @@ pub(super) enum Lines {
 }
 
 pub(super) struct LineEditor {
-    editor: Editor<(), FileHistory>,
+    editor: Editor<Multiline, FileHistory>,
     history: Option<PathBuf>,
 }
 
@@ -42,6 +46,7 @@ impl Lines {
         }
         let config = Config::builder().max_history_size(1000).map_err(failed)?.build();
         let mut editor = Editor::with_config(config).map_err(failed)?;
+        editor.set_helper(Some(Multiline));
         let history = history_file(args);
         if let Some(path) = &history {
             let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
@@ -60,45 +65,14 @@ impl Lines {
 
     /// The next input, which a person may have spread over several lines; `None` at the end.
     pub(super) fn next(&mut self) -> Outcome<Option<String>> {
-        if !self.is_interactive() {
-            return self.line("");
-        }
-        let Some(first) = self.line(PROMPT)? else { return Ok(None) };
-        let mut text = String::new();
-        let mut line = first;
-        let fenced = line.trim_start().starts_with(FENCE);
-        if fenced {
-            line = line.trim_start()[FENCE.len()..].to_owned();
-        }
-        loop {
-            let end = if fenced { line.trim_end().strip_suffix(FENCE) } else { None };
-            let goes_on = if fenced { end.is_none() } else { line.ends_with('\\') };
-            match end {
-                Some(end) => text += end,
-                None if fenced || !goes_on => text += &line,
-                None => text += &line[..line.len() - 1],
-            }
-            if !goes_on {
-                break;
-            }
-            text.push('\n');
-            let Some(next) = self.line(MORE)? else { return Ok(None) };
-            line = next;
-        }
-        let text = if fenced { text.trim_matches('\n').to_owned() } else { text };
-        self.remember(&text);
-        Ok(Some(text))
-    }
-
-    fn line(&mut self, prompt: &str) -> Outcome<Option<String>> {
-        match self {
-            Self::Editor(editor) => editor.line(prompt),
-            Self::Typed => {
-                output::to_stderr(prompt);
-                stdin_line()
-            }
-            Self::Piped => stdin_line(),
-        }
+        let input = match self {
+            Self::Piped => return stdin_line(),
+            Self::Editor(editor) => editor.input()?,
+            Self::Typed => typed()?,
+        };
+        let Some(input) = input else { return Ok(None) };
+        self.remember(&input);
+        Ok(Some(joined(&input)))
     }
 
     fn remember(&mut self, text: &str) {
@@ -115,16 +89,66 @@ impl Lines {
 }
 
 impl LineEditor {
-    fn line(&mut self, prompt: &str) -> Outcome<Option<String>> {
+    fn input(&mut self) -> Outcome<Option<String>> {
         loop {
-            return match self.editor.readline(prompt) {
-                Ok(line) => Ok(Some(line)),
+            return match self.editor.readline(PROMPT) {
+                Ok(input) => Ok(Some(input)),
                 Err(ReadlineError::Eof | ReadlineError::Interrupted) => Ok(None),
                 Err(ReadlineError::Signal(rustyline::error::Signal::Resize)) => continue,
                 Err(e) => Err(failed(e)),
             };
         }
     }
+}
+
+/// Tells the editor when Enter ends the input and when it begins another line of it.
+struct Multiline;
+
+impl Validator for Multiline {
+    fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        Ok(match is_complete(context.input()) {
+            true => ValidationResult::Valid(None),
+            false => ValidationResult::Incomplete,
+        })
+    }
+}
+
+impl Helper for Multiline {}
+impl Completer for Multiline {
+    type Candidate = String;
+}
+impl Hinter for Multiline {
+    type Hint = String;
+}
+impl Highlighter for Multiline {}
+
+/// Whether nothing more is to come: no fence is open, and the line does not end in a backslash.
+fn is_complete(input: &str) -> bool {
+    match input.trim_start().strip_prefix(FENCE) {
+        Some(fenced) => fenced.trim_end().ends_with(FENCE),
+        None => !input.ends_with('\\'),
+    }
+}
+
+/// The text of a complete input, without what held its lines together.
+fn joined(input: &str) -> String {
+    match input.trim().strip_prefix(FENCE).and_then(|text| text.strip_suffix(FENCE)) {
+        Some(fenced) => fenced.trim_matches('\n').to_owned(),
+        None => input.replace("\\\n", "\n"),
+    }
+}
+
+/// Input of a person without an editor.
+fn typed() -> Outcome<Option<String>> {
+    output::to_stderr(PROMPT);
+    let Some(mut input) = stdin_line()? else { return Ok(None) };
+    while !is_complete(&input) {
+        output::to_stderr(MORE);
+        let Some(line) = stdin_line()? else { return Ok(None) };
+        input.push('\n');
+        input += &line;
+    }
+    Ok(Some(input))
 }
 
 /// A line of standard input without its end.
@@ -157,4 +181,28 @@ fn history_file(args: &ChatArgs) -> Option<PathBuf> {
 
 fn failed(error: ReadlineError) -> super::super::Failure {
     Error::new(ErrorKind::Io, format!("cannot read from the terminal: {error}")).caused_by(error).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_complete, joined};
+
+    #[test]
+    fn text_over_several_lines_is_joined() {
+        let cases = [
+            ("one line", "one line"),
+            ("first \\\nsecond", "first \nsecond"),
+            ("\"\"\"a\n\nb\"\"\"", "a\n\nb"),
+            ("\"\"\"\na\\\n b\n\"\"\" ", "a\\\n b"),
+            ("say \"\"\" now", "say \"\"\" now"),
+            ("", ""),
+        ];
+        for (input, text) in cases {
+            assert!(is_complete(input), "{input:?}");
+            assert_eq!(joined(input), text, "{input:?}");
+        }
+        for open in ["more \\", "\"\"\"", "\"\"\"a\nb", "\"\"\"a\"\" "] {
+            assert!(!is_complete(open), "{open:?}");
+        }
+    }
 }
