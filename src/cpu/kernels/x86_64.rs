@@ -4,6 +4,7 @@
 
 mod avx2;
 mod avx512;
+mod float;
 
 use super::KernelSet;
 use bytemuck::Pod;
@@ -57,7 +58,7 @@ const AVX512: KernelSet = KernelSet {
     matvec_f32: avx512::float::matvec_f32_f32,
     matvec_f16: avx512::float::matvec_f16_f32,
     matvec_bf16: avx512::float::matvec_bf16_f32,
-    matvec_blocks: avx512::float::matvec_blocks,
+    matvec_blocks: avx512::float::matvec_blocks_or_avx2,
     matvec_q4_0: avx512::matvec_q4_0_q8_0,
     matvec_q4_1: avx512::matvec_q4_1_q8_0,
     matvec_q8_0: avx512::matvec_q8_0_q8_0,
@@ -216,12 +217,16 @@ mod tests {
             (include_str!("x86_64/avx512/float.rs"), avx512),
         ] {
             let mut n = 0;
-            for part in text.split("target_feature(enable = \"").skip(1) {
-                assert_eq!(part.split('"').next(), Some(features));
-                n += 1;
+            for start in ["target_feature(enable = ", "float_kernels!("] {
+                for part in text.split(start).skip(1) {
+                    assert_eq!(part.split('"').nth(1), Some(features));
+                    n += 1;
+                }
             }
             assert!(n > 5);
         }
+        let shared = include_str!("x86_64/float.rs");
+        assert!(shared.split("target_feature(enable = ").skip(1).all(|part| part.starts_with("$features)")));
         for feature in avx512.split(',') {
             assert!(detection.contains(&format!("is_x86_feature_detected!(\"{feature}\")")), "{feature}");
         }

@@ -1,288 +1,74 @@
-//! AVX2: products, sums and functions of plain numbers.
-//!
-//! What is left of a slice behind the last whole vector is padded with zeros and treated as a vector,
-//! so that an element's value does not depend on where it lies.
+//! AVX2: the primitives of [`float_kernels`], and its kernels.
 
-use super::super::super::{GELU_CUBIC, GELU_SCALE, MatvecF32};
-use super::super::{exp, load_128, load_256, prefetch, store_128, store_256, sum_256};
-use half::f16;
-use std::arch::x86_64::*;
-use tealight_quant::BlockType;
-use tealight_quant::blocks::{Block, BlockVisitor, visit_blocks};
+use super::super::float::float_kernels;
+use super::super::{load_128, load_256, store_128, store_256, sum_256 as sum};
+use bytemuck::Pod;
+use std::arch::x86_64::{
+    __m256 as V, _mm256_add_ps as add, _mm256_div_ps as div, _mm256_fmadd_ps as fmadd, _mm256_fnmadd_ps as fnmadd,
+    _mm256_max_ps as max, _mm256_min_ps as min, _mm256_mul_ps as mul, _mm256_set1_ps as set1,
+    _mm256_setzero_ps as zero, _mm256_sub_ps as sub, _mm256_xor_ps as xor, *,
+};
 
-/// Lanes of a vector of f32.
 const LANES: usize = 8;
 
-/// A row product over rows of numbers, and the dot product under it. `$bytes` bytes of the row are 8
-/// numbers, which `$load` turns into f32.
-macro_rules! matvec_numbers {
-    ($name:ident, $dot:ident, $bytes:literal, $load:ident) => {
-        #[target_feature(enable = "avx2,fma,f16c")]
-        pub(in crate::cpu::kernels) fn $name(rows: &[u8], x: &[f32], out: &mut [f32]) {
-            let row_bytes = rows.len() / out.len().max(1);
-            for (r, out) in out.iter_mut().enumerate() {
-                *out = $dot(&rows[r * row_bytes..][..row_bytes], x);
-            }
-        }
-
-        #[inline]
-        #[target_feature(enable = "avx2,fma,f16c")]
-        fn $dot(row: &[u8], x: &[f32]) -> f32 {
-            let mut acc = [_mm256_setzero_ps(); 4];
-            let (w, w_tail) = row.as_chunks::<{ 4 * $bytes }>();
-            let (x, x_tail) = x.as_chunks::<{ 4 * LANES }>();
-            for (w, x) in w.iter().zip(x) {
-                prefetch(w, 4 * $bytes);
-                let parts = w.as_chunks::<$bytes>().0.iter().zip(x.as_chunks::<LANES>().0);
-                for ((w, x), acc) in parts.zip(&mut acc) {
-                    *acc = _mm256_fmadd_ps($load(w), load(x), *acc);
-                }
-            }
-            let (w, w_tail) = w_tail.as_chunks::<$bytes>();
-            let (x, x_tail) = x_tail.as_chunks::<LANES>();
-            for ((w, x), acc) in w.iter().zip(x).zip(&mut acc) {
-                *acc = _mm256_fmadd_ps($load(w), load(x), *acc);
-            }
-            if !x_tail.is_empty() {
-                let mut w = [0; $bytes];
-                w[..w_tail.len()].copy_from_slice(w_tail);
-                acc[3] = _mm256_fmadd_ps($load(&w), load(&padded(x_tail)), acc[3]);
-            }
-            sum_256(_mm256_add_ps(_mm256_add_ps(acc[0], acc[1]), _mm256_add_ps(acc[2], acc[3])))
-        }
-    };
-}
-
-matvec_numbers!(matvec_f32_f32, dot_f32_bytes, 32, load_f32_bytes);
-matvec_numbers!(matvec_f16_f32, dot_f16_bytes, 16, load_f16_bytes);
-matvec_numbers!(matvec_bf16_f32, dot_bf16_bytes, 16, load_bf16_bytes);
-
-pub(in crate::cpu::kernels) fn matvec_blocks(ty: BlockType) -> Option<MatvecF32> {
-    struct Pick;
-    impl BlockVisitor for Pick {
-        type Output = MatvecF32;
-        fn visit<B: Block<N>, const N: usize>(self) -> MatvecF32 {
-            matvec_blocks_f32::<B, N>
-        }
-    }
-    visit_blocks(ty, Pick)
-}
-
-/// Elements of a step over a dequantized block: the shortest block.
-const STEP: usize = 32;
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn matvec_blocks_f32<B: Block<N>, const N: usize>(rows: &[u8], x: &[f32], out: &mut [f32]) {
-    const { assert!(N.is_multiple_of(STEP)) };
-    let row_bytes = rows.len() / out.len().max(1);
-    let mut w = [0.0; N];
-    for (r, out) in out.iter_mut().enumerate() {
-        let row = bytemuck::cast_slice::<u8, B>(&rows[r * row_bytes..][..row_bytes]);
-        let mut acc = [_mm256_setzero_ps(); STEP / LANES];
-        for (block, x) in row.iter().zip(x.as_chunks::<N>().0) {
-            prefetch(block, size_of::<B>());
-            block.dequantize(&mut w);
-            for (w, x) in w.as_chunks::<STEP>().0.iter().zip(x.as_chunks::<STEP>().0) {
-                let parts = w.as_chunks().0.iter().zip(x.as_chunks().0);
-                for ((w, x), acc) in parts.zip(&mut acc) {
-                    *acc = _mm256_fmadd_ps(load(w), load(x), *acc);
-                }
-            }
-        }
-        *out = sum_256(_mm256_add_ps(_mm256_add_ps(acc[0], acc[1]), _mm256_add_ps(acc[2], acc[3])));
-    }
-}
+float_kernels!("avx2,fma,f16c");
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn load(x: &[f32; LANES]) -> __m256 {
+fn load<T: Pod, const N: usize>(x: &[T; N]) -> V {
     _mm256_castsi256_ps(load_256(x))
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn store(v: __m256, to: &mut [f32; LANES]) {
-    store_256(_mm256_castps_si256(v), to);
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn load_f32_bytes(x: &[u8; 32]) -> __m256 {
-    _mm256_castsi256_ps(load_256(x))
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn load_f16_bytes(x: &[u8; 16]) -> __m256 {
+fn load_f16<T: Pod, const N: usize>(x: &[T; N]) -> V {
     _mm256_cvtph_ps(load_128(x))
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn load_bf16_bytes(x: &[u8; 16]) -> __m256 {
+fn load_bf16(x: &[u8; 2 * LANES]) -> V {
     _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(load_128(x))))
 }
 
-/// The end of a slice, filled up with zeros.
 #[inline]
-fn padded<T: Copy + Default>(tail: &[T]) -> [T; LANES] {
-    let mut full = [T::default(); LANES];
-    full[..tail.len()].copy_from_slice(tail);
-    full
+#[target_feature(enable = "avx2,fma,f16c")]
+fn store(v: V, to: &mut [f32; LANES]) {
+    store_256(_mm256_castps_si256(v), to);
 }
 
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::cpu::kernels) fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
-    dot_f32_bytes(bytemuck::cast_slice(a), b)
+fn store_f16(v: V, to: &mut [f16; LANES]) {
+    store_128(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v), to);
 }
 
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::cpu::kernels) fn axpy_f32(a: f32, x: &[f32], y: &mut [f32]) {
-    let factor = _mm256_set1_ps(a);
-    let (x, x_tail) = x.as_chunks();
-    let (y, y_tail) = y.as_chunks_mut();
-    for (x, y) in x.iter().zip(y) {
-        store(_mm256_fmadd_ps(factor, load(x), load(y)), y);
-    }
-    for (x, y) in x_tail.iter().zip(y_tail) {
-        *y = a.mul_add(*x, *y);
-    }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::cpu::kernels) fn scale_f32(a: f32, y: &mut [f32]) {
-    for y in y {
-        *y *= a;
-    }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::cpu::kernels) fn f16_to_f32(x: &[f16], out: &mut [f32]) {
-    let (x, x_tail) = x.as_chunks::<LANES>();
-    let (out, out_tail) = out.as_chunks_mut::<LANES>();
-    for (x, out) in x.iter().zip(out) {
-        store(_mm256_cvtph_ps(load_128(x)), out);
-    }
-    let mut last = [0.0; LANES];
-    store(_mm256_cvtph_ps(load_128(&padded(x_tail))), &mut last);
-    out_tail.copy_from_slice(&last[..out_tail.len()]);
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::cpu::kernels) fn f32_to_f16(x: &[f32], out: &mut [f16]) {
-    let (x, x_tail) = x.as_chunks::<LANES>();
-    let (out, out_tail) = out.as_chunks_mut::<LANES>();
-    for (x, out) in x.iter().zip(out) {
-        store_128(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(load(x)), out);
-    }
-    let mut last = [f16::ZERO; LANES];
-    store_128(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(load(&padded(x_tail))), &mut last);
-    out_tail.copy_from_slice(&last[..out_tail.len()]);
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::cpu::kernels) fn max_f32(x: &[f32]) -> f32 {
-    let (x, x_tail) = x.as_chunks::<LANES>();
-    let mut max = _mm256_set1_ps(f32::NEG_INFINITY);
-    for x in x {
-        // the second operand is the result where the first is NaN
-        max = _mm256_max_ps(load(x), max);
-    }
+fn greatest(v: V) -> f32 {
     let mut lanes = [0.0; LANES];
-    store(max, &mut lanes);
-    lanes.iter().chain(x_tail).fold(f32::NEG_INFINITY, |max, &x| max.max(x))
+    store(v, &mut lanes);
+    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// `exp(x)` within 1.5 units in the last place (1.05 seen); see [`exp`].
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn exp(x: __m256) -> __m256 {
-    // NaN as the second operand stays
-    let x = _mm256_min_ps(_mm256_set1_ps(exp::RANGE[1]), _mm256_max_ps(_mm256_set1_ps(exp::RANGE[0]), x));
-    let n = _mm256_cvtps_epi32(_mm256_mul_ps(x, _mm256_set1_ps(std::f32::consts::LOG2_E)));
-    // two factors: 2^n alone leaves the range of normal numbers at both ends
+fn round(x: V) -> (V, __m256i) {
+    let n = _mm256_cvtps_epi32(x);
+    (_mm256_cvtepi32_ps(n), n)
+}
+
+/// In two steps: 2^n alone leaves the range of normal numbers at both ends.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn scale(x: V, n: __m256i) -> V {
     let n_first = _mm256_srai_epi32::<1>(n);
-    let powers = [power_of_two(n_first), power_of_two(_mm256_sub_epi32(n, n_first))];
-    let n = _mm256_cvtepi32_ps(n);
-    let r = _mm256_fnmadd_ps(n, _mm256_set1_ps(exp::LN_2[0]), x);
-    let r = _mm256_fnmadd_ps(n, _mm256_set1_ps(exp::LN_2[1]), r);
-    let mut p = _mm256_set1_ps(exp::P[4]);
-    for c in [exp::P[3], exp::P[2], exp::P[1], exp::P[0]] {
-        p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(c));
-    }
-    let p = _mm256_fmadd_ps(_mm256_mul_ps(p, r), r, r);
-    _mm256_mul_ps(_mm256_mul_ps(_mm256_add_ps(p, _mm256_set1_ps(1.0)), powers[0]), powers[1])
+    mul(mul(x, power_of_two(n_first)), power_of_two(_mm256_sub_epi32(n, n_first)))
 }
 
 /// `2^n` for n in -126..=127.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn power_of_two(n: __m256i) -> __m256 {
+fn power_of_two(n: __m256i) -> V {
     _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127))))
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::cpu::kernels) fn exp_sum(x: &mut [f32], max: f32) -> f32 {
-    let max = _mm256_set1_ps(max);
-    let mut sum = _mm256_setzero_ps();
-    let (x, tail) = x.as_chunks_mut::<LANES>();
-    for x in x {
-        let e = exp(_mm256_sub_ps(load(x), max));
-        sum = _mm256_add_ps(sum, e);
-        store(e, x);
-    }
-    if !tail.is_empty() {
-        let mut last = [f32::NEG_INFINITY; LANES];
-        last[..tail.len()].copy_from_slice(tail);
-        let e = exp(_mm256_sub_ps(load(&last), max));
-        sum = _mm256_add_ps(sum, e);
-        store(e, &mut last);
-        tail.copy_from_slice(&last[..tail.len()]);
-    }
-    sum_256(sum)
-}
-
-/// `up[i] *= gate[i] / (1 + exp(-u(gate[i])))`: SiLU and GELU differ in u.
-macro_rules! gate {
-    ($name:ident, $u:ident) => {
-        #[target_feature(enable = "avx2,fma,f16c")]
-        pub(in crate::cpu::kernels) fn $name(gate: &[f32], up: &mut [f32]) {
-            let (gate, gate_tail) = gate.as_chunks::<LANES>();
-            let (up, up_tail) = up.as_chunks_mut::<LANES>();
-            for (gate, up) in gate.iter().zip(up) {
-                let gate = load(gate);
-                store(gated(gate, $u(gate), load(up)), up);
-            }
-            if !gate_tail.is_empty() {
-                let gate = load(&padded(gate_tail));
-                let mut last = padded(up_tail);
-                store(gated(gate, $u(gate), load(&last)), &mut last);
-                up_tail.copy_from_slice(&last[..up_tail.len()]);
-            }
-        }
-    };
-}
-
-gate!(silu_mul, minus);
-gate!(gelu_mul, minus_gelu_exponent);
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn gated(gate: __m256, minus_u: __m256, up: __m256) -> __m256 {
-    let divisor = _mm256_add_ps(_mm256_set1_ps(1.0), exp(minus_u));
-    _mm256_mul_ps(up, _mm256_div_ps(gate, divisor))
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn minus(gate: __m256) -> __m256 {
-    _mm256_xor_ps(gate, _mm256_set1_ps(-0.0))
-}
-
-/// `-2 sqrt(2/pi) (g + 0.044715 g^3)`.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn minus_gelu_exponent(gate: __m256) -> __m256 {
-    let cubic = _mm256_mul_ps(_mm256_mul_ps(gate, gate), _mm256_mul_ps(gate, _mm256_set1_ps(GELU_CUBIC)));
-    _mm256_mul_ps(_mm256_set1_ps(-2.0 * GELU_SCALE), _mm256_add_ps(gate, cubic))
 }
