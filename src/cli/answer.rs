@@ -24,6 +24,16 @@ pub(crate) fn open(path: &Path, options: &ModelOptions, out: &Output) -> Outcome
     Ok(model)
 }
 
+/// Warns of a context that the model has never seen the like of.
+pub(crate) fn check_context(model: &Model, n_ctx: u32, out: &Output) {
+    let n_train = model.n_ctx_train();
+    if n_train > 0 && n_ctx > n_train {
+        out.warning(&format!(
+            "the context of {n_ctx} tokens is longer than the {n_train} that the model was trained for"
+        ));
+    }
+}
+
 impl AnswerArgs {
     /// The options of an answer; with `escape` its stop texts are written with backslashes.
     pub(crate) fn resolve(&self, sampling: SampleOptions, escape: bool) -> GenerateOptions {

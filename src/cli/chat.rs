@@ -17,6 +17,7 @@ pub(crate) fn run(args: ChatArgs, out: &mut Output, interrupt: &Interrupt) -> Ou
     let (path, _) = args.model.resolve(&args.words, false)?;
     let model = answer::open(&path, &args.compute.resolve()?, out)?;
     let mut chat = model.chat(&args.context.resolve(args.cache.resolve(args.compute.exact)))?;
+    answer::check_context(&model, chat.session().n_ctx(), out);
     chat.set_cancel_token(interrupt.token());
     chat.set_system(args.answer.system(false)?.as_deref());
     let mut lines = Lines::open(&args, out)?;

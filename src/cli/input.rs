@@ -3,10 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::Duration;
 
 use tealight::text::Encode;
 use tealight::{Error, ErrorKind, Model};
 
+use super::output::{self, Output};
 use super::{Outcome, usage};
 
 /// The bytes of an argument.
@@ -51,7 +54,12 @@ pub(crate) fn is_piped() -> bool {
 /// The prompt: a file, then the argument, then standard input behind a blank line. `-` as the argument stands for
 /// standard input, which is otherwise read only when it is no terminal. The last line end of a file or of standard
 /// input is not part of the prompt. `None`: nothing was given.
-pub(crate) fn prompt(of_file: Option<&Path>, word: Option<OsString>, escape: bool) -> Outcome<Option<Vec<u8>>> {
+pub(crate) fn prompt(
+    of_file: Option<&Path>,
+    word: Option<OsString>,
+    escape: bool,
+    out: &Output,
+) -> Outcome<Option<Vec<u8>>> {
     let asks_for_stdin = word.as_deref() == Some(OsStr::new("-"));
     let mut prompt = of_file.map(file).transpose()?.map(without_line_end);
     if let Some(word) = word.filter(|_| !asks_for_stdin) {
@@ -60,7 +68,10 @@ pub(crate) fn prompt(of_file: Option<&Path>, word: Option<OsString>, escape: boo
         prompt.get_or_insert_default().extend(word);
     }
     if asks_for_stdin || is_piped() {
+        // Some callers leave a pipe open that nobody writes to; a wait for it must not look like a hang.
+        let waiting = prompt.is_some().then(|| announce_wait(out));
         let piped = without_line_end(stdin()?);
+        drop(waiting);
         match &mut prompt {
             _ if piped.is_empty() => {}
             Some(prompt) => {
@@ -71,6 +82,23 @@ pub(crate) fn prompt(of_file: Option<&Path>, word: Option<OsString>, escape: boo
         }
     }
     Ok(prompt)
+}
+
+/// A wait for standard input that is worth a word.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Says what is waited for, once it takes long; dropping the sender ends the wait.
+fn announce_wait(out: &Output) -> Option<Sender<()>> {
+    let (hang_up, hung_up) = mpsc::channel();
+    let say = move || {
+        if hung_up.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            output::to_stderr("reading standard input to its end (to leave it out: < /dev/null)\n");
+        }
+    };
+    out.is_talkative().then(|| {
+        std::thread::spawn(say);
+        hang_up
+    })
 }
 
 /// Replaces `\n`, `\r`, `\t`, `\'`, `\"`, `\\` and `\xHH` by what they stand for; other backslashes stay.

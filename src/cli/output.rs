@@ -37,6 +37,11 @@ impl Output {
         self.stdout_is_terminal
     }
 
+    /// May notices be shown?
+    pub(crate) fn is_talkative(&self) -> bool {
+        !self.quiet
+    }
+
     /// May progress and timings be shown?
     pub(crate) fn shows_progress(&self) -> bool {
         self.stderr_is_terminal && !self.quiet

@@ -11,7 +11,7 @@ use super::{Failure, Outcome, answer, input, usage};
 pub(crate) fn run(args: RunArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
     let (path, word) = args.model.resolve(&args.words, args.prompt.is_none())?;
     let word = word.or_else(|| args.prompt.clone());
-    let Some(prompt) = input::prompt(args.file.as_deref(), word, args.escape)? else {
+    let Some(prompt) = input::prompt(args.file.as_deref(), word, args.escape, out)? else {
         return Err(usage("no prompt given", "add one in quotes, or pipe it in; `tealight chat` holds a conversation"));
     };
     let model = answer::open(&path, &args.compute.resolve()?, out)?;
@@ -39,6 +39,7 @@ fn write(
         let mut chat = model.chat(&session)?;
         chat.set_cancel_token(interrupt.token());
         chat.set_system(system.as_deref());
+        answer::check_context(model, chat.session().n_ctx(), out);
         let prompt = input::utf8(prompt, "the prompt")?;
         let summary = answer::stream(chat.say(&prompt, &options)?, out)?;
         return finish(summary, chat.session().n_ctx(), show_timings, out);
@@ -49,6 +50,7 @@ fn write(
     }
     let tokens = input::encode(model, &prompt, args.parse_special)?;
     let mut session = model.session(&session)?;
+    answer::check_context(model, session.n_ctx(), out);
     session.set_cancel_token(interrupt.token());
     let summary = answer::stream(session.generate(&tokens, &options)?, out)?;
     finish(summary, session.n_ctx(), show_timings, out)

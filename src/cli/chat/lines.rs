@@ -141,7 +141,11 @@ fn joined(input: &str) -> String {
 /// Input of a person without an editor.
 fn typed() -> Outcome<Option<String>> {
     output::to_stderr(PROMPT);
-    let Some(mut input) = stdin_line()? else { return Ok(None) };
+    let Some(mut input) = stdin_line()? else {
+        // Ctrl-D leaves the cursor behind the prompt.
+        output::to_stderr("\n");
+        return Ok(None);
+    };
     while !is_complete(&input) {
         output::to_stderr(MORE);
         let Some(line) = stdin_line()? else { return Ok(None) };
