@@ -1,17 +1,14 @@
 //! The binary as users and scripts meet it: standard output, standard error, exit code of every subcommand.
 
 mod common;
-#[path = "common/edit.rs"]
-#[allow(dead_code)]
-mod edit;
 
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use common::edit::{Edit, TempDir};
 use common::{read_f32, read_json, tokens};
-use edit::{Edit, TempDir};
 use tealight::gguf::ValueType;
 
 /// What a command left behind.

@@ -1,5 +1,7 @@
 //! Files that the gate accepts, and what it says of them.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 
 use tealight::gguf::{Gguf, GgufWriter, KeyValue, Value, scan};
@@ -92,12 +94,6 @@ fn a_wrong_type_names_file_key_offset_found_and_expected() {
     assert_eq!(e, format!("{file}: key `s` at byte 51: found the text `a\\u{{1b}}b`, expected a number"));
 }
 
-/// The shared folder beside the checkout, where there is one.
-fn shared() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    Some(std::env::var_os("TEALIGHT_SHARED").map_or_else(beside, PathBuf::from)).filter(|p| p.is_dir())
-}
-
 fn gguf_files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -111,10 +107,7 @@ fn gguf_files(folder: &Path, found: &mut Vec<PathBuf>) {
 
 #[test]
 fn every_published_fixture_passes_without_warning() {
-    let Some(shared) = shared() else {
-        println!("skipped: the fixtures and vocabularies of the shared folder");
-        return;
-    };
+    let Some(shared) = common::shared("") else { return };
     let mut files = Vec::new();
     gguf_files(&shared, &mut files);
     assert!(files.len() > 50, "{} files", files.len());

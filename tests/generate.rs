@@ -4,6 +4,8 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
+use common::edit::{Edit, TempDir};
+use tealight::gguf::KeyValue;
 use tealight::sample::SampleOptions;
 use tealight::text::Encode;
 use tealight::{Event, GenerateOptions, Model, ModelOptions, SessionOptions, StopReason, Summary};
@@ -69,6 +71,28 @@ fn a_stop_string_ends_the_text_and_is_not_part_of_it() {
     let (text, summary) = write(&model, "Hello", &with_stop);
     assert_eq!(summary.reason, StopReason::StopString);
     assert_eq!(text, whole[..whole.find(&stop).unwrap()]);
+}
+
+#[test]
+fn tokens_that_the_file_suppresses_are_never_written() {
+    let mut greedy = options(1, 1);
+    greedy.sampling.temp = 0.0;
+    let prompt = [5, 6, 7];
+    let first = |model: &Model| {
+        let mut session = model.session(&SessionOptions::default().with_ctx(50)).unwrap();
+        let mut two = greedy.clone();
+        two.max_tokens = Some(2);
+        collect(session.generate(&prompt, &two).unwrap());
+        session.tokens()[3]
+    };
+    let favourite = first(&model(1));
+    let mut file = Edit::read(&fixture("llama31"));
+    let ids = vec![KeyValue::I32(favourite as i32)];
+    file.set("tokenizer.ggml.suppress_tokens", KeyValue::Array { element: ids[0].ty(), items: ids });
+    let dir = TempDir::new("suppress");
+    let path = dir.path().join("model.gguf");
+    file.write(&path);
+    assert_ne!(first(&Model::open(&path, &ModelOptions::default()).unwrap()), favourite);
 }
 
 #[test]

@@ -1,12 +1,10 @@
 //! Files become plans, or are refused by name: missing, mis-shaped and superfluous tensors, keys out of range.
 
 mod common;
-#[path = "common/edit.rs"]
-mod edit;
 
 use std::path::{Path, PathBuf};
 
-use edit::{Edit, TempDir};
+use common::edit::{Edit, TempDir};
 use tealight::gguf::KeyValue;
 use tealight::quant::BlockType;
 use tealight::{ErrorKind, Model, ModelOptions};

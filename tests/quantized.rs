@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{read_f32, read_json, shared, skipped, tokens};
+use common::{read_f32, read_json, shared, tokens};
 use tealight::plan::CacheType;
 use tealight::{Model, ModelOptions, SessionOptions, Want};
 
@@ -18,8 +18,7 @@ fn run(path: &std::path::Path, tokens: &[u32], exact: bool, kernels: &str) -> Ve
 
 #[test]
 fn quantized_models_equal_their_recorded_logits() {
-    let Some(shared) = shared() else { return skipped("quantized variants of llama-256") };
-    let folder = shared.join("fixtures/llama-256");
+    let Some(folder) = shared("fixtures/llama-256") else { return };
     let tokens = tokens(&read_json(&folder.join("expect.json"))["tokens"]);
     let mut n_case = 0;
     for entry in std::fs::read_dir(folder.join("quants")).unwrap() {

@@ -1,11 +1,13 @@
 //! Chat templates: recorded renderings, the language, the origin of text, and programs from strangers.
 #![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
+mod common;
+
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::{read_json, shared};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tealight::gguf::Gguf;
@@ -13,23 +15,6 @@ use tealight::text::{ChatInput, ChatTemplate, Trust};
 
 /// 2026-01-15 00:00:00, the clock of the recorded renderings.
 const NOW_S: i64 = 1_768_435_200;
-
-/// A folder of the shared data, or `None` with a line that says so.
-fn shared(folder: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("TEALIGHT_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let path = root.join(folder);
-    if path.is_dir() {
-        return Some(path);
-    }
-    println!("skipped: {folder} (no shared data)");
-    None
-}
-
-fn read_json(path: &Path) -> Value {
-    let text = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    serde_json::from_slice(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
 
 fn input(case: &Value) -> ChatInput<'_> {
     let mut input = ChatInput::new(case["messages"].as_array().map_or(&[], Vec::as_slice));

@@ -1,11 +1,14 @@
 //! Vocabularies: recorded tokenizations, round trips, streaming, and malformed files.
 #![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
+mod common;
+
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::{read_json, shared};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tealight::gguf::{Gguf, GgufWriter, KeyValue};
@@ -13,23 +16,6 @@ use tealight::text::{ChatInput, ChatTemplate, Decoder, Encode, TokenKind, Vocab,
 
 const PLAIN: Encode = Encode { add_special: false, parse_special: false };
 const FULL: Encode = Encode { add_special: true, parse_special: true };
-
-/// A folder of the shared data, or `None` with a line that says so.
-fn shared(folder: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("TEALIGHT_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let path = root.join(folder);
-    if path.is_dir() {
-        return Some(path);
-    }
-    println!("skipped: {folder} (no shared data)");
-    None
-}
-
-fn read_json(path: &Path) -> Value {
-    let text = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    serde_json::from_slice(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
 
 fn load(path: &Path) -> Vocab {
     let file = Arc::new(Gguf::open(path).unwrap_or_else(|e| panic!("{e}")));

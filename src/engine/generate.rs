@@ -125,18 +125,23 @@ pub(super) struct Writer {
     decoder: Decoder,
     stops: StopStrings,
     logits: Vec<f32>,
+    /// The token that was written last, which the session has not read yet.
+    unread: Option<u32>,
     phase: Phase,
     prompt_time: Duration,
     generate_time: Duration,
 }
 
 impl Writer {
-    /// Prepares to append `prompt` behind what the session holds; `history` is what repetition penalties see of it.
+    /// Prepares to append `prompt` behind what the session holds. Samplers see both as their history; tokens that the
+    /// file suppresses are never chosen.
     pub fn new(session: &Session, prompt: &[u32], options: &GenerateOptions) -> Result<Self> {
         let vocab = session.model().vocab()?;
         let n_cached = session.tokens().len();
         session.check_room(prompt.len())?;
-        let mut sampler = Sampler::new(&options.sampling, &VocabTokens(vocab));
+        let mut sampling = options.sampling.clone();
+        sampling.logit_bias.extend(vocab.suppressed().iter().map(|&id| (id, f32::NEG_INFINITY)));
+        let mut sampler = Sampler::new(&sampling, &VocabTokens(vocab));
         session.tokens().iter().chain(prompt).for_each(|&id| sampler.accept(id));
         Ok(Self {
             prompt: prompt.to_vec(),
@@ -152,6 +157,7 @@ impl Writer {
             },
             stops: StopStrings::new(options.stop.iter().cloned()),
             logits: Vec::new(),
+            unread: None,
             phase: Phase::Prompt { done: 0 },
             prompt_time: Duration::ZERO,
             generate_time: Duration::ZERO,
@@ -167,7 +173,7 @@ impl Writer {
             Phase::Finished => return None,
         };
         match event {
-            Err(e) if e.kind() == ErrorKind::Interrupted => Some(Ok(self.stop(StopReason::Cancelled))),
+            Err(e) if e.kind() == ErrorKind::Interrupted => Some(Ok(self.finish(StopReason::Cancelled))),
             Err(e) => {
                 self.phase = Phase::Finished;
                 Some(Err(e))
@@ -205,6 +211,11 @@ impl Writer {
         let model = session.model().clone();
         let vocab = model.vocab()?;
         loop {
+            if let Some(id) = self.unread.take() {
+                let logits = session.feed(&[id], 1, Want::Last, &mut |_| {})?;
+                self.logits.clear();
+                self.logits.extend_from_slice(logits);
+            }
             if self.n_written >= self.max_tokens {
                 return Ok(self.finish(StopReason::Length));
             }
@@ -214,10 +225,9 @@ impl Writer {
             let id = self.sampler.sample(&mut self.logits);
             self.sampler.accept(id);
             if vocab.is_eog(id) {
-                if self.render_special {
-                    self.stops.push(&self.decoder.push(vocab, id));
-                }
-                return Ok(self.finish(StopReason::EndOfText));
+                let text = if self.render_special { self.decoder.push(vocab, id) } else { String::new() };
+                let text = self.stops.push(&text);
+                return Ok(self.last_text(text, StopReason::EndOfText));
             }
             self.n_written += 1;
             let text = self.decoder.push(vocab, id);
@@ -225,15 +235,11 @@ impl Writer {
             if self.stops.stopped().is_some() {
                 return Ok(self.last_text(text, StopReason::StopString));
             }
-            let full = session.tokens().len() >= session.n_ctx() as usize;
-            if !full && self.n_written < self.max_tokens {
-                let logits = session.feed(&[id], 1, Want::Last, &mut |_| {})?;
-                self.logits.clear();
-                self.logits.extend_from_slice(logits);
-            }
-            if full {
+            if session.room() == 0 {
                 return Ok(self.last_text(text, StopReason::ContextFull));
             }
+            // The text is shown before the next token is computed.
+            self.unread = Some(id).filter(|_| self.n_written < self.max_tokens);
             if !text.is_empty() {
                 return Ok(Event::Text(text));
             }

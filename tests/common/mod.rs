@@ -1,13 +1,20 @@
 //! What several test files need.
 #![allow(dead_code, clippy::print_stderr)]
 
+pub mod edit;
+
 use std::path::{Path, PathBuf};
 
-/// The folder of test data that is not part of the repository, if it is here.
-pub fn shared() -> Option<PathBuf> {
-    let path = std::env::var_os("TEALIGHT_SHARED")
+/// A folder of the test data that is not part of the repository; where it is not here, that is said by name.
+pub fn shared(folder: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("TEALIGHT_SHARED")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    path.is_dir().then_some(path)
+    let path = root.join(folder);
+    if !path.is_dir() {
+        skipped(&format!("what needs the folder {folder} of the shared test data"));
+        return None;
+    }
+    Some(path)
 }
 
 /// A real model by file name, from the cache that `tools/get-smollm2.sh` fills or `TEALIGHT_MODELS`.
