@@ -20,7 +20,7 @@ pub trait Block<const N: usize>: Pod {
     /// The tensor type whose rows consist of these blocks.
     const TYPE: BlockType;
 
-    /// Writes the block's values, [N]. Inlined everywhere, so that a caller compiled for more
+    /// Writes the block's values, `[N]`. Inlined everywhere, so that a caller compiled for more
     /// instructions than the crate gets loops that use them.
     fn dequantize(&self, out: &mut [f32; N]);
 

@@ -20,7 +20,7 @@ use tealight_quant::{BlockType, dequantize};
 /// One activation row, quantized to 8 bits.
 #[derive(Clone, Copy)]
 pub struct Row8<'a> {
-    /// Quants, [n], -127..=127.
+    /// Quants, `[n]`, -127..=127.
     pub q: &'a [i8],
     /// Scales, one for 32 quants (Q8_0) or for 256 (Q8_K).
     pub d: &'a [f32],
@@ -148,8 +148,8 @@ impl KernelSet {
 
     /// `out[r] = sum_k W[r, k] * x[k]`.
     ///
-    /// `rows`: blocks of type `ty`, [out.len(), x.len()]. `x`: [n]. `scratch` holds a row of types that
-    /// are no usual weights (I8, F64 and so on); it grows to [n] once.
+    /// `rows`: blocks of type `ty`, [out.len(), x.len()]. `x`: `[n]`. `scratch` holds a row of types that
+    /// are no usual weights (I8, F64 and so on); it grows to `[n]` once.
     ///
     /// # Panics
     /// The lengths do not fit.
@@ -198,7 +198,7 @@ impl KernelSet {
     }
 
     /// Quantizes activations in blocks of 32 as llama.cpp's q8_0: `d = f16(amax / 127)`, quants with
-    /// the scale before that rounding, halves to even. `q`: [n], `d`: [n / 32], `sums`: [n / 16].
+    /// the scale before that rounding, halves to even. `q`: `[n]`, `d`: [n / 32], `sums`: [n / 16].
     ///
     /// # Panics
     /// The lengths do not fit.
@@ -209,7 +209,7 @@ impl KernelSet {
     }
 
     /// Quantizes activations in blocks of 256 as llama.cpp's q8_K: the element of greatest magnitude
-    /// becomes -127. `q`: [n], `d`: [n / 256], `sums`: [n / 16].
+    /// becomes -127. `q`: `[n]`, `d`: [n / 256], `sums`: [n / 16].
     ///
     /// # Panics
     /// The lengths do not fit.

@@ -15,11 +15,11 @@ pub trait Weights: Send + Sync {
 /// come in ascending, adjoining positions, beginning where that sequence ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
-    /// Token ids, [n].
+    /// Token ids, `[n]`.
     pub token: &'a [u32],
-    /// Positions in the row's own sequence, [n].
+    /// Positions in the row's own sequence, `[n]`.
     pub pos: &'a [u32],
-    /// Index of the row's sequence among those given to the call, [n].
+    /// Index of the row's sequence among those given to the call, `[n]`.
     pub seq: &'a [u32],
     /// Rows whose result is wanted, ascending.
     pub want: &'a [u32],

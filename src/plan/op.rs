@@ -222,11 +222,11 @@ pub enum PoolKind {
 /// One matrix of a [`Step::Linear`]: out = clamp(scale * W x + bias).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
-    /// Result, [out].
+    /// Result, `[out]`.
     pub out: Operand,
     /// Matrix, [out, in].
     pub weight: WeightId,
-    /// Bias, [out].
+    /// Bias, `[out]`.
     pub bias: Option<WeightId>,
     /// Factor of W x, before the bias.
     pub scale: f32,
@@ -244,7 +244,7 @@ pub struct Temper {
     pub add: u32,
 }
 
-/// out[h] = sum_j softmax_j(score) v_j over the cached rows of the row's sequence that the span shows;
+/// `out[h]` = sum_j softmax_j(score) v_j over the cached rows of the row's sequence that the span shows;
 /// score = softcap(scale * t(pos) * q_h . k_g), g = h / (heads / kv_heads).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attend {
@@ -272,9 +272,9 @@ pub struct Attend {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Step {
-    /// out (+)= scale * table[index].
+    /// out (+)= scale * `table[index]`.
     Embed {
-        /// Result, [n_embd].
+        /// Result, `[n_embd]`.
         out: Operand,
         /// [entries, n_embd].
         table: WeightId,
@@ -297,14 +297,14 @@ pub enum Step {
         eps: f32,
         /// Columns of a group.
         width: u32,
-        /// [width], or [groups, width]: one per group.
+        /// `[width]`, or [groups, width]: one per group.
         weight: Option<WeightId>,
-        /// [width].
+        /// `[width]`.
         bias: Option<WeightId>,
     },
     /// A group of matrices over one input.
     Linear {
-        /// Input, [in]; contiguous.
+        /// Input, `[in]`; contiguous.
         x: Operand,
         /// The matrices; results are contiguous.
         parts: Vec<Part>,

@@ -29,7 +29,7 @@ pub(super) struct Candidates<'a> {
 }
 
 impl<'a> Candidates<'a> {
-    /// Every token, in order of ids. `logits` is [n_vocab], without NaN.
+    /// Every token, in order of ids. `logits` is `[n_vocab]`, without NaN.
     pub(super) fn new(logits: &'a mut [f32], storage: &'a mut Storage) -> Self {
         storage.list.clear();
         Self { logits, storage, is_list: false, sorted: false }

@@ -98,7 +98,7 @@ impl Sampler {
     }
 
     /// Chooses a token; its id is to be told to [`Sampler::accept`] if it becomes part of the sequence.
-    /// `logits` is [n_vocab] and is scratch afterwards. A logit that is no number counts as minus
+    /// `logits` is `[n_vocab]` and is scratch afterwards. A logit that is no number counts as minus
     /// infinity.
     ///
     /// # Panics
