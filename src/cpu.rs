@@ -13,6 +13,7 @@ mod rows;
 mod sequence;
 
 pub use exec::{CpuBackend, CpuOptions};
+pub use pool::Team;
 pub use sequence::CpuSequence;
 
 /// Threads to use unless told otherwise: physical cores, at most what this process may use.

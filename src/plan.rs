@@ -37,8 +37,6 @@ pub struct Plan {
     /// First step of each named section ("blk.0", "head"), ascending.
     sections: Vec<(usize, String)>,
     notes: Vec<String>,
-    /// After each step: which buffers are still needed.
-    live: Vec<Vec<BufId>>,
 }
 
 impl Plan {
@@ -89,6 +87,13 @@ impl Plan {
             0 => "",
             n => &self.sections[n - 1].1,
         }
+    }
+
+    /// What the last step before `end` that writes anything leaves.
+    pub fn last_result(&self, end: usize) -> Option<Probe> {
+        (0..end.min(self.steps.len()))
+            .rev()
+            .find_map(|step| self.steps[step].writes().first().map(|&operand| Probe { step, operand }))
     }
 
     /// Resolves a label to a step and the operand that it writes: `17` or `17.k` (step of the printed plan),

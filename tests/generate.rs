@@ -179,3 +179,75 @@ fn control_tokens_in_what_people_say_stay_text() {
     let meant = model.encode(spelled.as_bytes(), Encode { add_special: false, parse_special: true }).unwrap();
     assert!(control(&meant) > 0, "the vocabulary has the token");
 }
+
+#[test]
+fn an_empty_prompt_writes_on_from_what_is_there() {
+    let model = model(1);
+    let ctx = SessionOptions::default().with_ctx(100);
+    let mut session = model.session(&ctx).unwrap();
+    assert!(session.generate(&[], &options(3, 5)).is_err(), "nothing to continue");
+    let (want, _) = collect(session.generate(&[5, 6, 7], &options(3, 8)).unwrap());
+    let mut again = model.session(&ctx).unwrap();
+    again.feed(&[5, 6, 7], 100, tealight::Want::None, &mut |_| {}).unwrap();
+    assert_eq!(collect(again.generate(&[], &options(3, 8)).unwrap()).0, want);
+}
+
+#[test]
+fn a_question_without_an_answer_is_taken_back() {
+    let mut chat = model(1).chat(&SessionOptions::default().with_ctx(400)).unwrap();
+    collect(chat.say("Hello", &options(5, 10)).unwrap());
+    let before = chat.messages().to_vec();
+    chat.cancel_token().cancel();
+    let (text, end) = collect(chat.say("And then?", &options(5, 10)).unwrap());
+    assert_eq!((text.as_str(), end.reason), ("", StopReason::Cancelled));
+    assert_eq!(chat.messages(), before);
+    assert_eq!(collect(chat.regenerate(&options(6, 10)).unwrap().unwrap()).1.reason, StopReason::Cancelled);
+    assert_eq!(chat.messages(), before, "the old answer stays when the new one does not come");
+    chat.cancel_token().reset();
+    collect(chat.regenerate(&options(6, 10)).unwrap().unwrap());
+    assert_eq!(chat.messages().len(), before.len());
+    assert_ne!(chat.messages(), before, "another seed, another answer");
+    assert!(chat.say(&"long ".repeat(1000), &options(5, 10)).is_err(), "does not fit");
+    assert_eq!(chat.messages().len(), before.len());
+}
+
+#[test]
+fn a_model_file_that_changes_is_noticed() {
+    let dir = TempDir::new("changed");
+    let path = dir.path().join("model.gguf");
+    std::fs::copy(fixture("llama31"), &path).unwrap();
+    let model = Model::open(&path, &ModelOptions::default()).unwrap();
+    let mut session = model.session(&SessionOptions::default().with_ctx(50)).unwrap();
+    collect(session.generate(&[5, 6], &options(1, 3)).unwrap());
+    let mut longer = std::fs::read(&path).unwrap();
+    longer.push(0);
+    std::fs::write(&path, longer).unwrap();
+    let error = session.generate(&[7], &options(1, 3)).err().expect("the file has grown");
+    assert!(error.to_string().contains("changed"), "{error}");
+}
+
+#[test]
+fn damaged_weights_are_named_and_leave_the_session_as_it_was() {
+    let mut file = Edit::read(&fixture("llama31"));
+    let data = &mut file.tensor("blk.1.ffn_down.weight").data;
+    data[..2].copy_from_slice(&half_nan());
+    let dir = TempDir::new("damaged");
+    let path = dir.path().join("model.gguf");
+    file.write(&path);
+    let model = Model::open(&path, &ModelOptions::default()).unwrap();
+    let ctx = SessionOptions::default().with_ctx(50);
+    let mut session = model.session(&ctx).unwrap();
+    let error = session.feed(&[5, 6, 7], 100, tealight::Want::Last, &mut |_| {}).unwrap_err();
+    assert_eq!(error.kind(), tealight::ErrorKind::Model);
+    assert!(error.to_string().contains("blk.1"), "{error}");
+    assert!(session.tokens().is_empty());
+    let (mut a, mut b) = (model.session(&ctx).unwrap(), model.session(&ctx).unwrap());
+    let error = model.feed_together(&mut [(&mut a, &[5]), (&mut b, &[6, 7])]).unwrap_err();
+    assert!(error.to_string().contains("blk.1"), "{error}");
+    assert!(a.tokens().is_empty() && b.tokens().is_empty());
+}
+
+/// A bf16 that is no number.
+fn half_nan() -> [u8; 2] {
+    [0xc0, 0x7f]
+}

@@ -46,8 +46,8 @@ fn longrope_chooses_its_factors_by_the_context() {
 
 #[test]
 fn every_tensor_that_is_taken_away_is_missed() {
-    // What the format leaves open: a tied head, factors of the rotation.
-    let optional = ["output.weight", "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"];
+    // What the format leaves open: a tied head, factors that no key promises.
+    let optional = ["output.weight", "rope_freqs.weight"];
     for name in ["llama31", "ministral3", "qwen2", "qwen3", "gemma3", "phi2", "phi35-long"] {
         let whole = Edit::read(&fixture(name));
         for i in 0..whole.tensors.len() {
@@ -141,6 +141,8 @@ fn keys_out_of_range_are_refused_by_name() {
         ("rope.freq_base", KeyValue::F32(-1.0)),
         ("rope.scaling.type", KeyValue::Str(b"wild\x1b[2J".to_vec())),
         ("rope.scaling.factor", KeyValue::F32(f32::NAN)),
+        ("rope.scaling.type", KeyValue::Str(b"linear".to_vec())),
+        ("vocab_size", KeyValue::U32(1000)),
         ("attention.layer_norm_rms_epsilon", KeyValue::F32(0.0)),
         ("attention.layer_norm_rms_epsilon", KeyValue::F32(f32::NAN)),
         ("attention.layer_norm_rms_epsilon", KeyValue::Str(b"x".to_vec())),
@@ -150,7 +152,10 @@ fn keys_out_of_range_are_refused_by_name() {
         let mut edit = whole.clone();
         edit.set(&format!("qwen3.{key}"), value.clone());
         let text = refused(&edit, &format!("{key} = {value:?}"));
-        assert!(text.contains(key) || text.contains("blk."), "{text} does not name {key}");
+        assert!(
+            text.contains(key) || text.contains("blk.") || text.contains("scaling.factor"),
+            "{text} does not name {key}"
+        );
         assert!(!text.contains('\x1b'), "{text:?} passes control characters on");
     }
     for key in [
@@ -204,4 +209,61 @@ fn the_memory_estimate_counts_windows_and_a_tied_head_once() {
     assert_eq!(small.weights, file, "every tensor once");
     // One of seven layers is full: 32 keys and 32 values of two bytes each for every further position.
     assert_eq!(large.cache - small.cache, 1000 * (32 + 32) * 2);
+}
+
+#[test]
+fn factors_of_the_rotation_that_keys_promise_must_be_there() {
+    let mut edit = Edit::read(&fixture("phi35-long"));
+    edit.tensors.retain(|t| !t.name.starts_with("rope_factors"));
+    assert!(refused(&edit, "longrope without factors").contains("rope_factors_long.weight"));
+    let mut edit = Edit::read(&fixture("llama31"));
+    edit.set("llama.rope.scaling.type", KeyValue::Str(b"llama3".to_vec()));
+    open(&edit).unwrap();
+    edit.tensors.retain(|t| t.name != "rope_freqs.weight");
+    assert!(refused(&edit, "llama3 without factors").contains("rope_freqs.weight"));
+    let mut edit = Edit::read(&fixture("ministral3"));
+    edit.remove_key("mistral3.rope.scaling.original_context_length");
+    edit.remove_key("mistral3.context_length");
+    assert!(refused(&edit, "yarn without a context").contains("original_context_length"));
+}
+
+#[test]
+fn keys_that_change_the_computation_are_not_ignored() {
+    for (key, value) in [
+        ("attention.causal", KeyValue::Bool(false)),
+        ("expert_count", KeyValue::U32(8)),
+        ("nextn_predict_layers", KeyValue::U32(1)),
+        ("attention.shared_kv_layers", KeyValue::U32(2)),
+        ("attention.max_alibi_bias", KeyValue::F32(8.0)),
+        ("attention.key_length_swa", KeyValue::U32(16)),
+    ] {
+        let mut edit = Edit::read(&fixture("qwen3"));
+        edit.set(&format!("qwen3.{key}"), value);
+        let text = refused(&edit, key);
+        assert!(text.contains(key) && text.contains("not supported yet"), "{text}");
+    }
+    let mut edit = Edit::read(&fixture("qwen3"));
+    edit.set("qwen3.attention.causal", KeyValue::Bool(true));
+    edit.set("qwen3.expert_count", KeyValue::U32(0));
+    open(&edit).unwrap();
+}
+
+#[test]
+fn the_first_gemma_2_files_lack_keys_that_the_family_knows() {
+    let mut edit = Edit::read(&fixture("gemma2"));
+    for key in ["attn_logit_softcapping", "final_logit_softcapping", "attention.sliding_window"] {
+        edit.remove_key(&format!("gemma2.{key}"));
+    }
+    let plan = open(&edit).unwrap().plan(64).unwrap().to_string();
+    assert!(plan.contains("softcap=50") && plan.contains("cap=30") && plan.contains("slide(4096)"), "{plan}");
+}
+
+#[test]
+fn the_factor_beside_a_tied_matrix_acts_on_both_of_its_uses() {
+    let mut edit = Edit::read(&fixture("llama31"));
+    let mut scale = edit.tensor("output_norm.weight").clone();
+    (scale.name, scale.shape, scale.data) = ("token_embd.scale".into(), vec![1], 2f32.to_le_bytes().to_vec());
+    edit.tensors.push(scale);
+    let plan = open(&edit).unwrap().plan(64).unwrap().to_string();
+    assert_eq!(plan.matches("token_embd.weight scale=2").count(), 2, "{plan}");
 }

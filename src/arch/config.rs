@@ -2,9 +2,10 @@
 
 use std::ops::RangeInclusive;
 
+use super::family::Family;
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::{Metadata, Value};
-use crate::plan::PoolKind;
+use crate::plan::{NormKind, PoolKind};
 
 /// Largest width, length or table that a sane model has; a larger one is a broken file.
 const MAX_SIZE: u32 = 1 << 20;
@@ -20,11 +21,15 @@ pub enum WindowPattern {
     Layers(Vec<bool>),
 }
 
-/// Kinds of rotation scaling that are formulas; factors by tensor need no kind.
+/// Kinds of rotation scaling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeScaling {
-    /// None, or by the file's factor tensors only.
+    /// None that a key names; factor tensors act all the same.
     None,
+    /// Factors in `rope_freqs.weight`.
+    Llama3,
+    /// Factors in `rope_factors_long.weight` and `rope_factors_short.weight`.
+    Longrope,
     /// Frequencies divided by the factor.
     Linear,
     /// YaRN, Peng et al. 2023 (arXiv 2309.00071).
@@ -46,6 +51,8 @@ pub struct RopeConfig {
     pub factor: f32,
     /// Context that the model was trained with before scaling.
     pub n_ctx_orig: u32,
+    /// Does the file say so, and hence mean to scale?
+    pub is_extended: bool,
     /// Factor of cos and sin; wins over yarn's formula.
     pub attn_factor: Option<f32>,
     /// Yarn's correction range.
@@ -173,6 +180,35 @@ impl Keys<'_> {
         }
     }
 
+    /// Keys that change the computation in a way that no step does yet: a file with them must not run as if they
+    /// were not there.
+    fn refuse_unsupported(&self) -> Result<()> {
+        for key in ["expert_count", "attention.shared_kv_layers", "nextn_predict_layers", "attention.max_alibi_bias"] {
+            let name = self.name(key);
+            if let Some(x) = self.meta.f32(&name)?
+                && x != 0.0
+            {
+                return Err(self.meta.key_error(&name, x, "0: more is not supported yet"));
+            }
+        }
+        for key in ["attention.key_length_swa", "attention.value_length_swa", "rope.dimension_count_swa"] {
+            let name = self.name(key);
+            let of_full_layers = self.meta.u32(&self.name(key.trim_end_matches("_swa")))?;
+            if let Some(n) = self.meta.u32(&name)?.filter(|n| Some(*n) != of_full_layers) {
+                return Err(self.meta.key_error(
+                    &name,
+                    n,
+                    "windowed layers like the others: another size is not supported yet",
+                ));
+            }
+        }
+        let name = self.name("attention.causal");
+        match self.meta.bool(&name)? {
+            Some(false) => Err(self.meta.key_error(&name, false, "true: bidirectional models are not supported yet")),
+            _ => Ok(()),
+        }
+    }
+
     fn window_pattern(&self, n_layer: u32) -> Result<Option<WindowPattern>> {
         let key = "attention.sliding_window_pattern";
         let name = self.name(key);
@@ -207,9 +243,10 @@ impl Config {
     ///
     /// # Errors
     /// [`ErrorKind::Model`] naming the key, its place, what was found and what was expected.
-    pub fn read(meta: Metadata<'_>) -> Result<Config> {
+    pub fn read(meta: Metadata<'_>, family: &Family, n_vocab: u32) -> Result<Config> {
         let arch = architecture(meta)?;
         let keys = Keys { meta, arch };
+        keys.refuse_unsupported()?;
         let n_layer = keys.required("block_count", 1..=MAX_LAYERS)?;
         let n_embd = keys.required("embedding_length", 1..=MAX_SIZE)?;
         let n_head = keys.required("attention.head_count", 1..=MAX_HEADS)?;
@@ -224,13 +261,27 @@ impl Config {
         if head_dim_k == 0 {
             return Err(meta.key_error(&keys.name("attention.head_count"), n_head, format!("at most {n_embd} heads")));
         }
-        let norm_eps = match keys.above_zero("attention.layer_norm_rms_epsilon")? {
+        // The family's kind of norm first: some converters write the other one's key.
+        let (rms, layer) = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon");
+        let (own, other) = if family.norm == NormKind::Rms { (rms, layer) } else { (layer, rms) };
+        let norm_eps = match keys.above_zero(own)? {
             Some(eps) => eps,
-            None => keys
-                .above_zero("attention.layer_norm_epsilon")?
-                .ok_or_else(|| keys.missing("attention.layer_norm_rms_epsilon"))?,
+            None => keys.above_zero(other)?.ok_or_else(|| keys.missing(own))?,
+        };
+        let or_default = |key: &str, default: Option<f32>| match meta.value(&keys.name(key)) {
+            None => Ok(default),
+            Some(_) => keys.positive(key),
         };
         let n_ctx_train = keys.size("context_length", 0..=u32::MAX)?.unwrap_or(0);
+        if let Some(n) = keys.size("vocab_size", 0..=u32::MAX)?
+            && (1..n).contains(&n_vocab)
+        {
+            return Err(meta.key_error(
+                &keys.name("vocab_size"),
+                n,
+                format!("at most the {n_vocab} rows of the embeddings"),
+            ));
+        }
         let rope = RopeConfig::read(&keys, n_ctx_train, head_dim_k)?;
         let temper_length = keys.size("attention.temperature_length", 1..=u32::MAX)?.unwrap_or(rope.n_ctx_orig);
         Ok(Config {
@@ -246,11 +297,11 @@ impl Config {
                 .ok_or_else(|| keys.missing("feed_forward_length"))?,
             n_ctx_train,
             norm_eps,
-            window: keys.size("attention.sliding_window", 0..=u32::MAX)?.filter(|&n| n > 0),
+            window: keys.size("attention.sliding_window", 0..=u32::MAX)?.or(family.windows.default).filter(|&n| n > 0),
             window_pattern: keys.window_pattern(n_layer)?,
             attn_scale: keys.positive("attention.scale")?,
-            attn_softcap: keys.positive("attn_logit_softcapping")?,
-            final_softcap: keys.positive("final_logit_softcapping")?,
+            attn_softcap: or_default("attn_logit_softcapping", family.attn_softcap)?,
+            final_softcap: or_default("final_logit_softcapping", family.final_softcap)?,
             clamp_kqv: keys.positive("attention.clamp_kqv")?,
             temperature: keys.positive("attention.temperature_scale")?.map(|scale| (scale, temper_length.max(1))),
             embedding_scale: keys.positive("embedding_scale")?,
@@ -270,6 +321,10 @@ impl Config {
 impl RopeConfig {
     fn read(keys: &Keys<'_>, n_ctx_train: u32, head_dim: u32) -> Result<RopeConfig> {
         let n_rot = keys.size("rope.dimension_count", 0..=MAX_SIZE)?.filter(|&n| n > 0);
+        if n_rot.is_none() && !head_dim.is_multiple_of(2) {
+            let name = keys.name("attention.key_length");
+            return Err(keys.meta.key_error(&name, head_dim, "an even number, or `rope.dimension_count` beside it"));
+        }
         if let Some(n) = n_rot
             && (n % 2 != 0 || n > head_dim)
         {
@@ -278,7 +333,9 @@ impl RopeConfig {
         }
         let name = keys.name("rope.scaling.type");
         let scaling = match keys.meta.str(&name)? {
-            None | Some("none" | "longrope" | "llama3") => RopeScaling::None,
+            None | Some("none") => RopeScaling::None,
+            Some("llama3") => RopeScaling::Llama3,
+            Some("longrope") => RopeScaling::Longrope,
             Some("linear") => RopeScaling::Linear,
             Some("yarn") => RopeScaling::Yarn,
             Some(other) => {
@@ -291,18 +348,26 @@ impl RopeConfig {
         };
         // Files of 2023 carry `rope.scale_linear` instead of a type and a factor.
         let old = keys.positive("rope.scale_linear")?.filter(|&f| f != 1.0);
-        let factor = keys.positive("rope.scaling.factor")?;
+        let factor = match scaling {
+            RopeScaling::Linear | RopeScaling::Yarn => {
+                Some(keys.above_zero("rope.scaling.factor")?.ok_or_else(|| keys.missing("rope.scaling.factor"))?)
+            }
+            _ => keys.positive("rope.scaling.factor")?,
+        };
         let scaling = if old.is_some() && factor.is_none() { RopeScaling::Linear } else { scaling };
+        let n_ctx_orig = keys.size("rope.scaling.original_context_length", 0..=u32::MAX)?.filter(|&n| n > 0);
+        if scaling == RopeScaling::Yarn && n_ctx_orig.unwrap_or(n_ctx_train) == 0 {
+            return Err(keys.missing("rope.scaling.original_context_length"));
+        }
         Ok(RopeConfig {
             n_rot,
+            // What Su et al. chose (arXiv 2104.09864); converters leave it out where a model keeps it (Phi-2, Gemma).
             theta: keys.above_zero("rope.freq_base")?.unwrap_or(10000.0),
             theta_swa: keys.above_zero("rope.freq_base_swa")?,
             scaling,
             factor: factor.or(old).unwrap_or(1.0),
-            n_ctx_orig: keys
-                .size("rope.scaling.original_context_length", 0..=u32::MAX)?
-                .filter(|&n| n > 0)
-                .unwrap_or(n_ctx_train),
+            n_ctx_orig: n_ctx_orig.unwrap_or(n_ctx_train),
+            is_extended: n_ctx_orig.is_some(),
             attn_factor: keys.positive("rope.scaling.attn_factor")?,
             beta_fast: keys.above_zero("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
             beta_slow: keys.above_zero("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),

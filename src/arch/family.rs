@@ -60,6 +60,8 @@ pub struct Windows {
     pub rope_theta: Option<f32>,
     /// Does the scaling of rotations apply to windowed layers too?
     pub rope_scaled: bool,
+    /// Visible tokens when the key is absent; `None`: no layer is windowed then.
+    pub default: Option<u32>,
 }
 
 /// One model family.
@@ -96,6 +98,10 @@ pub struct Family {
     pub act: Act,
     /// Factor of the embeddings.
     pub embed_scale: EmbedScale,
+    /// Soft cap of the scores when the key is absent.
+    pub attn_softcap: Option<f32>,
+    /// Soft cap of the logits when the key is absent.
+    pub final_softcap: Option<f32>,
     /// Tensors whose absence nothing else would betray: `x.bias` is needed beside every `x.weight`. The lists
     /// are the published models'; without them a file that lost one would be computed silently wrong.
     pub needs: &'static [&'static str],

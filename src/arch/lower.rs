@@ -34,7 +34,6 @@ pub fn lower(gguf: &Gguf, n_ctx: u32) -> Result<Lowered> {
         let hint = format!("supported are: {}", super::supported().join(", "));
         return Err(Error::new(ErrorKind::Model, text).in_file(gguf.path()).with_hint(hint));
     };
-    let config = Config::read(gguf.metadata())?;
     let tensors = Tensors::new(gguf);
     if tensors.has("blk.0.ffn_gate_inp.weight") {
         let text = format!("`{}` models with experts are not supported yet", printable(arch));
@@ -45,6 +44,7 @@ pub fn lower(gguf: &Gguf, n_ctx: u32) -> Result<Lowered> {
         Some(&[.., n_vocab, _]) => u32::try_from(n_vocab).unwrap_or(u32::MAX),
         _ => 0, // named by `Lowering::embed`, which asks for one row at least
     };
+    let config = Config::read(gguf.metadata(), family, n_vocab)?;
     let mut lowering = Lowering { family, config: &config, n_ctx, n_vocab, tensors, plan: PlanBuilder::default() };
     lowering.whole()?;
     let Lowering { tensors, mut plan, .. } = lowering;
@@ -88,13 +88,14 @@ impl Lowering<'_> {
     fn embed(&mut self) -> Result<Operand> {
         let n_embd = self.config.n_embd;
         let table = self.tensors.matrix("token_embd.weight", self.n_vocab.max(1), n_embd)?;
+        let companion = self.companion_scale("token_embd")?;
         let table = self.weight(table);
         let scale = match self.family.embed_scale {
             EmbedScale::Key => self.config.embedding_scale.unwrap_or(1.0),
             EmbedScale::Sqrt => f64::from(n_embd).sqrt() as f32,
         };
         let x = self.plan.buffer("x", n_embd);
-        self.plan.push(Step::Embed { out: x, table, index: Index::Token, scale, add: false });
+        self.plan.push(Step::Embed { out: x, table, index: Index::Token, scale: scale * companion, add: false });
         Ok(x)
     }
 
@@ -112,8 +113,13 @@ impl Lowering<'_> {
         self.norm(x, out, &format!("blk.{i}.{stem}"), self.config.n_embd, self.family.norm)
     }
 
-    /// Matrices over one input; the results are the buffers named in `outputs`. A companion tensor `x.scale`
-    /// (NVFP4 files) multiplies the product.
+    /// The factor of a matrix that NVFP4 files keep beside it.
+    fn companion_scale(&mut self, stem: &str) -> Result<f32> {
+        self.tensors.mark_used(&format!("{stem}.input_scale"));
+        Ok(self.tensors.values(&format!("{stem}.scale"), &[1])?.map_or(1.0, |s| s[0]))
+    }
+
+    /// Matrices over one input; the results are the buffers named in `outputs`.
     fn linear<const N: usize>(
         &mut self,
         x: Operand,
@@ -126,8 +132,7 @@ impl Lowering<'_> {
         for (slot, (name, stem, n_out)) in outs.iter_mut().zip(outputs) {
             let weight = self.tensors.matrix(&format!("{stem}.weight"), n_out, x.len())?;
             let bias = self.tensors.maybe_vector(&format!("{stem}.bias"), n_out)?;
-            let companion = self.tensors.values(&format!("{stem}.scale"), &[1])?.map_or(1.0, |s| s[0]);
-            self.tensors.mark_used(&format!("{stem}.input_scale"));
+            let companion = self.companion_scale(&stem)?;
             let out = self.plan.buffer(name, n_out);
             let weight = self.weight(weight);
             let bias = bias.map(|b| self.weight(b));

@@ -28,7 +28,7 @@ pub fn table(
     }
     let mut amp = rope.attn_factor.unwrap_or(1.0);
     match rope.scaling {
-        RopeScaling::None => {}
+        RopeScaling::None | RopeScaling::Llama3 | RopeScaling::Longrope => {}
         RopeScaling::Linear => freqs.iter_mut().for_each(|f| *f /= f64::from(rope.factor)),
         RopeScaling::Yarn => {
             yarn(rope, dims, theta, &mut freqs);
@@ -37,6 +37,7 @@ pub fn table(
             }
         }
     }
+    check_factors(rope, tensors)?;
     let chosen = if n_ctx > rope.n_ctx_orig { "rope_factors_long.weight" } else { "rope_factors_short.weight" };
     for other in ["rope_factors_long.weight", "rope_factors_short.weight"] {
         tensors.mark_used(other);
@@ -47,6 +48,21 @@ pub fn table(
         }
     }
     Ok(RopeTable { freqs, amp })
+}
+
+/// Factor tensors that the file's keys promise must be there: without them the rotation would be another one.
+fn check_factors(rope: &RopeConfig, tensors: &Tensors<'_>) -> Result<()> {
+    let long_short = ["rope_factors_long.weight", "rope_factors_short.weight"];
+    // Files of the Phi family name no kind: a factor of cos and sin with an original context is longrope.
+    let promised = rope.scaling == RopeScaling::Longrope
+        || (rope.scaling == RopeScaling::None && rope.attn_factor.is_some() && rope.is_extended);
+    if promised || long_short.iter().any(|name| tensors.has(name)) {
+        long_short.iter().try_for_each(|name| tensors.require(name))?;
+    }
+    if rope.scaling == RopeScaling::Llama3 {
+        tensors.require("rope_freqs.weight")?;
+    }
+    Ok(())
 }
 
 /// YaRN (arXiv 2309.00071): pairs that turn often keep their frequency, slow ones are divided by the factor, a

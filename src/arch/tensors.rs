@@ -50,6 +50,17 @@ impl<'a> Tensors<'a> {
         }
     }
 
+    /// An error when there is no tensor of this name.
+    pub fn require(&self, name: &str) -> Result<()> {
+        if self.has(name) { Ok(()) } else { Err(self.missing(name, "")) }
+    }
+
+    fn missing(&self, name: &str, expected: &str) -> Error {
+        let text = format!("tensor `{}` is missing{expected}", printable(name));
+        let hint = "the file is incomplete or of a variant that is not supported";
+        Error::new(ErrorKind::Model, text).in_file(self.gguf.path()).with_hint(hint)
+    }
+
     fn error(&self, t: &Tensor, what: &str) -> Error {
         let text = format!("tensor `{}` at byte {}: {what}", printable(&t.name), t.offset);
         Error::new(ErrorKind::Model, text).in_file(self.gguf.shard_paths().nth(t.shard).unwrap_or(self.gguf.path()))
@@ -58,9 +69,7 @@ impl<'a> Tensors<'a> {
     fn checked(&mut self, name: &str, shapes: &[&[u64]]) -> Result<&'a Tensor> {
         let expected = || shapes.iter().map(|s| show(s)).collect::<Vec<_>>().join(" or ");
         let Some(t) = self.gguf.tensor(name) else {
-            let text = format!("tensor `{name}` is missing, expected shape {}", expected());
-            let hint = "the file is incomplete or of a variant that is not supported";
-            return Err(Error::new(ErrorKind::Model, text).in_file(self.gguf.path()).with_hint(hint));
+            return Err(self.missing(name, &format!(", expected shape {}", expected())));
         };
         if !shapes.iter().any(|s| same_shape(&t.shape, s)) {
             return Err(self.error(t, &format!("found shape {}, expected {}", show(&t.shape), expected())));

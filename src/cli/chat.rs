@@ -64,7 +64,7 @@ impl Talk {
             None if line.trim().is_empty() => {}
             None => {
                 self.n_repeat = 0;
-                self.say(line, out, interrupt)?;
+                self.answer(Some(line), out, interrupt)?;
             }
             Some(Command::Help) => output::to_stderr(command::HELP),
             Some(Command::Bye) => return Ok(Next::Leave),
@@ -76,13 +76,10 @@ impl Talk {
                 Some(text) => out.notice(&format!("taken back: {}", tealight::error::printable(&text))),
                 None => out.notice("there is nothing to take back"),
             },
-            Some(Command::Regen) => match self.chat.undo() {
-                Some(text) => {
-                    self.n_repeat += 1;
-                    self.say(&text, out, interrupt)?;
-                }
-                None => out.notice("there is nothing to answer again"),
-            },
+            Some(Command::Regen) => {
+                self.n_repeat += 1;
+                self.answer(None, out, interrupt)?;
+            }
             Some(Command::System(text)) => {
                 let text = Some(text).filter(|t| !t.is_empty());
                 self.chat.set_system(text);
@@ -96,18 +93,28 @@ impl Talk {
         Ok(Next::Ask)
     }
 
-    fn say(&mut self, text: &str, out: &mut Output, interrupt: &Interrupt) -> Outcome {
+    /// Answers a question, or the last one once more.
+    fn answer(&mut self, text: Option<&str>, out: &mut Output, interrupt: &Interrupt) -> Outcome {
         let mut options = self.options.clone();
         if options.sampling.seed != tealight::sample::RANDOM_SEED {
             // The same seed would give the same answer again.
             options.sampling.seed = options.sampling.seed.wrapping_add(self.n_repeat);
         }
         let guard = interrupt.stoppable();
-        let summary = answer::stream(self.chat.say(text, &options)?, out)?;
+        let n_ctx = self.chat.session().n_ctx();
+        let turn = match text {
+            Some(text) => Some(self.chat.say(text, &options)?),
+            None => self.chat.regenerate(&options)?,
+        };
+        let Some(turn) = turn else {
+            out.notice("there is nothing to answer again");
+            return Ok(());
+        };
+        let summary = answer::stream(turn, out)?;
         drop(guard);
         out.end_turn()?;
         let Some(summary) = summary else { return Ok(()) };
-        answer::report(&summary, self.chat.session().n_ctx(), self.show_timings, out);
+        answer::report(&summary, n_ctx, self.show_timings, out);
         match summary.reason {
             StopReason::Cancelled => Err(Failure::Interrupted),
             _ => Ok(()),

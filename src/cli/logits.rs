@@ -97,7 +97,7 @@ impl Rows<'_> {
             // Of an intermediate result every row comes back, wanted or not.
             let rows = match (self.last, self.probe) {
                 (true, _) if !is_last => &[],
-                (true, Some(probe)) => &rows[rows.len().saturating_sub(probe.operand.len() as usize)..],
+                (true, Some(probe)) => &rows[rows.len().saturating_sub(probe.operand().len() as usize)..],
                 _ => rows,
             };
             let bytes: Vec<u8> = rows.iter().flat_map(|x| x.to_le_bytes()).collect();

@@ -26,22 +26,11 @@ const ATTEND_ROWS: usize = 16;
 
 /// How a plan is executed.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct CpuOptions {
-    /// Threads, of which the caller is one.
-    pub n_threads: usize,
-    /// f32 activations, dequantized weights, f64 sums: the oracle of every faster path.
+    /// f32 activations, dequantized weights, f64 sums in matrices and norms: the oracle of every faster path.
     pub exact: bool,
     /// Kernel set: auto, scalar, avx2 or avx512.
     pub kernels: String,
-    /// Pauses of a waiting thread before it sleeps.
-    pub spins: u32,
-}
-
-impl Default for CpuOptions {
-    fn default() -> Self {
-        Self { n_threads: super::default_threads(), exact: false, kernels: "auto".into(), spins: 400 }
-    }
 }
 
 /// Steps that are executed together.
@@ -95,7 +84,7 @@ pub struct CpuBackend {
     weights: Arc<dyn Weights>,
     set: KernelSet,
     exact: bool,
-    team: Team,
+    team: Arc<Team>,
     phases: Vec<Phase>,
     vectors: Vec<Vec<f32>>,
     buffers: Vec<Shared<f32>>,
@@ -106,16 +95,15 @@ pub struct CpuBackend {
 }
 
 impl CpuBackend {
-    /// An executor with its own threads.
+    /// An executor that computes with the threads of `team`.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for kernels that this CPU lacks, [`ErrorKind::Memory`] when threads cannot start.
-    pub fn new(plan: Arc<Plan>, weights: Arc<dyn Weights>, options: &CpuOptions) -> Result<Self> {
+    /// [`ErrorKind::Usage`] for kernels that this CPU lacks.
+    pub fn new(plan: Arc<Plan>, weights: Arc<dyn Weights>, team: Arc<Team>, options: &CpuOptions) -> Result<Self> {
         let set = match options.exact {
             true => KernelSet::SCALAR,
             false => KernelSet::by_name(&options.kernels).ok_or_else(|| unknown_kernels(&options.kernels))?,
         };
-        let team = Team::new(options.n_threads, options.spins)?;
         let mut vectors = vec![Vec::new(); plan.weights().len()];
         for step in plan.steps() {
             let small = match step {
@@ -152,11 +140,6 @@ impl CpuBackend {
         if self.exact { "exact" } else { self.set.name() }
     }
 
-    /// Threads in use.
-    pub fn n_threads(&self) -> usize {
-        self.team.n_threads()
-    }
-
     fn grow(&mut self) -> Result<()> {
         let (n_row, n_want) = (self.batch.all.len(), self.batch.wanted.len());
         let steps = self.plan.steps();
@@ -182,9 +165,22 @@ impl CpuBackend {
         grow().map_err(|e| e.with_hint("use a smaller batch (TEALIGHT_UBATCH)"))
     }
 
-    fn copy_out(&self, o: Operand, n_row: usize, out: &mut Vec<f32>) {
+    fn check_probe(&self, probe: Probe, lengths: &[u32]) -> Result<()> {
+        let step = self.plan.steps().get(probe.step()).filter(|s| s.writes().contains(&probe.operand()));
+        match step {
+            None => Err(Error::new(ErrorKind::Usage, "the label is another plan's")),
+            Some(Step::Pool { .. }) if lengths.iter().any(|&n| n > 0) => {
+                let text = "a pooled vector needs the whole sequence in one batch";
+                Err(Error::new(ErrorKind::Usage, text).with_hint("use a larger batch (TEALIGHT_UBATCH)"))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Appends an operand's columns of some rows.
+    fn copy_out(&self, o: Operand, rows: impl Iterator<Item = usize>, out: &mut Vec<f32>) {
         let width = self.plan.buffers()[o.buf.index()].width as usize;
-        for row in 0..n_row {
+        for row in rows {
             for start in o.head_starts() {
                 let start = row * width + start;
                 out.extend_from_slice(self.buffers[o.buf.index()].read(start..start + o.width as usize));
@@ -202,7 +198,7 @@ fn unknown_kernels(name: &str) -> Error {
 /// Groups steps into phases; a probe's step ends its phase, and nothing follows.
 fn phases(plan: &Plan, set: &KernelSet, exact: bool, probe: Option<Probe>) -> Vec<Phase> {
     let steps = plan.steps();
-    let end = probe.map_or(steps.len(), |p| p.step + 1);
+    let end = probe.map_or(steps.len(), |p| p.step() + 1);
     let mut phases: Vec<Phase> = Vec::new();
     let mut i = 0;
     while i < end {
@@ -236,6 +232,15 @@ fn phases(plan: &Plan, set: &KernelSet, exact: bool, probe: Option<Probe>) -> Ve
 }
 
 impl Batch {
+    /// The first row of each sequence.
+    fn first_rows(&self) -> impl Iterator<Item = usize> {
+        self.tiles
+            .iter()
+            .enumerate()
+            .filter(|(i, t)| *i == 0 || self.tiles[i - 1].seq != t.seq)
+            .map(|(_, t)| self.order[t.rows.start] as usize)
+    }
+
     /// Takes over a batch; `lengths` are the positions that the sequences hold already.
     fn set(&mut self, rows: &Rows<'_>, lengths: &[u32]) -> Result<()> {
         let fault = |what: &str| Err(Error::new(ErrorKind::Usage, format!("a batch of rows {what}")));
@@ -308,9 +313,9 @@ impl Pass<'_> {
                 },
                 Phase::Take(step) => {
                     list = &self.batch.wanted;
-                    worker.step(1, |_| self.take(&steps[*step]), || {})
+                    worker.step(1, |_| self.take(&steps[*step]))
                 }
-                Phase::Pool(step) => worker.step(1, |_| self.pool(&steps[*step]), || {}),
+                Phase::Pool(step) => worker.step(1, |_| self.pool(&steps[*step])),
             };
             if !go_on {
                 return;
@@ -344,7 +349,7 @@ impl Pass<'_> {
                 }
             }
         };
-        worker.step(n.div_ceil(per_chunk), work, || {})
+        worker.step(n.div_ceil(per_chunk), work)
     }
 
     fn linear(
@@ -394,7 +399,7 @@ impl Pass<'_> {
                 }
             }
         };
-        worker.step(cut.n_chunk, work, || {})
+        worker.step(cut.n_chunk, work)
     }
 
     fn attend(&self, worker: &mut Worker<'_>, step: &Attend, scratch: &mut AttendScratch) -> bool {
@@ -425,7 +430,7 @@ impl Pass<'_> {
                 });
             }
         };
-        worker.step(n_tile.div_ceil(tiles_per_chunk) * kv_heads, work, || {})
+        worker.step(n_tile.div_ceil(tiles_per_chunk) * kv_heads, work)
     }
 
     fn take(&self, step: &Step) {
@@ -479,6 +484,9 @@ impl Backend for CpuBackend {
             return Err(Error::new(ErrorKind::Usage, format!("token {id} is not among the model's {n_vocab}")));
         }
         let lengths: Vec<u32> = sequences.iter().map(|s| s.len()).collect();
+        if let Some(probe) = probe {
+            self.check_probe(probe, &lengths)?;
+        }
         self.batch.set(rows, &lengths)?;
         self.grow()?;
         let mut result = Ok(());
@@ -509,12 +517,18 @@ impl Backend for CpuBackend {
             sequences.iter_mut().zip(lengths).for_each(|(s, len)| s.take_back(len));
             return Err(e);
         }
+        let (all, wanted) = (self.batch.all.len(), self.batch.want.iter().map(|&row| row as usize));
         let steps = self.plan.steps();
-        let last = probe.map_or(steps.len(), |p| p.step);
-        let taken = steps[..last].iter().any(|s| matches!(s, Step::Take { .. }));
-        let n_row = if taken { self.batch.wanted.len() } else { self.batch.all.len() };
-        out.clear();
-        self.copy_out(probe.map_or(self.plan.outputs()[0], |p| p.operand), n_row, out);
+        let is_taken = |before: usize| steps[..before].iter().any(|s| matches!(s, Step::Take { .. }));
+        match probe {
+            None if is_taken(steps.len()) => self.copy_out(self.plan.outputs()[0], 0..wanted.len(), out),
+            None => self.copy_out(self.plan.outputs()[0], wanted, out),
+            Some(p) if matches!(steps[p.step()], Step::Pool { .. }) => {
+                self.copy_out(p.operand(), self.batch.first_rows(), out);
+            }
+            Some(p) if is_taken(p.step()) => self.copy_out(p.operand(), 0..wanted.len(), out),
+            Some(p) => self.copy_out(p.operand(), 0..all, out),
+        }
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! thread owns a contiguous range of them and claims from its front, then steals from the back of the others'.
 //! A step ends when its chunks are *done*, not when threads have arrived: a thread that the operating system has
 //! taken away holds back the chunk in its hands and nothing else; when it comes back it falls through the
-//! finished steps. Waiting spins briefly, then sleeps.
+//! finished steps. Waiting spins briefly, then sleeps. A run, not a step, waits for every thread that entered it.
 
 mod shared;
 
@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 struct Padded<T>(T);
 
 /// A private pool of threads.
-pub(crate) struct Team {
+pub struct Team {
     /// `None` for one thread: the caller does everything.
     pool: Option<rayon::ThreadPool>,
     state: State,
@@ -160,10 +160,10 @@ impl State {
 }
 
 impl Worker<'_> {
-    /// Runs `work(chunk)` for every chunk in `0..n`, spread over the team; then one thread runs `after`; then all
-    /// go on. Everything written before is visible after. `false`: leave the walk, the run is over.
+    /// Runs `work(chunk)` for every chunk in `0..n`, spread over the team; then all go on. Everything written before
+    /// is visible after. `false`: leave the walk, the run is over.
     #[must_use]
-    pub fn step(&mut self, n: usize, mut work: impl FnMut(usize), after: impl FnOnce()) -> bool {
+    pub fn step(&mut self, n: usize, mut work: impl FnMut(usize)) -> bool {
         assert!((1..=MAX_CHUNKS).contains(&n), "a step of {n} chunks");
         let state = self.state;
         let step = self.step;
@@ -185,19 +185,10 @@ impl Worker<'_> {
                     seen = now;
                     continue;
                 }
-                let guarded = |f: &mut dyn FnMut()| {
-                    if catch_unwind(AssertUnwindSafe(f)).is_err() {
-                        state.panicked.store(true, SeqCst);
-                    }
-                };
-                guarded(&mut || work(chunk as usize));
+                if catch_unwind(AssertUnwindSafe(|| work(chunk as usize))).is_err() {
+                    state.panicked.store(true, SeqCst);
+                }
                 if state.done.0.fetch_add(1, AcqRel) + 1 == n as u32 {
-                    let mut after = Some(after);
-                    guarded(&mut || {
-                        if let Some(f) = after.take() {
-                            f();
-                        }
-                    });
                     self.open(step.wrapping_add(1));
                     return !state.abort.load(SeqCst);
                 }
@@ -275,12 +266,13 @@ mod tests {
                             assert_eq!(order.load(Relaxed), step);
                             cells[chunk].fetch_add(1, Relaxed);
                         };
-                        let after = || {
+                        // A step of one chunk sees all that the step before has done, and nothing of the next.
+                        let check = |_| {
                             let total: u32 = cells.iter().map(|c| c.swap(0, Relaxed)).sum();
                             assert_eq!(total, n as u32);
                             assert_eq!(order.fetch_add(1, Relaxed), step);
                         };
-                        if !worker.step(n, work, after) {
+                        if !(worker.step(n, work) && worker.step(1, check)) {
                             return;
                         }
                     }
@@ -294,9 +286,9 @@ mod tests {
     #[test]
     fn a_panic_in_a_chunk_ends_the_run_and_the_team_lives_on() {
         let team = Team::new(3, 10).unwrap();
-        let result = team.run(&never(), |w| while w.step(9, |chunk| assert_ne!(chunk, 5, "planted"), || {}) {});
+        let result = team.run(&never(), |w| while w.step(9, |chunk| assert_ne!(chunk, 5, "planted")) {});
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Internal);
-        team.run(&never(), |w| assert!(w.step(4, |_| {}, || {}))).unwrap();
+        team.run(&never(), |w| assert!(w.step(4, |_| {}))).unwrap();
     }
 
     #[test]
@@ -304,12 +296,12 @@ mod tests {
         let team = Team::new(3, 10).unwrap();
         for thread in 0..3 {
             let walk = |w: &mut Worker<'_>| {
-                assert!(w.step(2, |_| {}, || {}) || w.index != thread);
+                assert!(w.step(2, |_| {}) || w.index != thread);
                 assert_ne!(w.index, thread, "planted");
-                while w.step(9, |_| {}, || {}) {}
+                while w.step(9, |_| {}) {}
             };
             assert_eq!(team.run(&never(), walk).unwrap_err().kind(), ErrorKind::Internal);
-            team.run(&never(), |w| assert!(w.step(4, |_| {}, || {}))).unwrap();
+            team.run(&never(), |w| assert!(w.step(4, |_| {}))).unwrap();
         }
     }
 
@@ -319,12 +311,12 @@ mod tests {
         let cancel = never();
         let n_steps = AtomicU32::new(0);
         let walk = |w: &mut Worker<'_>| {
-            let after = || {
+            let count = |_| {
                 if n_steps.fetch_add(1, Relaxed) == 6 {
                     cancel.store(true, Relaxed);
                 }
             };
-            while w.step(3, |_| {}, after) {}
+            while w.step(1, count) {}
         };
         assert_eq!(team.run(&cancel, walk).unwrap_err().kind(), ErrorKind::Interrupted);
         assert_eq!(n_steps.load(Relaxed), 7);

@@ -157,7 +157,7 @@ impl CpuSequence {
     }
 
     /// After a failed `append` or run: back to `len`, or to nothing where that is impossible.
-    pub(super) fn take_back(&mut self, len: u32) {
+    pub fn take_back(&mut self, len: u32) {
         self.len = self.len.max(len);
         if !self.rewind(len) {
             self.clear();

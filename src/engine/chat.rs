@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::cancel::CancelToken;
-use super::generate::{Event, GenerateOptions, Writer};
+use super::generate::{Event, GenerateOptions, StopReason, Writer};
 use super::load::Model;
 use super::session::{Session, SessionOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -95,11 +95,27 @@ impl Chat {
     /// [`ErrorKind::Model`] when the template refuses the messages, [`ErrorKind::Usage`] when the conversation does
     /// not fit into the context; the conversation is then as before.
     pub fn say(&mut self, text: &str, options: &GenerateOptions) -> Result<ChatTurn<'_>> {
+        let before = self.messages.clone();
+        self.ask(text, before, options)
+    }
+
+    /// Asks the last question again; `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`Chat::say`].
+    pub fn regenerate(&mut self, options: &GenerateOptions) -> Result<Option<ChatTurn<'_>>> {
+        let before = self.messages.clone();
+        let Some(text) = self.undo() else { return Ok(None) };
+        self.ask(&text, before, options).map(Some)
+    }
+
+    /// Asks; the conversation goes back to `before` when nothing comes of it.
+    fn ask(&mut self, text: &str, before: Vec<Value>, options: &GenerateOptions) -> Result<ChatTurn<'_>> {
         self.messages.push(json!({"role": "user", "content": text}));
         match self.prepare(options) {
-            Ok(writer) => Ok(ChatTurn { chat: self, writer, answer: String::new(), done: false }),
+            Ok(writer) => Ok(ChatTurn { chat: self, writer, answer: String::new(), before: Some(before) }),
             Err(e) => {
-                self.messages.pop();
+                self.messages = before;
                 Err(e)
             }
         }
@@ -112,7 +128,7 @@ impl Chat {
         if tokens.len() >= n_ctx as usize {
             let text = format!("the conversation has {} tokens, the context holds {n_ctx}", tokens.len());
             return Err(
-                Error::new(ErrorKind::Usage, text).with_hint("begin anew (/clear) or use a larger context (-c)")
+                Error::new(ErrorKind::Usage, text).with_hint("begin a new conversation or use a larger context (-c)")
             );
         }
         let common = self.session.tokens().iter().zip(&tokens).take_while(|(a, b)| a == b).count();
@@ -123,12 +139,14 @@ impl Chat {
     }
 }
 
-/// An answer in the making. When it ends or is dropped, what was written becomes the assistant's message.
+/// An answer in the making. When it ends or is dropped, what was written becomes the assistant's message; if nothing
+/// was, because of an error or a cancel, the question is taken back too.
 pub struct ChatTurn<'c> {
     chat: &'c mut Chat,
     writer: Writer,
     answer: String,
-    done: bool,
+    /// The messages before the question; `None` once the answer is remembered.
+    before: Option<Vec<Value>>,
 }
 
 impl Iterator for ChatTurn<'_> {
@@ -138,7 +156,8 @@ impl Iterator for ChatTurn<'_> {
         let event = self.writer.next(&mut self.chat.session);
         match &event {
             Some(Ok(Event::Text(text))) => self.answer += text,
-            Some(Ok(Event::Stop(_)) | Err(_)) | None => self.remember(),
+            Some(Ok(Event::Stop(end))) => self.remember(end.reason != StopReason::Cancelled),
+            Some(Err(_)) | None => self.remember(false),
             Some(Ok(Event::Prompt { .. })) => {}
         }
         event
@@ -146,16 +165,19 @@ impl Iterator for ChatTurn<'_> {
 }
 
 impl ChatTurn<'_> {
-    fn remember(&mut self) {
-        if !std::mem::replace(&mut self.done, true) {
-            let answer = std::mem::take(&mut self.answer);
+    fn remember(&mut self, complete: bool) {
+        let Some(before) = self.before.take() else { return };
+        let answer = std::mem::take(&mut self.answer);
+        if complete || !answer.is_empty() {
             self.chat.messages.push(json!({"role": "assistant", "content": answer}));
+        } else {
+            self.chat.messages = before;
         }
     }
 }
 
 impl Drop for ChatTurn<'_> {
     fn drop(&mut self) {
-        self.remember();
+        self.remember(false);
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use super::session::{Session, Want};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sample::{SampleOptions, Sampler, Tokens};
 use crate::text::{Decoder, Encode, StopStrings, Vocab};
 
@@ -136,6 +136,7 @@ impl Writer {
     /// Prepares to append `prompt` behind what the session holds. Samplers see both as their history; tokens that the
     /// file suppresses are never chosen.
     pub fn new(session: &Session, prompt: &[u32], options: &GenerateOptions) -> Result<Self> {
+        session.model().gguf().check_unchanged()?;
         let vocab = session.model().vocab()?;
         let n_cached = session.tokens().len();
         session.check_room(prompt.len())?;
@@ -187,9 +188,6 @@ impl Writer {
         let start = Instant::now();
         let total = self.prompt.len();
         let end = total.min(done + session.model().n_batch() as usize);
-        if end == 0 {
-            return Ok(self.stop(StopReason::EndOfText)); // there is nothing to continue
-        }
         let want = if end == total { Want::Last } else { Want::None };
         let logits = session.feed(&self.prompt[done..end], u32::MAX, want, &mut |_| {})?;
         self.logits.clear();
@@ -293,12 +291,24 @@ impl Iterator for Generation<'_> {
 }
 
 impl Session {
-    /// Appends `prompt` and writes on from it.
+    /// Appends `prompt` and writes on from it; an empty one writes on from what the session holds.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when the prompt does not fit, [`ErrorKind::Model`] when the model has no vocabulary.
+    /// [`ErrorKind::Usage`] when the prompt does not fit or there is nothing to continue, [`ErrorKind::Model`] when the
+    /// model has no vocabulary, [`ErrorKind::Io`] when its file has changed.
     pub fn generate(&mut self, prompt: &[u32], options: &GenerateOptions) -> Result<Generation<'_>> {
-        let writer = Writer::new(self, prompt, options)?;
+        let writer = match (prompt, self.tokens().last().copied()) {
+            // The last token is fed again for its logits.
+            ([], Some(last)) => {
+                self.rewind(self.tokens().len() - 1)?;
+                Writer::new(self, &[last], options)?
+            }
+            ([], None) => {
+                let text = "there is no text to continue";
+                return Err(Error::new(ErrorKind::Usage, text).with_hint("give a prompt of one token at least"));
+            }
+            _ => Writer::new(self, prompt, options)?,
+        };
         Ok(Generation { session: self, writer })
     }
 }

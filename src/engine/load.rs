@@ -1,10 +1,11 @@
 //! Opening a model.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::arch::{self, Config};
-use crate::cpu::{CpuBackend, CpuOptions};
+use crate::cpu::{self, CpuBackend, CpuOptions, Team};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Gguf;
 use crate::knobs::Knobs;
@@ -17,7 +18,7 @@ use crate::text::{ChatTemplate, Encode, Vocab};
 pub struct ModelOptions {
     /// Threads; `None`: physical cores.
     pub n_threads: Option<usize>,
-    /// Compute exactly: f32 activations, dequantized weights, f64 sums. Slow.
+    /// Compute exactly: f32 activations, dequantized weights, f64 sums in matrices and norms. Slow.
     pub exact: bool,
     /// Tuning values.
     pub knobs: Knobs,
@@ -56,6 +57,8 @@ struct Inner {
     options: ModelOptions,
     vocab: OnceLock<Vocab>,
     template: OnceLock<Option<ChatTemplate>>,
+    /// The threads of all programs, started at the first use.
+    team: Mutex<Option<Arc<Team>>>,
     /// Plans by the class of context length that they hold for: short and long.
     programs: [OnceLock<Arc<Program>>; 2],
 }
@@ -66,7 +69,7 @@ pub(crate) struct Program {
     pub config: Config,
     pub n_vocab: u32,
     weights: Arc<MappedWeights>,
-    backend: OnceLock<Mutex<CpuBackend>>,
+    backend: Mutex<Option<CpuBackend>>,
 }
 
 /// Weights where they lie in the mapped files.
@@ -101,6 +104,7 @@ impl Model {
             options: options.clone(),
             vocab: OnceLock::new(),
             template: OnceLock::new(),
+            team: Mutex::new(None),
             programs: Default::default(),
         };
         let model = Model(Arc::new(inner));
@@ -188,17 +192,37 @@ impl Model {
     /// Name of the kernels in use.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when the chosen kernels do not run on this CPU.
+    /// [`ErrorKind::Usage`] when the chosen kernels do not run on this CPU, [`ErrorKind::Memory`] when threads cannot
+    /// start.
     pub fn kernels(&self) -> Result<&'static str> {
-        self.any_program().with_backend(&self.0.options, |b| Ok(b.kernels()))
+        self.with_backend(self.any_program(), |b| Ok(b.kernels()))
     }
 
     /// Threads that compute.
     ///
     /// # Errors
-    /// As [`Model::kernels`].
+    /// [`ErrorKind::Memory`] when they cannot start.
     pub fn n_threads(&self) -> Result<usize> {
-        self.any_program().with_backend(&self.0.options, |b| Ok(b.n_threads()))
+        Ok(self.team()?.n_threads())
+    }
+
+    fn team(&self) -> Result<Arc<Team>> {
+        let mut team = self.0.team.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(team) = &*team {
+            return Ok(team.clone());
+        }
+        let n_threads = self.0.options.n_threads.unwrap_or_else(cpu::default_threads);
+        Ok(team.insert(Arc::new(Team::new(n_threads, self.0.options.knobs.spins)?)).clone())
+    }
+
+    /// Calls `f` with the executor of a program, which is made at its first use.
+    pub(crate) fn with_backend<R>(&self, program: &Program, f: impl FnOnce(&mut CpuBackend) -> Result<R>) -> Result<R> {
+        let mut backend = program.backend.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(backend) = &mut *backend {
+            return f(backend);
+        }
+        let cpu = CpuOptions { exact: self.0.options.exact, kernels: self.0.options.knobs.cpu.clone() };
+        f(backend.insert(CpuBackend::new(program.plan.clone(), program.weights.clone(), self.team()?, &cpu)?))
     }
 
     pub(crate) fn options(&self) -> &ModelOptions {
@@ -219,34 +243,14 @@ impl Model {
             return Ok(program.clone());
         }
         let arch::Lowered { plan, config, n_vocab } = arch::lower(gguf, n_ctx)?;
-        let find = |name: &str| gguf.tensors().iter().position(|t| t.name == name);
-        let by_name: std::collections::HashMap<&str, usize> =
+        let by_name: HashMap<&str, usize> =
             gguf.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
-        let tensors = plan.weights().iter().map(|w| by_name.get(w.name.as_str()).copied().or_else(|| find(&w.name)));
-        let tensors: Option<Vec<usize>> = tensors.collect();
+        let tensors: Option<Vec<usize>> =
+            plan.weights().iter().map(|w| by_name.get(w.name.as_str()).copied()).collect();
         let tensors =
             tensors.ok_or_else(|| Error::new(ErrorKind::Internal, "a plan names a tensor that is not there"))?;
         let weights = Arc::new(MappedWeights { gguf: gguf.clone(), tensors });
-        let program = Program { plan: Arc::new(plan), config, n_vocab, weights, backend: OnceLock::new() };
+        let program = Program { plan: Arc::new(plan), config, n_vocab, weights, backend: Mutex::new(None) };
         Ok(slot.get_or_init(|| Arc::new(program)).clone())
-    }
-}
-
-impl Program {
-    /// Calls `f` with the executor, which is made at its first use.
-    pub fn with_backend<R>(&self, options: &ModelOptions, f: impl FnOnce(&mut CpuBackend) -> Result<R>) -> Result<R> {
-        let backend = match self.backend.get() {
-            Some(backend) => backend,
-            None => {
-                let mut cpu = CpuOptions::default();
-                cpu.n_threads = options.n_threads.unwrap_or(cpu.n_threads);
-                cpu.exact = options.exact;
-                cpu.kernels.clone_from(&options.knobs.cpu);
-                cpu.spins = options.knobs.spins;
-                let made = CpuBackend::new(self.plan.clone(), self.weights.clone(), &cpu)?;
-                self.backend.get_or_init(|| Mutex::new(made))
-            }
-        };
-        f(&mut backend.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

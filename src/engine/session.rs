@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::cancel::CancelToken;
 use super::load::{Model, Program};
-use crate::cpu::CpuSequence;
+use crate::cpu::{CpuBackend, CpuSequence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Backend, CacheType, MemoryEstimate, Probe, Rows, SequenceMemory};
 
@@ -112,13 +112,14 @@ impl Model {
     }
 
     /// Appends tokens to several sessions of this model in one forward pass, and returns the last result row of each.
-    /// The weights are read once for all of them.
+    /// The weights are read once for all of them. Any session's token cancels the call.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when a session is another model's or the batch is too large; else as [`Session::feed`].
+    /// [`ErrorKind::Usage`] when a session is another model's or the batch is too large; else as [`Session::feed`], and
+    /// the sessions hold what they held before.
     pub fn feed_together(&self, sessions: &mut [(&mut Session, &[u32])]) -> Result<Vec<Vec<f32>>> {
         let Some((first, _)) = sessions.first() else { return Ok(Vec::new()) };
-        let (program, cancel) = (first.program.clone(), first.cancel.clone());
+        let program = first.program.clone();
         let n_row: usize = sessions.iter().map(|(_, tokens)| tokens.len()).sum();
         let fits = n_row <= self.n_batch() as usize
             && sessions
@@ -128,6 +129,9 @@ impl Model {
             let text =
                 format!("{n_row} rows do not make a batch: sessions differ, a context is full, or they are too many");
             return Err(Error::new(ErrorKind::Usage, text));
+        }
+        if sessions.iter().any(|(s, _)| s.cancel.is_cancelled()) {
+            return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
         }
         let (mut token, mut pos, mut seq, mut want) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (i, (session, tokens)) in sessions.iter().enumerate() {
@@ -139,8 +143,15 @@ impl Model {
         }
         let batch = Rows { token: &token, pos: &pos, seq: &seq, want: &want };
         let mut rows = Vec::new();
+        // A pass is short; tokens of the other sessions are looked at between passes.
+        let cancel = sessions[0].0.cancel.clone();
         let mut memories: Vec<&mut CpuSequence> = sessions.iter_mut().map(|(s, _)| &mut s.memory).collect();
-        program.with_backend(self.options(), |b| b.run(&batch, &mut memories, None, cancel.flag(), &mut rows))?;
+        self.with_backend(&program, |b| b.run(&batch, &mut memories, None, cancel.flag(), &mut rows))?;
+        if let Some(i) = rows.iter().position(|x| !x.is_finite()) {
+            sessions.iter_mut().for_each(|(s, _)| s.memory.take_back(s.tokens.len() as u32));
+            let session = &mut sessions[i / self.n_output() as usize];
+            return Err(session.0.not_finite(session.1, i % self.n_output() as usize));
+        }
         sessions.iter_mut().for_each(|(s, tokens)| s.tokens.extend_from_slice(tokens));
         Ok(rows.chunks_exact(self.n_output() as usize).map(<[f32]>::to_vec).collect())
     }
@@ -228,9 +239,6 @@ impl Session {
         let result = self.feed_chunks(tokens, n_chunk, want, probe, progress, &mut rows);
         self.rows = rows;
         result?;
-        if let Some(i) = self.rows.iter().position(|x| !x.is_finite()) {
-            return Err(self.not_finite(i, probe.is_some()));
-        }
         Ok(&self.rows)
     }
 
@@ -244,7 +252,6 @@ impl Session {
         rows: &mut Vec<f32>,
     ) -> Result<()> {
         let n_chunk = n_chunk.clamp(1, self.model.n_batch()) as usize;
-        let mut out = Vec::new();
         let n_token = tokens.len();
         for (i, chunk) in tokens.chunks(n_chunk).enumerate() {
             let done = i * n_chunk;
@@ -262,25 +269,55 @@ impl Session {
             }
             let batch = Rows { token: chunk, pos: &self.pos, seq: &self.seq, want: &self.want };
             let (memory, cancel) = (&mut self.memory, self.cancel.flag());
-            self.program.with_backend(self.model.options(), |backend| {
-                backend.run(&batch, &mut [memory], probe, cancel, &mut out)
-            })?;
+            let n_before = rows.len();
+            self.model.with_backend(&self.program, |b| b.run(&batch, &mut [memory], probe, cancel, rows))?;
+            if let Some(i) = rows[n_before..].iter().position(|x| !x.is_finite()) {
+                self.memory.take_back(self.tokens.len() as u32);
+                rows.clear();
+                let width = probe.map_or(self.model.n_output(), |p| p.operand().len());
+                return Err(self.not_finite(chunk, i / width.max(1) as usize));
+            }
             self.tokens.extend_from_slice(chunk);
-            if want == Want::All || (want == Want::Last && is_last) {
-                rows.append(&mut out);
+            if want == Want::None {
+                rows.truncate(n_before);
             }
             progress(done + chunk.len());
         }
         Ok(())
     }
 
-    fn not_finite(&self, i: usize, probe: bool) -> Error {
-        let what = if probe { "an intermediate result" } else { "a result" };
-        let row = i / self.model.n_output().max(1) as usize;
-        let text = format!("{what} is not a finite number (row {row}): the weights are damaged");
-        Error::new(ErrorKind::Model, text)
-            .in_file(self.model.gguf().path())
-            .with_hint("download or convert the model again")
+    /// The error for a result that is no number, with the first layer whose result is none: the tokens, which the
+    /// session does not hold, are fed once more for every layer.
+    fn not_finite(&mut self, tokens: &[u32], row: usize) -> Error {
+        let place = self.first_fault(tokens).map_or_else(String::new, |section| format!(", first in `{section}`"));
+        let text = format!("a result is not a finite number (row {row}{place})");
+        Error::new(ErrorKind::Model, text).in_file(self.model.gguf().path()).with_hint(
+            "the weights are damaged: download or convert the model again; if they are not, a number passed the range \
+             of the cache: use -ctk f32 -ctv f32",
+        )
+    }
+
+    /// The first section of the plan whose result is not finite.
+    fn first_fault(&mut self, tokens: &[u32]) -> Option<String> {
+        let plan = self.program.plan.clone();
+        let n_token = self.tokens.len() as u32;
+        let pos: Vec<u32> = (n_token..n_token + tokens.len() as u32).collect();
+        let (seq, want) = (vec![0; tokens.len()], [tokens.len() as u32 - 1]);
+        let batch = Rows { token: tokens, pos: &pos, seq: &seq, want: &want };
+        for (i, (_, section)) in plan.sections().iter().enumerate() {
+            let end = plan.sections().get(i + 1).map_or(plan.steps().len(), |next| next.0);
+            let Some(probe) = plan.last_result(end) else { continue };
+            let mut rows = Vec::new();
+            let memory = &mut self.memory;
+            let run =
+                |b: &mut CpuBackend| b.run(&batch, &mut [memory], Some(probe), CancelToken::new().flag(), &mut rows);
+            let result = self.model.with_backend(&self.program, run);
+            self.memory.take_back(n_token);
+            if result.is_ok() && rows.iter().any(|x| !x.is_finite()) {
+                return Some(section.clone());
+            }
+        }
+        None
     }
 
     /// Goes back to the first `n` tokens. Where a window has moved on, the tokens are fed again.
@@ -363,7 +400,7 @@ mod tests {
             let memories = &mut [&mut ahead.memory, &mut behind.memory];
             let run =
                 |b: &mut crate::cpu::CpuBackend| b.run(&rows, memories, None, CancelToken::new().flag(), &mut out);
-            ahead.program.with_backend(model.options(), run).unwrap();
+            model.with_backend(&ahead.program, run).unwrap();
             for (i, row) in out.chunks_exact(width).enumerate() {
                 let at = if i % 2 == 0 { 13 + i / 2 } else { i / 2 };
                 assert_close(row, &whole[at * width..(at + 1) * width], &format!("{fixture} row {i}"));
@@ -464,9 +501,64 @@ mod tests {
         let mut s = session(&model);
         let probe = plan.find_label("blk.1.q").unwrap();
         let q = s.feed_probe(&TOKENS[..5], 256, Want::All, Some(probe), &mut |_| {}).unwrap().to_vec();
-        assert_eq!(q.len(), 5 * probe.operand.len() as usize);
-        let by_step = plan.find_label(&format!("{}.q", probe.step)).unwrap();
+        assert_eq!(q.len(), 5 * probe.operand().len() as usize);
+        let by_step = plan.find_label(&format!("{}.q", probe.step())).unwrap();
         assert_eq!(by_step, probe);
         assert!(plan.find_label("blk.9.q").is_none() && plan.find_label("blk.1.nothing").is_none());
+    }
+
+    #[test]
+    fn an_embedding_model_gives_the_wanted_rows_and_one_vector_per_sequence() {
+        use crate::gguf::{Gguf, GgufWriter};
+        // A causal model becomes an embedding model by one key.
+        let source =
+            Gguf::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3/model.gguf")).unwrap();
+        let mut writer = GgufWriter::new();
+        for (key, ty, bytes) in source.metadata().raw() {
+            writer.raw_key(key, ty, bytes);
+        }
+        writer.key("qwen3.pooling_type", 1u32);
+        for t in source.tensors() {
+            writer.tensor(&t.name, t.ty, &t.shape);
+        }
+        let mut body = writer.begin(Vec::new()).unwrap();
+        source.tensors().iter().for_each(|t| body.write(source.bytes(t)).unwrap());
+        let path = std::env::temp_dir().join(format!("tealight-pooled-{}.gguf", std::process::id()));
+        std::fs::write(&path, body.finish().unwrap()).unwrap();
+        let model = Model::open(&path, &ModelOptions::default().with_exact(true)).unwrap();
+        std::fs::remove_file(&path).unwrap();
+
+        let width = model.n_output() as usize;
+        let mut s = session(&model);
+        let all = s.feed(&TOKENS[..5], 256, Want::All, &mut |_| {}).unwrap().to_vec();
+        assert_eq!(all.len(), 5 * width);
+        s.clear();
+        let last = s.feed(&TOKENS[..5], 256, Want::Last, &mut |_| {}).unwrap();
+        assert_close(last, &all[4 * width..], "the last row");
+        let (mut a, mut b) = (session(&model), session(&model));
+        let rows = model.feed_together(&mut [(&mut a, &TOKENS[..5]), (&mut b, &TOKENS[..2])]).unwrap();
+        assert_close(&rows[0], &all[4 * width..], "the first session");
+        assert_close(&rows[1], &all[width..2 * width], "the second session");
+
+        let plan = model.plan(64).unwrap();
+        let pooled = plan.find_label("head.pooled").unwrap();
+        s.clear();
+        let mean = s.feed_probe(&TOKENS[..5], 256, Want::All, Some(pooled), &mut |_| {}).unwrap().to_vec();
+        let want: Vec<f32> = (0..width).map(|i| all.iter().skip(i).step_by(width).sum::<f32>() / 5.0).collect();
+        assert_close(&mean, &want, "the mean of the rows");
+        s.clear();
+        let in_parts = s.feed_probe(&TOKENS[..5], 2, Want::All, Some(pooled), &mut |_| {});
+        assert_eq!(in_parts.map(<[f32]>::len).unwrap_err().kind(), ErrorKind::Usage, "not the whole sequence");
+    }
+
+    #[test]
+    fn a_label_of_another_plan_is_refused() {
+        let (small, large) = (model("qwen3"), model("gemma3"));
+        let plan = large.plan(64).unwrap();
+        let foreign = plan.find_label("head.logits").unwrap();
+        let mut s = session(&small);
+        let result = s.feed_probe(&TOKENS[..3], 256, Want::All, Some(foreign), &mut |_| {});
+        assert_eq!(result.map(<[f32]>::len).unwrap_err().kind(), ErrorKind::Usage);
+        assert_eq!(s.feed(&TOKENS[..3], 256, Want::Last, &mut |_| {}).unwrap().len(), small.n_output() as usize);
     }
 }

@@ -25,13 +25,23 @@ pub struct Rows<'a> {
     pub want: &'a [u32],
 }
 
-/// An intermediate result that is copied out: what `operand` holds after `step`.
+/// An intermediate result that is copied out: what `operand` holds after `step`. Made by `Plan::find_label`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
+    pub(super) step: usize,
+    pub(super) operand: Operand,
+}
+
+impl Probe {
     /// Index of the step.
-    pub step: usize,
-    /// What to copy.
-    pub operand: Operand,
+    pub const fn step(&self) -> usize {
+        self.step
+    }
+
+    /// What is copied.
+    pub const fn operand(&self) -> Operand {
+        self.operand
+    }
 }
 
 /// What one sequence remembers on a back-end.
@@ -60,11 +70,12 @@ pub trait Backend: Send {
     /// What a sequence remembers.
     type Sequence: SequenceMemory;
 
-    /// Runs the plan over a batch. `out` receives the rows of the plan's first output, [wanted, width]; with
-    /// a probe, the rows of that operand instead.
+    /// Runs the plan over a batch and appends the rows of its first output to `out`, [wanted, width]; with a probe,
+    /// what that operand holds: all rows of the batch, the wanted ones behind a Take, one per sequence behind a Pool.
     ///
     /// # Errors
-    /// Cancelled, out of memory, or an internal fault; the sequences then hold what they held before.
+    /// Cancelled, out of memory, a probe of another plan, or an internal fault; the sequences then hold what they held
+    /// before.
     fn run(
         &mut self,
         rows: &Rows<'_>,

@@ -94,8 +94,8 @@ impl PlanBuilder {
         let widths: Vec<u32> = self.buffers.iter().map(|b| b.width).collect();
         let live = liveness(&self.steps, &widths, &self.outputs);
         let Self { steps, buffers, caches, weights, tables, outputs, sections, notes } = self;
-        let plan = Plan { steps, buffers, caches, weights, tables, outputs, sections, notes, live };
-        plan.verify()?;
+        let plan = Plan { steps, buffers, caches, weights, tables, outputs, sections, notes };
+        plan.verify(&live)?;
         Ok(plan)
     }
 }

@@ -43,7 +43,8 @@ pub struct MemoryEstimate {
     pub weights: u64,
     /// Keys and values of one sequence of the given length.
     pub cache: u64,
-    /// Buffers of a batch of the given size with one wanted row.
+    /// Buffers of a batch of the given size with one wanted row. Left out, as small beside the rest: quantized inputs
+    /// of matrices, rotation tables, and what each thread keeps for itself.
     pub scratch: u64,
 }
 

@@ -38,9 +38,13 @@ fn overlap(a: Operand, b: Operand) -> bool {
 impl Plan {
     /// Every column read was written before, nothing is out of bounds, no step overwrites its input unless
     /// it may, attention reads a cache that an earlier step filled, and no result is useless.
-    pub(super) fn verify(&self) -> Result<(), PlanError> {
+    pub(super) fn verify(&self, live: &[Vec<BufId>]) -> Result<(), PlanError> {
         let mut written = Written(self.buffers.iter().map(|b| vec![false; b.width as usize]).collect());
         let mut stored = vec![false; self.caches.len()];
+        if !matches!(self.steps.first(), Some(Step::Embed { .. })) {
+            // Executors prepare what depends on positions with the first rows that they touch.
+            return Err(PlanError { step: 0, name: "", what: "a plan begins with an Embed".into() });
+        }
         for (i, step) in self.steps.iter().enumerate() {
             let fail = |what: String| Err(PlanError { step: i, name: step.name(), what });
             let (reads, writes) = (step.reads(), step.writes());
@@ -83,7 +87,7 @@ impl Plan {
                 _ => {}
             }
             writes.iter().for_each(|o| written.set(*o));
-            if !writes.is_empty() && !writes.iter().any(|o| self.live[i].contains(&o.buf)) {
+            if !writes.is_empty() && !writes.iter().any(|o| live[i].contains(&o.buf)) {
                 return fail("its result is of no use".into());
             }
         }
@@ -112,7 +116,9 @@ impl Plan {
                 need(x.is_contiguous() && parts.iter().all(|p| p.out.is_contiguous()), "needs contiguous operands")?;
                 let fits = |p: &super::Part| {
                     let w = weight(&p.weight);
-                    w.row_len() == x.len() as usize && w.n_rows() == p.out.len() as usize
+                    let bias =
+                        p.bias.is_none_or(|b| weight(&b).row_len() * weight(&b).n_rows() == p.out.len() as usize);
+                    w.row_len() == x.len() as usize && w.n_rows() == p.out.len() as usize && bias
                 };
                 need(parts.iter().all(fits), "matrix does not fit")
             }
@@ -126,6 +132,7 @@ impl Plan {
             }
             Step::Attend(a) => {
                 let c = &self.caches[a.cache.index()];
+                need(a.span == c.span, "the cache keeps another span than the queries see")?;
                 need(a.kv_heads == c.heads && a.heads.is_multiple_of(a.kv_heads), "heads do not divide")?;
                 need(a.q.heads == a.heads && a.q.width == c.k / c.heads, "queries do not fit the keys")?;
                 need(

@@ -217,5 +217,5 @@ fn failure(line: u32, Fail(message): &Fail) -> Error {
     let cut = message.char_indices().nth(MAX_MESSAGE).map_or(message.len(), |(i, _)| i);
     let at = if line > 0 { format!(", line {line}") } else { String::new() };
     Error::new(ErrorKind::Model, format!("chat template{at}: {}", escaped(&message[..cut])))
-        .with_hint("another template can be given in place of the file's")
+        .with_hint("`tealight run --raw` continues plain text without the template")
 }

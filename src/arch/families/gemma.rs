@@ -8,12 +8,15 @@ pub const GEMMA: Family =
     Family { names: &["gemma"], rope: Pairs::Halves, act: Act::Gelu, embed_scale: EmbedScale::Sqrt, ..Family::LLAMA };
 
 /// Norms after both branches; even layers windowed, which the file does not say. The 27B (46 layers) scales
-/// scores by its width. Source: transformers `modeling_gemma2.py`.
+/// scores by its width. The first files lack both soft caps and the window: the published models' stand here.
+/// Source: transformers `modeling_gemma2.py`.
 pub const GEMMA2: Family = Family {
     names: &["gemma2"],
     attn_post_norm: Some("post_attention_norm"),
     ffn_post_norm: Some("post_ffw_norm"),
-    windows: Windows { period: 2, rope_theta: None, rope_scaled: true },
+    windows: Windows { period: 2, rope_theta: None, rope_scaled: true, default: Some(4096) },
+    attn_softcap: Some(50.0),
+    final_softcap: Some(30.0),
     scale_n_embd_layers: Some(46),
     ..GEMMA
 };
@@ -23,7 +26,9 @@ pub const GEMMA2: Family = Family {
 pub const GEMMA3: Family = Family {
     names: &["gemma3"],
     qk_norm: QkNorm::PerHead,
-    windows: Windows { period: 6, rope_theta: Some(10000.0), rope_scaled: false },
+    windows: Windows { period: 6, rope_theta: Some(10000.0), rope_scaled: false, default: None },
+    attn_softcap: None,
+    final_softcap: None,
     scale_n_embd_layers: Some(62),
     ..GEMMA2
 };

@@ -17,10 +17,12 @@ impl Family {
         qk_norm: QkNorm::None,
         scale_n_embd_layers: None,
         temper: false,
-        windows: Windows { period: 0, rope_theta: None, rope_scaled: true },
+        windows: Windows { period: 0, rope_theta: None, rope_scaled: true, default: None },
         ffn: Ffn::Gated,
         act: Act::Silu,
         embed_scale: EmbedScale::Key,
+        attn_softcap: None,
+        final_softcap: None,
         needs: &[],
         ignore: &[],
     };

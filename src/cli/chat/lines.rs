@@ -95,6 +95,11 @@ impl LineEditor {
                 Ok(input) => Ok(Some(input)),
                 Err(ReadlineError::Eof | ReadlineError::Interrupted) => Ok(None),
                 Err(ReadlineError::Signal(rustyline::error::Signal::Resize)) => continue,
+                // Bytes that are no text end the line, not the conversation.
+                Err(ReadlineError::Io(e)) if e.kind() == io::ErrorKind::InvalidData => {
+                    output::to_stderr("\nthe line is not UTF-8 text and was left out\n");
+                    continue;
+                }
                 Err(e) => Err(failed(e)),
             };
         }
