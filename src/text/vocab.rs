@@ -243,7 +243,7 @@ impl Vocab {
         if add_special(self.add_bos || self.kind == VocabKind::Wpm) {
             out.extend(self.bos);
         }
-        for fragment in self.specials.cut(&self.tokens, text, meant) {
+        for fragment in self.specials.cut(text, meant) {
             match fragment {
                 Fragment::Token(id) => out.push(id),
                 Fragment::Text(range) => self.encode_text(&text[range], &mut out),

@@ -57,6 +57,33 @@ fn every_pre_tokenizer_is_linear() {
     }
 }
 
+#[test]
+fn many_special_tokens_in_one_text_take_time_in_proportion() {
+    // Each of many occurs once; and lengths 1 to 1,000 of one letter, all of which match almost everywhere.
+    let many: Vec<String> = (0..40_000).map(|i| format!("<tool_{i}>")).collect();
+    let each_once = (many.concat().into_bytes(), (0..40_000).map(|i| i + 256).collect::<Vec<u32>>());
+    let nested: Vec<String> = (1..=1000).map(|n| "a".repeat(n)).collect();
+    let run = ([b'a'; 100_007].to_vec(), [vec![256 + 999; 100], vec![256 + 6]].concat());
+    for (name, special, (text, want)) in [("many", many, each_once), ("nested", nested, run)] {
+        let mut tokens: Vec<String> = alphabet().iter().map(char::to_string).collect();
+        let types = [vec![1i32; tokens.len()], vec![4; special.len()]].concat();
+        tokens.extend(special);
+        let keys = vec![
+            ("tokenizer.ggml.model", "gpt2".into()),
+            ("tokenizer.ggml.pre", "gpt-2".into()),
+            ("tokenizer.ggml.tokens", KeyValue::strings(&tokens)),
+            ("tokenizer.ggml.token_type", types.into()),
+            ("tokenizer.ggml.merges", KeyValue::strings([""; 0])),
+        ];
+        let vocab = small("many-special", keys);
+        let start = Instant::now();
+        let ids = vocab.encode(&text, PLAIN);
+        let took = start.elapsed();
+        assert!(ids == want, "{name}");
+        assert!(took < Duration::from_secs(2), "{name}: {took:?}");
+    }
+}
+
 // ---- malformed vocabularies
 
 /// `keys` with one of them replaced, or taken away.
