@@ -168,6 +168,9 @@ impl Loader<'_> {
             fim_rep: self.id("fim_rep", None)?,
             fim_sep: self.id("fim_sep", None)?,
         };
+        if kind == VocabKind::Spm && self.meta.value(TYPES).is_none() {
+            self.infer_kinds(&mut tokens, [bos, ends.eos], unk);
+        }
         let sep = self.id("seperator", d.sep)?;
         let (pad, mask) = (self.id("padding", d.pad)?, self.id("mask", d.mask)?);
         let eog = ends.complete(&mut tokens);
@@ -234,6 +237,24 @@ impl Loader<'_> {
         Ok(())
     }
 
+    /// What a SentencePiece file without types means: `<0x0A>` is a byte, and the tokens around a text are no text.
+    fn infer_kinds(&mut self, tokens: &mut Tokens, around: [Option<u32>; 2], unk: Option<u32>) {
+        let mut set = |id: Option<u32>, kind: TokenKind| {
+            if let Some(slot) = id.and_then(|id| tokens.kinds.get_mut(id as usize)) {
+                *slot = kind;
+            }
+        };
+        around.into_iter().for_each(|id| set(id, TokenKind::Control));
+        set(unk, TokenKind::Unknown);
+        for byte in 0..=255u8 {
+            let id = tokens.find(&byte_token(byte));
+            if let Some(slot) = id.and_then(|id| tokens.kinds.get_mut(id as usize)) {
+                *slot = TokenKind::Byte;
+            }
+        }
+        self.warn(format!("`{TYPES}` is missing; byte tokens are told by their names, other special tokens are text"));
+    }
+
     /// Arrays beside the tokens: too short is an error, too long is harmless.
     fn check_length(&mut self, key: &str, len: usize) -> Result<()> {
         let n = usize::try_from(self.n).unwrap_or(usize::MAX);
@@ -296,7 +317,7 @@ impl Loader<'_> {
             forced => Some(forced),
         };
         let used = match name {
-            None => {
+            None | Some("") => {
                 self.warn(format!(
                     "`{PRE}` is missing; `default` is used, and text may be cut otherwise than in training"
                 ));

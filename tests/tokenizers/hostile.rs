@@ -241,3 +241,15 @@ fn strange_token_texts_are_no_danger() {
         }
     }
 }
+
+#[test]
+fn a_sentencepiece_file_without_types_still_knows_its_bytes() {
+    let typed = small("typed-spm", spm_keys());
+    let untyped = small("untyped-spm", with(spm_keys(), "tokenizer.ggml.token_type", None));
+    assert!(untyped.warnings().iter().any(|w| w.contains("token_type")), "{:?}", untyped.warnings());
+    for text in ["hello", "ü€", "\u{1F600} x"] {
+        let ids = untyped.encode(text.as_bytes(), FULL);
+        assert_eq!(ids, typed.encode(text.as_bytes(), FULL), "{text}");
+        assert_eq!(untyped.decode(&ids, true, false), typed.decode(&ids, true, false), "{text}");
+    }
+}
