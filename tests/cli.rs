@@ -81,8 +81,9 @@ fn model(name: &str) -> String {
 }
 
 fn fixture_names() -> Vec<String> {
-    let mut names: Vec<_> =
-        std::fs::read_dir(fixtures()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let entries = std::fs::read_dir(fixtures()).unwrap().map(|e| e.unwrap());
+    let folders = entries.filter(|e| e.file_type().unwrap().is_dir());
+    let mut names: Vec<_> = folders.map(|e| e.file_name().into_string().unwrap()).collect();
     names.sort();
     assert!(names.len() >= 9);
     names
@@ -156,15 +157,24 @@ mod usage {
         check(&["logits", m, "--tokens", "1,9999", "-o", "-"], &["9999"]);
         check(&["logits", m, "--tokens", "1", "--label", "blk.9.q", "-o", "-"], &["blk.9.q", "blk.0.q", "head.logits"]);
         check(&["logits", m, "--tokens", "1", "-o", m], &["is the input"]);
-        let text = finish(
+        check(&["run", m, "hi", "--repeat-penalty", "0"], &["repeat_penalty", "a number above 0"]);
+        check(&["run", m, "hi", "--repeat-last-n", "-2"], &["repeat_last_n", "-1"]);
+        let llama = &model("llama31");
+        check(&["run", llama, "hi", "-l", "3+1", "-l", "999999+5"], &["--logit-bias", "999999", "384 tokens"]);
+        check(&["chat", llama, "-l", "384-inf"], &["--logit-bias", "384 tokens"]);
+    }
+
+    #[test]
+    fn a_variable_that_is_out_of_range_is_named() {
+        for value in ["many", "0", "65537", "\u{1b}[2J"] {
+            for args in [&["run", &model("qwen3"), "hi"][..], &["logits", &model("qwen3"), "--tokens", "1", "-o", "-"]]
             {
-                let mut c = command(["run", m, "hi"]);
-                c.env("TEALIGHT_UBATCH", "many");
-                c
-            },
-            None,
-        );
-        assert!(text.error(2).contains("TEALIGHT_UBATCH"));
+                let mut command = command(args);
+                command.env("TEALIGHT_UBATCH", value);
+                let text = finish(command, None).error(2);
+                assert!(text.contains("TEALIGHT_UBATCH=`") && !text.contains('\u{1b}'), "{text}");
+            }
+        }
     }
 
     #[test]
@@ -297,6 +307,21 @@ mod inspect {
         insta::assert_snapshot!("inspect", page);
     }
 
+    #[test]
+    fn a_cache_that_the_model_cannot_have_is_a_reason_not_to_run() {
+        for name in fixture_names() {
+            let m = model(&name);
+            let report = json(&["inspect", &m, "--json", "-ctk", "q8_0"]);
+            let run = tealight(["run", &m, "Hi", "--raw", "-q", "-n", "1", "-ctk", "q8_0"]);
+            assert_eq!(report["runs"], run.code == Some(0), "{name}: {}", run.stderr);
+            if let Some(reason) = report["reason"].as_str() {
+                assert!(run.stderr.contains(reason), "{name}: {reason}: {}", run.stderr);
+            }
+        }
+        let page = tealight(["inspect", &model("llama31"), "-ctv", "q8_0"]).quietly();
+        assert!(page.contains("runs           no: values cannot be stored as Q8_0: heads of 16"), "{page}");
+    }
+
     /// The line of memory: the size of work buffers is the engine's business.
     fn work_of(page: &str) -> String {
         let line = page.lines().find(|l| l.starts_with("memory")).expect("a line of memory");
@@ -404,6 +429,31 @@ mod tokenize {
         assert_eq!(pieces.split_once('\t').map(|p| p.1), Some("\"<|im_start|>\"\n"));
     }
 
+    /// A copy of a fixture whose vocabulary names a token that it does not have.
+    fn odd_vocabulary(folder: &TempDir) -> String {
+        let mut edit = Edit::read(Path::new(&model("qwen3")));
+        edit.set("tokenizer.ggml.padding_token_id", 9999u32);
+        let path = folder.path().join("odd.gguf");
+        edit.write(&path);
+        path.to_string_lossy().into_owned()
+    }
+
+    #[test]
+    fn what_is_odd_about_a_vocabulary_is_said_where_it_is_used() {
+        let folder = TempDir::new("cli-odd");
+        let m = odd_vocabulary(&folder);
+        let odd = |args: &[&str]| {
+            let run = tealight(args);
+            assert_eq!(run.code, Some(0), "{}", run.stderr);
+            run.stderr.lines().any(|l| l.starts_with("warning: ") && l.contains("padding_token_id"))
+        };
+        assert!(odd(&["tokenize", &m, "Hello"]));
+        assert!(odd(&["logits", &m, "--prompt", "Hello", "-o", "-", "--label", "blk.0.q"]));
+        assert!(odd(&["run", &m, "Hello", "-n", "1"]));
+        assert!(!odd(&["logits", &m, "--tokens", "1,2", "-o", "-", "--label", "blk.0.q"]));
+        assert!(!odd(&["logits", &m, "-q", "--prompt", "Hello", "-o", "-", "--label", "blk.0.q"]));
+    }
+
     #[test]
     fn pieces_are_quoted() {
         let pieces = piped(["tokenize", "-q", &model("llama31"), "--pieces", "--no-bos"], b"a\x1b\"\n").quietly();
@@ -478,6 +528,36 @@ mod run {
         );
         let plain = model("phi2");
         assert_eq!(tealight(args(&plain, &["Hello"])).quietly(), tealight(args(&plain, &["Hello", "--raw"])).quietly());
+    }
+
+    #[test]
+    fn a_system_message_of_a_file_has_no_last_line_end() {
+        let folder = TempDir::new("cli-system");
+        let file = folder.path().join("s.txt");
+        std::fs::write(&file, "Be brief.\n").unwrap();
+        // Its template takes the message as it is.
+        let (m, file) = (model("qwen3"), file.to_string_lossy().into_owned());
+        let of_file = tealight(args(&m, &["Hello", "-sysf", &file])).quietly();
+        assert_eq!(of_file, tealight(args(&m, &["Hello", "-sys", "Be brief."])).quietly());
+        assert_ne!(of_file, tealight(args(&m, &["Hello", "-sys", "Be brief.\n"])).quietly());
+    }
+
+    #[test]
+    fn a_file_whose_sampling_is_out_of_range_is_refused() {
+        let folder = TempDir::new("cli-sampling");
+        let path = folder.path().join("m.gguf");
+        let mut edit = Edit::read(Path::new(&model("qwen3")));
+        edit.set("general.sampling.penalty_repeat", 0f32);
+        edit.write(&path);
+        let text = tealight(["run", "-q", &path.to_string_lossy(), "Hello"]).error(3);
+        assert!(text.contains("`general.sampling.penalty_repeat`") && text.contains("above 0"), "{text}");
+    }
+
+    #[test]
+    fn a_tiny_temperature_is_the_likeliest_token() {
+        let m = model("qwen3");
+        let greedy = tealight(args(&m, &["Hello", "--temp", "0"])).quietly();
+        assert_eq!(tealight(args(&m, &["Hello", "--temp", "1e-40", "--samplers", "temperature"])).quietly(), greedy);
     }
 
     #[test]
@@ -708,11 +788,20 @@ mod logits {
         assert_eq!(n, 3 * 15);
         let want = (sum / f64::from(n)).exp();
         let file = file.to_string_lossy();
-        let line = tealight(["logits", &m, "--nll", "-f", &file, "--ctx", "32", "--chunks", "3", "--exact"]).quietly();
+        let args = ["logits", "-q", &m, "--nll", "-f", &file];
+        let run = |rest: &[&str]| tealight([&args[..], rest].concat());
+        let line = run(&["--ctx", "32", "--chunks", "3", "--exact"]).quietly();
         let found =
             line.strip_prefix("Final estimate: PPL = ").and_then(|l| l.split_once(" +/- ")).expect("the last line");
         let found: f64 = found.0.parse().expect("a number");
         assert!((found / want - 1.0).abs() < 1e-4, "{found} {want}");
+        // One scored token has a perplexity and no error of it.
+        let one = run(&["--ctx", "4", "--chunks", "1"]).quietly();
+        let one = one.strip_prefix("Final estimate: PPL = ").and_then(|l| l.strip_suffix('\n'));
+        assert!(one.and_then(|x| x.parse::<f64>().ok()).is_some_and(|x| x >= 1.0), "{one:?}");
+        assert!(run(&["--chunks", "0"]).error(2).contains("--chunks"));
+        let text = run(&["--ctx", "5000"]).error(2);
+        assert!(text.contains("two chunks of 5000") && text.contains("hint: "), "{text}");
     }
 
     #[cfg(unix)]

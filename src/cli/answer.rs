@@ -20,8 +20,13 @@ pub(crate) fn open(path: &Path, options: &ModelOptions, out: &Output) -> Outcome
     // Reading the vocabulary finds what is odd about it.
     model.vocab()?;
     drop(progress);
-    model.warnings().iter().for_each(|w| out.warning(w));
+    warn(&model, out);
     Ok(model)
+}
+
+/// Shows what is odd about a model; about its vocabulary, if that has been read.
+pub(crate) fn warn(model: &Model, out: &Output) {
+    model.warnings().iter().for_each(|w| out.warning(w));
 }
 
 /// Warns of a context that the model has never seen the like of.
@@ -48,7 +53,10 @@ impl AnswerArgs {
     /// The system message.
     pub(crate) fn system(&self, escape: bool) -> Outcome<Option<String>> {
         match &self.system_prompt_file {
-            Some(path) => input::utf8(input::file(path)?, "the system message").map(Some),
+            Some(path) => {
+                let text = input::without_line_end(input::file(path)?);
+                input::utf8(text, "the system message").map(Some)
+            }
             None => Ok(self.system_prompt.as_ref().map(|text| escaped(text, escape))),
         }
     }

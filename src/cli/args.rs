@@ -366,8 +366,8 @@ pub(crate) struct LogitsArgs {
     #[arg(short, long, alias = "ctx", hide = true, value_name = "N", requires = "nll", default_value_t = 512)]
     #[arg(value_parser = clap::value_parser!(u32).range(4..))]
     pub ctx_size: u32,
-    #[arg(long, hide = true, value_name = "N", requires = "nll")]
-    pub chunks: Option<usize>,
+    #[arg(long, hide = true, value_name = "N", requires = "nll", value_parser = clap::value_parser!(u32).range(1..))]
+    pub chunks: Option<u32>,
     #[command(flatten)]
     pub model: ModelFlag,
     #[command(flatten)]

@@ -22,7 +22,7 @@ pub(crate) fn run(args: ChatArgs, out: &mut Output, interrupt: &Interrupt) -> Ou
     chat.set_system(args.answer.system(false)?.as_deref());
     let mut lines = Lines::open(&args, out)?;
     let show_timings = args.answer.shows_timings();
-    let options = args.answer.resolve(args.sampling.resolve(model.sampling_defaults()?)?, false);
+    let options = args.answer.resolve(args.sampling.resolve(&model)?, false);
     if lines.is_interactive() {
         let name = model.gguf().path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         out.notice(&format!("{} - /help shows the commands, Ctrl-D leaves", tealight::error::printable(&name)));

@@ -43,10 +43,8 @@ struct Needs {
 impl Needs {
     fn of(gguf: &Arc<Gguf>, options: &ModelOptions, session: &SessionOptions) -> Result<Needs, Error> {
         let model = Model::from_gguf(gguf.clone(), options)?;
-        let n_ctx = session.n_ctx.unwrap_or_else(|| {
-            let limit = SessionOptions::DEFAULT_CTX_LIMIT;
-            Some(model.n_ctx_train()).filter(|n| *n > 0).map_or(limit, |n| n.min(limit))
-        });
+        // An empty session takes no memory, and is refused where `run` would be.
+        let n_ctx = model.session(session)?.n_ctx();
         let memory = model.memory(n_ctx, session)?;
         Ok(Needs { model, n_ctx, memory, options: session.clone() })
     }

@@ -11,18 +11,19 @@ use super::args::LogitsArgs;
 use super::interrupt::Interrupt;
 use super::output::{self, Output};
 use super::progress::Progress;
-use super::{Failure, Outcome, input, perplexity, usage};
+use super::{Failure, Outcome, answer, input, perplexity, usage};
 
 pub(crate) fn run(args: &LogitsArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
     let (path, _) = args.model.resolve(&args.words, false)?;
     let options = args.compute.resolve()?;
     let model = Model::open(&path, &options)?;
     // A call must not feed more than a pass takes, so that the rows of one pass are all that is held.
-    let n_batch = u32::try_from(options.knobs.n_ubatch).unwrap_or(u32::MAX).max(1);
+    let n_batch = options.knobs.n_ubatch as u32;
     if args.nll {
         return perplexity::run(&model, args, n_batch, out, interrupt);
     }
     let tokens = tokens(&model, args)?;
+    answer::warn(&model, out);
     let n_token = u32::try_from(tokens.len()).map_err(|_| usage("too many tokens", "give fewer"))?;
     // Some models choose their rotation by the length of the context, so it is what the tokens need.
     let session = args.cache.resolve(args.compute.exact).with_ctx(n_token);

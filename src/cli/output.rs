@@ -99,6 +99,10 @@ impl Output {
     pub(crate) fn error(&mut self, error: &Error) {
         // An answer that broke off has not ended its line; its own failure is the one to report.
         let _ = self.end_line();
+        to_stderr(&self.explained(error));
+    }
+
+    fn explained(&self, error: &Error) -> String {
         let mut text = format!("{}: {error}\n", self.styled("1;31", "error"));
         if let Some(hint) = error.hint() {
             text += &format!("{}: {hint}\n", self.styled("36", "hint"));
@@ -106,7 +110,7 @@ impl Output {
         if error.kind() == ErrorKind::Internal {
             text += &format!("{}: this is a fault of tealight, please report it\n", self.styled("36", "hint"));
         }
-        to_stderr(&text);
+        text
     }
 
     fn styled(&self, code: &str, text: &str) -> String {
@@ -131,4 +135,18 @@ pub(crate) fn failed(error: io::Error) -> Failure {
         return Failure::ClosedPipe;
     }
     Failure::Error(Error::new(ErrorKind::Io, format!("cannot write to standard output: {error}")).caused_by(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_of_tealight_asks_once_for_a_report() {
+        let out = Output::new(&Shared { quiet: false, verbose: false, no_color: true });
+        let text = out.explained(&Error::new(ErrorKind::Internal, "a computation failed"));
+        assert_eq!(text, "error: a computation failed\nhint: this is a fault of tealight, please report it\n");
+        let text = out.explained(&Error::new(ErrorKind::Model, "damaged").with_hint("download it again"));
+        assert_eq!(text, "error: damaged\nhint: download it again\n");
+    }
 }

@@ -9,7 +9,7 @@ use super::args::LogitsArgs;
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::progress::Progress;
-use super::{Outcome, input, logits, usage};
+use super::{Outcome, answer, input, logits, usage};
 
 /// Sums over scored tokens.
 #[derive(Clone, Copy, Default)]
@@ -30,12 +30,14 @@ impl AddAssign<f64> for Score {
 }
 
 impl Score {
-    /// Perplexity, and the standard error of it.
-    fn perplexity(&self) -> (f64, f64) {
+    /// Perplexity, and the standard error of it, which a single token does not have.
+    fn perplexity(&self) -> (f64, Option<f64>) {
         let n = self.n as f64;
         let mean = self.nll / n;
         let variance = (self.nll2 / n - mean * mean).max(0.0);
-        (mean.exp(), mean.exp() * (variance / (n - 1.0)).sqrt())
+        let error = mean.exp() * (variance / (n - 1.0)).sqrt();
+        // It passes what a number holds where the perplexity does.
+        (mean.exp(), Some(error).filter(|e| self.n > 1 && e.is_finite()))
     }
 }
 
@@ -44,13 +46,14 @@ pub(super) fn run(model: &Model, args: &LogitsArgs, n_batch: u32, out: &mut Outp
     let n_ctx = args.ctx_size as usize;
     let path = args.file.as_deref().ok_or_else(|| usage("--nll needs a text", "give --file FILE"))?;
     let tokens = input::encode(model, &input::file(path)?, false)?;
+    answer::warn(model, out);
     if tokens.len() < 2 * n_ctx {
         let text = format!("the text has {} tokens, two chunks of {n_ctx} are needed", tokens.len());
         return Err(usage(text, "take a longer text or a smaller --ctx-size"));
     }
     let vocab = model.vocab()?;
     let bos = vocab.bos().filter(|_| vocab.add_bos());
-    let n_chunk = (tokens.len() / n_ctx).min(args.chunks.unwrap_or(usize::MAX));
+    let n_chunk = (tokens.len() / n_ctx).min(args.chunks.map_or(usize::MAX, |n| n as usize));
     let mut session = model.session(&args.cache.resolve(args.compute.exact).with_ctx(args.ctx_size))?;
     let _guard = interrupt.stoppable();
     session.set_cancel_token(interrupt.token());
@@ -65,7 +68,8 @@ pub(super) fn run(model: &Model, args: &LogitsArgs, n_batch: u32, out: &mut Outp
     }
     drop(progress);
     let (ppl, error) = score.perplexity();
-    out.bytes(format!("Final estimate: PPL = {ppl:.4} +/- {error:.5}\n").as_bytes())
+    let error = error.map(|e| format!(" +/- {e:.5}")).unwrap_or_default();
+    out.bytes(format!("Final estimate: PPL = {ppl:.4}{error}\n").as_bytes())
 }
 
 /// Scores the tokens of the second half but the first, each by the logits before it.
@@ -90,7 +94,7 @@ fn score_chunk(session: &mut Session, chunk: &[u32], n_batch: u32, score: &mut S
 fn nll(logits: &[f32], id: usize) -> f64 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|x| f64::from((x - max).exp())).sum();
-    sum.ln() - f64::from(logits[id] - max)
+    sum.ln() - (f64::from(logits[id]) - f64::from(max))
 }
 
 #[cfg(test)]
@@ -104,6 +108,16 @@ mod tests {
             score += nll(&[1.5; 4], id);
         }
         let (ppl, error) = score.perplexity();
-        assert!((ppl - 4.0).abs() < 1e-6 && error.abs() < 1e-6, "{ppl} {error}");
+        assert!((ppl - 4.0).abs() < 1e-6 && error.is_some_and(|e| e.abs() < 1e-6), "{ppl} {error:?}");
+    }
+
+    #[test]
+    fn what_is_no_number_is_not_an_error_term() {
+        let mut score = Score::default();
+        score += nll(&[0.0, 1.0], 0);
+        let (ppl, error) = score.perplexity();
+        assert!((ppl - (1.0 + 1f64.exp())).abs() < 1e-6 && error.is_none(), "{ppl} {error:?}");
+        score += nll(&[f32::MIN, f32::MAX], 0);
+        assert_eq!(score.perplexity(), (f64::INFINITY, None));
     }
 }

@@ -31,7 +31,7 @@ fn write(
 ) -> Outcome<Option<Summary>> {
     let session = args.context.resolve(args.cache.resolve(args.compute.exact));
     let system = args.answer.system(args.escape)?;
-    let options = args.answer.resolve(args.sampling.resolve(model.sampling_defaults()?)?, args.escape);
+    let options = args.answer.resolve(args.sampling.resolve(model)?, args.escape);
     let show_timings = args.answer.shows_timings();
     let is_raw = args.raw || model.chat_template()?.is_none();
     let _guard = interrupt.stoppable();

@@ -1,9 +1,10 @@
 //! Flags of the sampler chain: llama.cpp's names, aliases and variables.
 
 use clap::Args;
+use tealight::Model;
 use tealight::sample::{Mirostat, RANDOM_SEED, SampleOptions, parse_sampler_letters, parse_samplers};
 
-use super::Outcome;
+use super::{Outcome, usage};
 
 /// What the user has set; everything else is the model's or llama.cpp's default.
 #[derive(Debug, Default, Args)]
@@ -40,10 +41,10 @@ pub(crate) struct SamplingArgs {
     pub xtc_threshold: Option<f32>,
     /// Tokens that penalties look back at; 0 = none, -1 = all [64]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    #[arg(value_parser = clap::value_parser!(i32).range(-1..))]
     pub repeat_last_n: Option<i32>,
     /// Penalty of repeated tokens; 1 = off [1]
-    #[arg(long, value_name = "X", env = "LLAMA_ARG_REPEAT_PENALTY", hide_env = true, value_parser = positive)]
+    #[arg(long, value_name = "X", env = "LLAMA_ARG_REPEAT_PENALTY", hide_env = true)]
+    #[arg(allow_negative_numbers = true, value_parser = finite)]
     pub repeat_penalty: Option<f32>,
     /// Penalty of tokens that occurred; 0 = off [0]
     #[arg(long, value_name = "X", env = "LLAMA_ARG_PRESENCE_PENALTY", hide_env = true)]
@@ -104,8 +105,14 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// What the user has set, over `defaults`.
-    pub(crate) fn resolve(self, defaults: SampleOptions) -> Outcome<SampleOptions> {
+    /// What the user has set, over what the model's file says.
+    pub(crate) fn resolve(self, model: &Model) -> Outcome<SampleOptions> {
+        let options = self.over(model.sampling_defaults()?)?;
+        check_biases(&options, model.vocab()?.n_tokens())?;
+        Ok(options)
+    }
+
+    fn over(self, defaults: SampleOptions) -> Outcome<SampleOptions> {
         let mut o = defaults;
         if let Some(seed) = self.seed {
             o.seed = u32::try_from(seed).unwrap_or(RANDOM_SEED);
@@ -145,7 +152,19 @@ impl SamplingArgs {
         }
         o.logit_bias.extend(self.logit_bias);
         o.ignore_eos |= self.ignore_eos;
+        o.check()?;
         Ok(o)
+    }
+}
+
+/// A bias of a token that the vocabulary does not have would do nothing.
+fn check_biases(options: &SampleOptions, n_token: u32) -> Outcome {
+    match options.logit_bias.iter().find(|(id, _)| *id >= n_token) {
+        Some((id, _)) => {
+            let text = format!("`--logit-bias` names token {id}, the vocabulary has {n_token} tokens");
+            Err(usage(text, "`tealight tokenize --pieces` shows the ids of a text"))
+        }
+        None => Ok(()),
     }
 }
 
@@ -157,10 +176,6 @@ fn set<T>(slot: &mut T, value: Option<T>) {
 
 fn finite(text: &str) -> Result<f32, String> {
     text.parse().ok().filter(|x: &f32| x.is_finite()).ok_or_else(|| "expected a number".to_owned())
-}
-
-fn positive(text: &str) -> Result<f32, String> {
-    finite(text).ok().filter(|x| *x > 0.0).ok_or_else(|| "expected a number above 0".to_owned())
 }
 
 /// `ID+N` or `ID-N`.
@@ -193,7 +208,7 @@ mod tests {
         let mut of_the_model = SampleOptions::default();
         (of_the_model.temp, of_the_model.top_k) = (0.6, 20);
         let args = SamplingArgs { top_k: Some(3), samplers: Some("top_k;temp".into()), ..Default::default() };
-        let resolved = args.resolve(of_the_model).ok().expect("sound options");
+        let resolved = args.over(of_the_model).ok().expect("sound options");
         assert_eq!((resolved.temp, resolved.top_k, resolved.seed), (0.6, 3, RANDOM_SEED));
         assert_eq!(resolved.samplers, [SamplerName::TopK, SamplerName::Temperature]);
     }
@@ -201,7 +216,7 @@ mod tests {
     #[test]
     fn the_word_none_leaves_no_breakers() {
         let args = SamplingArgs { dry_sequence_breaker: vec!["none".into()], seed: Some(-1), ..Default::default() };
-        let resolved = args.resolve(SampleOptions::default()).ok().expect("sound options");
+        let resolved = args.over(SampleOptions::default()).ok().expect("sound options");
         assert!(resolved.dry_breakers.is_empty());
     }
 }

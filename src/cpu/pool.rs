@@ -121,10 +121,7 @@ impl Team {
             }
         }
         if state.panicked.load(SeqCst) {
-            return Err(Error::new(
-                ErrorKind::Internal,
-                "a computation failed; this is a fault of Tealight, please report it",
-            ));
+            return Err(Error::new(ErrorKind::Internal, "a computation failed"));
         }
         if state.abort.load(SeqCst) {
             return Err(Error::new(ErrorKind::Interrupted, "interrupted"));

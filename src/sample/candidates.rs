@@ -212,9 +212,9 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// `exp(logit - max)`; all are equally likely where every logit is minus infinity.
+/// `exp(logit - max)`; those that equal an infinite maximum are equally likely.
 pub(super) fn weight(logit: f32, max: f32) -> f32 {
-    if max == f32::NEG_INFINITY { 1.0 } else { (logit - max).exp() }
+    if logit == max { 1.0 } else { (logit - max).exp() }
 }
 
 fn descending(a: &Candidate, b: &Candidate) -> Ordering {

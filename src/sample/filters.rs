@@ -118,7 +118,10 @@ pub(super) fn xtc(c: &mut Candidates<'_>, probability: f32, threshold: f32, min_
 /// Divides logits by `t`; at 0 and below all but the first of the greatest become minus infinity.
 pub(super) fn temperature(c: &mut Candidates<'_>, t: f32) {
     if t > 0.0 {
-        return c.change_all_in_order(|l| l / t);
+        let max = c.max();
+        // What would overflow is scaled by its distance from the greatest, which changes no probability.
+        let zero = if max.is_finite() && (max / t).is_infinite() { max } else { 0.0 };
+        return c.change_all_in_order(|l| (l - zero) / t);
     }
     let best = c.first_max();
     for (i, c) in c.list().iter_mut().enumerate() {

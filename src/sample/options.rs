@@ -105,6 +105,60 @@ impl Default for SampleOptions {
     }
 }
 
+impl SampleOptions {
+    /// Checks that every number is one that the samplers can work with.
+    ///
+    /// # Errors
+    /// Usage: a number that is none, infinite or out of range, by the name of its field.
+    pub fn check(&self) -> Result<()> {
+        match self.fault() {
+            Some((name, found, expected)) => {
+                let text = format!("sampling option `{name}` is {found}, expected {expected}");
+                Err(Error::new(ErrorKind::Usage, text))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The first field that is out of range: its name, its value, what is expected.
+    pub(crate) fn fault(&self) -> Option<(&'static str, String, &'static str)> {
+        let numbers = [
+            ("temp", self.temp),
+            ("top_p", self.top_p),
+            ("min_p", self.min_p),
+            ("typical", self.typical),
+            ("top_n_sigma", self.top_n_sigma),
+            ("xtc_probability", self.xtc_probability),
+            ("xtc_threshold", self.xtc_threshold),
+            ("repeat_penalty", self.repeat_penalty),
+            ("presence_penalty", self.presence_penalty),
+            ("frequency_penalty", self.frequency_penalty),
+            ("dry_multiplier", self.dry_multiplier),
+            ("dry_base", self.dry_base),
+            ("dynatemp_range", self.dynatemp_range),
+            ("dynatemp_exponent", self.dynatemp_exponent),
+            ("mirostat_tau", self.mirostat_tau),
+            ("mirostat_eta", self.mirostat_eta),
+            ("adaptive_target", self.adaptive_target),
+            ("adaptive_decay", self.adaptive_decay),
+        ];
+        if let Some((name, x)) = numbers.into_iter().find(|(_, x)| !x.is_finite()) {
+            return Some((name, x.to_string(), "a finite number"));
+        }
+        // A penalty is a divisor.
+        if self.repeat_penalty <= 0.0 {
+            return Some(("repeat_penalty", self.repeat_penalty.to_string(), "a number above 0"));
+        }
+        if self.repeat_last_n < -1 {
+            return Some(("repeat_last_n", self.repeat_last_n.to_string(), "-1 or above"));
+        }
+        // Minus infinity forbids a token.
+        let mut biases = self.logit_bias.iter();
+        let (_, bias) = biases.find(|(_, bias)| bias.is_nan() || *bias == f32::INFINITY)?;
+        Some(("logit_bias", bias.to_string(), "a finite number or minus infinity"))
+    }
+}
+
 /// Version of Mirostat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Mirostat {

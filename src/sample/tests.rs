@@ -111,6 +111,62 @@ fn temperatures_scale_as_in_llama_cpp() {
 }
 
 #[test]
+fn a_tiny_temperature_chooses_the_likeliest() {
+    for temp in [1e-30, 1e-37, 1e-38, 1e-40, f32::from_bits(1)] {
+        for samplers in [&[SamplerName::Temperature][..], &SamplerName::DEFAULT] {
+            for shift in [0.0, -10.0, 1e30] {
+                let samplers = samplers.to_vec();
+                let options = SampleOptions { seed: 3, temp, samplers, ..SampleOptions::default() };
+                let mut sampler = Sampler::new(&options, &no_pieces());
+                let mut logits = LOGITS.map(|l| l + shift);
+                // at the greatest shift all are equal but one
+                logits[3] = logits[3].max(logits[0] * 1.5);
+                for _ in 0..10 {
+                    assert_eq!(sampler.sample(&mut logits.clone()), 3, "{temp:e} {shift}");
+                }
+            }
+        }
+    }
+    // of two that are equally likely either is chosen
+    let options =
+        SampleOptions { seed: 3, temp: 1e-40, samplers: vec![SamplerName::Temperature], ..Default::default() };
+    let mut sampler = Sampler::new(&options, &no_pieces());
+    let drawn: Vec<u32> = (0..50).map(|_| sampler.sample(&mut [1.0, 2.0, -3.0, 2.0])).collect();
+    assert!(drawn.contains(&1) && drawn.contains(&3) && drawn.iter().all(|id| [1, 3].contains(id)), "{drawn:?}");
+}
+
+#[test]
+fn a_penalty_that_overflows_leaves_a_choice() {
+    let options = SampleOptions { seed: 3, repeat_penalty: 1e-40, ..SampleOptions::default() };
+    let mut sampler = Sampler::new(&options, &no_pieces());
+    sampler.accept(9);
+    assert!((0..10).all(|_| sampler.sample(&mut LOGITS.clone()) == 9));
+}
+
+#[test]
+fn options_out_of_range_are_named() {
+    assert!(SampleOptions::default().check().is_ok());
+    type Change = fn(&mut SampleOptions);
+    let wrong: [(&str, Change); 6] = [
+        ("`repeat_penalty` is 0,", |o| o.repeat_penalty = 0.0),
+        ("`repeat_penalty` is -1,", |o| o.repeat_penalty = -1.0),
+        ("`repeat_last_n` is -2,", |o| o.repeat_last_n = -2),
+        ("`temp` is NaN,", |o| o.temp = f32::NAN),
+        ("`adaptive_decay` is inf,", |o| o.adaptive_decay = f32::INFINITY),
+        ("`logit_bias` is inf,", |o| o.logit_bias = vec![(1, f32::NEG_INFINITY), (2, f32::INFINITY)]),
+    ];
+    for (words, change) in wrong {
+        let mut options = SampleOptions::default();
+        change(&mut options);
+        let error = options.check().unwrap_err();
+        assert_eq!(error.kind(), crate::error::ErrorKind::Usage);
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    let allowed = SampleOptions { repeat_last_n: -1, logit_bias: vec![(1, f32::NEG_INFINITY)], ..Default::default() };
+    assert!(allowed.check().is_ok());
+}
+
+#[test]
 fn penalties_look_at_the_window_only() {
     let mut penalties = Penalties::new(1.3, 0.1, 0.2);
     let history = [0, 3, 3, 6, 1, 6];
