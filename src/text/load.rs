@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::bpe::Bpe;
 use super::bytes::{ALPHABET, byte_token};
 use super::ends::Ends;
-use super::greedy::{Plamo2, Rwkv};
+use super::greedy::{Plamo2, Rwkv, unescape};
 use super::pretokenizer::{self, Pre};
-use super::special::Specials;
+use super::special::{self, Specials};
 use super::spm::Spm;
-use super::table::NONE;
+use super::table::{MAX_TRIE_TEXT, NONE};
 use super::tokens::{TokenKind, Tokens};
 use super::unigram::{Charsmap, Unigram};
 use super::vocab::{Encoder, Vocab, VocabKind};
@@ -174,6 +174,7 @@ impl Loader<'_> {
         let sep = self.id("seperator", d.sep)?;
         let (pad, mask) = (self.id("padding", d.pad)?, self.id("mask", d.mask)?);
         let eog = ends.complete(&mut tokens);
+        self.report_long(kind, &tokens);
         let mut add_bos = self.flag("add_bos_token", d.add_bos)?;
         if pre_name.as_deref() == Some("gemma4") {
             add_bos = true;
@@ -327,7 +328,7 @@ impl Loader<'_> {
             Some(name) => {
                 let near = pretokenizer::nearest(name);
                 self.warn(format!(
-                    "`{PRE}`: pre-tokenizer `{}` is unknown; the nearest name `{near}` is used, and text may be cut otherwise than in training",
+                    "`{PRE}`: pre-tokenizer `{}` is unknown; the nearest name `{near}` is used, and text may be cut otherwise than in training; correct this key, or convert the model again with a known name",
                     printable(name)
                 ));
                 near
@@ -351,6 +352,28 @@ impl Loader<'_> {
             let loss =
                 if kind == VocabKind::Bpe { "they are left out of prompts" } else { "they become the unknown token" };
             self.warn(format!("{missing} of the bytes that text is made of have no token; {loss}"));
+        }
+    }
+
+    /// Warns of tokens that no trie takes.
+    fn report_long(&mut self, kind: VocabKind, tokens: &Tokens) {
+        let is_long = |(id, text): &(u32, &[u8])| {
+            let of_trie = || match kind {
+                VocabKind::Spm | VocabKind::Bpe => false,
+                VocabKind::Rwkv => unescape(text).len() > MAX_TRIE_TEXT,
+                VocabKind::Wpm | VocabKind::Ugm | VocabKind::Plamo2 => true,
+            };
+            text.len() > MAX_TRIE_TEXT && (special::is_special(tokens.kind(*id)) || of_trie())
+        };
+        let (mut long, mut n) = (None, 0);
+        for (id, _) in tokens.iter().filter(is_long) {
+            long = long.or(Some(id));
+            n += 1;
+        }
+        if let Some(first) = long {
+            self.warn(format!(
+                "`{TOKENS}`: {n} tokens, number {first} first, are longer than {MAX_TRIE_TEXT} bytes and are never found in text, which becomes other tokens there; real tokens stay below 400 bytes, so check how the file was made"
+            ));
         }
     }
 

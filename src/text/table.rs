@@ -148,7 +148,7 @@ impl PairTable {
     }
 }
 
-/// Longest text that a [`Trie`] takes; longer ones are never matched. Real tokens stay below 400 bytes.
+/// Longest text that a [`Trie`] takes; longer ones are never matched, of which the load warns. Real tokens stay below 400 bytes.
 pub(super) const MAX_TRIE_TEXT: usize = 1024;
 
 /// Texts by their bytes: all that begin at a place are found in one walk.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::small::*;
 use tealight::gguf::KeyValue;
-use tealight::text::Vocab;
+use tealight::text::{Encode, Vocab};
 
 #[test]
 fn long_texts_take_time_in_proportion() {
@@ -166,6 +166,11 @@ fn what_can_be_mended_is_used_with_a_warning() {
     let merges = |list: &[&str]| Some(KeyValue::strings(list));
     let cases = [
         ("unknown pre", with(bpe_keys(), "tokenizer.ggml.pre", Some("lama-bpe".into())), "`llama-bpe`"),
+        (
+            "unknown pre, what to do",
+            with(bpe_keys(), "tokenizer.ggml.pre", Some("lama-bpe".into())),
+            "convert the model",
+        ),
         ("missing pre", with(bpe_keys(), "tokenizer.ggml.pre", None), "`default`"),
         ("id out of range", with(bpe_keys(), "tokenizer.ggml.eos_token_id", Some(KeyValue::U32(9999))), "eos_token_id"),
         ("negative id", with(bpe_keys(), "tokenizer.ggml.bos_token_id", Some(KeyValue::I32(-1))), "bos_token_id"),
@@ -191,6 +196,39 @@ fn what_can_be_mended_is_used_with_a_warning() {
         assert!(vocab.warnings().iter().any(|w| w.contains(words)), "{name}: {:?}", vocab.warnings());
         let ids = vocab.encode(b"hello world", FULL);
         assert!(ids.iter().all(|id| *id < vocab.n_tokens()) && !ids.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn tokens_too_long_to_be_found_are_named() {
+    const NORMAL: i32 = 1;
+    const CONTROL: i32 = 3;
+    let long = vec![b'q'; 1025];
+    let escaped = b"\\x71".repeat(300);
+    for model in ["llama", "gpt2", "bert", "t5", "rwkv", "plamo2"] {
+        let of_trie = !matches!(model, "llama" | "gpt2");
+        for (text, kind, warned) in [
+            (&long[..], NORMAL, of_trie),
+            (&long, CONTROL, true),
+            (&long[1..], NORMAL, false),
+            (&long[1..], CONTROL, false),
+            (&escaped, NORMAL, of_trie && model != "rwkv"),
+        ] {
+            let keys = vec![
+                ("tokenizer.ggml.model", model.into()),
+                ("tokenizer.ggml.tokens", KeyValue::strings([b"<unk>", &b"<s>"[..], b"</s>", text])),
+                ("tokenizer.ggml.token_type", vec![2, CONTROL, CONTROL, kind].into()),
+                ("tokenizer.ggml.merges", KeyValue::strings([""; 0])),
+            ];
+            let vocab = small("long", keys);
+            let name = format!("{model}, {} bytes, type {kind}", text.len());
+            let said = vocab.warnings().iter().any(|w| w.contains("1 tokens, number 3 first") && w.contains("1024"));
+            assert_eq!(said, warned, "{name}: {:?}", vocab.warnings());
+            if kind == CONTROL {
+                let found = vocab.encode(text, Encode { add_special: false, parse_special: true }) == [3];
+                assert_eq!(found, !warned, "{name}");
+            }
+        }
     }
 }
 
