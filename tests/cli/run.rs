@@ -1,0 +1,180 @@
+//! `tealight run`.
+
+use super::*;
+
+/// A short answer that depends on nothing but the arguments.
+fn args<'a>(model: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
+    [&["run", model, "-q", "-n", "12", "-s", "5"], rest].concat()
+}
+
+#[test]
+fn a_prompt_comes_from_everywhere() {
+    let folder = TempDir::new("cli-prompt");
+    let file = folder.path().join("p.txt");
+    std::fs::write(&file, "one\n").unwrap();
+    let (m, file) = (model("qwen3"), file.to_string_lossy().into_owned());
+    let want = tealight(args(&m, &["one"])).quietly();
+    assert!(!want.is_empty());
+    assert_eq!(tealight(args(&m, &["-p", "one"])).quietly(), want);
+    assert_eq!(tealight(args(&m, &["--file", &file])).quietly(), want);
+    assert_eq!(piped(args(&m, &[]), b"one\n").quietly(), want);
+    assert_eq!(piped(args(&m, &["-"]), b"one").quietly(), want);
+    assert_eq!(tealight(["run", "-m", &m, "-q", "-n", "12", "-s", "5", "one"]).quietly(), want);
+    let mut by_env = command(["run", "-q", "--n_predict", "12", "-s", "5", "one"]);
+    by_env.env("LLAMA_ARG_MODEL", &m);
+    assert_eq!(finish(by_env, None).quietly(), want);
+    let both = tealight(args(&m, &["one\n\ntwo"])).quietly();
+    assert_ne!(both, want);
+    assert_eq!(piped(args(&m, &["one"]), b"two\n").quietly(), both);
+    assert_eq!(piped(args(&m, &["--file", &file]), b"two\n").quietly(), both);
+    assert_eq!(tealight(args(&m, &["-e", r"one\n\ntwo"])).quietly(), both);
+}
+
+#[test]
+fn a_seed_gives_the_same_text_on_any_number_of_threads() {
+    for name in ["qwen3", "gemma3", "phi2"] {
+        let m = model(name);
+        let text = |t: &str, seed: &str| {
+            tealight(["run", &m, "Hello", "-q", "-n", "40", "--ignore-eos", "-t", t, "--seed", seed]).quietly()
+        };
+        let want = text("1", "7");
+        assert!(!want.is_empty());
+        assert_eq!([text("2", "7"), text("3", "7")], [want.clone(), want.clone()], "{name}");
+        assert_ne!(text("2", "8"), want, "{name}");
+    }
+}
+
+#[test]
+fn a_template_is_used_where_there_is_one() {
+    let m = model("llama31");
+    let chat = tealight(args(&m, &["Hello"])).quietly();
+    let raw = tealight(args(&m, &["Hello", "--raw"])).quietly();
+    assert_ne!(chat, raw);
+    assert_ne!(tealight(args(&m, &["Hello", "-sys", "Be brief."])).quietly(), chat);
+    // The template written out, with its tokens, is the same prompt.
+    let expect = read_json(&fixtures().join("llama31/expect.json"));
+    let case = &expect["chat"][0];
+    let text = case["rendered"].as_str().expect("a rendering").strip_prefix("<|begin_of_text|>").expect("its BOS");
+    let question = case["messages"][0]["content"].as_str().expect("a question");
+    assert_eq!(
+        tealight(args(&m, &[text, "--raw", "--parse-special"])).quietly(),
+        tealight(args(&m, &[question])).quietly()
+    );
+    let plain = model("phi2");
+    assert_eq!(tealight(args(&plain, &["Hello"])).quietly(), tealight(args(&plain, &["Hello", "--raw"])).quietly());
+}
+
+#[test]
+fn a_system_message_of_a_file_has_no_last_line_end() {
+    let folder = TempDir::new("cli-system");
+    let file = folder.path().join("s.txt");
+    std::fs::write(&file, "Be brief.\n").unwrap();
+    // Its template takes the message as it is.
+    let (m, file) = (model("qwen3"), file.to_string_lossy().into_owned());
+    let of_file = tealight(args(&m, &["Hello", "-sysf", &file])).quietly();
+    assert_eq!(of_file, tealight(args(&m, &["Hello", "-sys", "Be brief."])).quietly());
+    assert_ne!(of_file, tealight(args(&m, &["Hello", "-sys", "Be brief.\n"])).quietly());
+}
+
+#[test]
+fn a_file_whose_sampling_is_out_of_range_is_refused() {
+    let folder = TempDir::new("cli-sampling");
+    let path = folder.path().join("m.gguf");
+    let mut edit = Edit::read(Path::new(&model("qwen3")));
+    edit.set("general.sampling.penalty_repeat", 0f32);
+    edit.write(&path);
+    let text = tealight(["run", "-q", &path.to_string_lossy(), "Hello"]).error(3);
+    assert!(text.contains("`general.sampling.penalty_repeat`") && text.contains("above 0"), "{text}");
+}
+
+#[test]
+fn a_tiny_temperature_is_the_likeliest_token() {
+    let m = model("qwen3");
+    let greedy = tealight(args(&m, &["Hello", "--temp", "0"])).quietly();
+    assert_eq!(tealight(args(&m, &["Hello", "--temp", "1e-40", "--samplers", "temperature"])).quietly(), greedy);
+}
+
+#[test]
+fn limits_and_stops_end_the_answer() {
+    let m = model("qwen3");
+    assert_eq!(tealight(["run", &m, "Hello", "-q", "-n", "0"]).quietly(), "");
+    let whole = tealight(args(&m, &["Hello", "--ignore-eos"])).quietly();
+    let (before, stop) = whole.split_at(whole.char_indices().nth(4).expect("text").0);
+    let stop: String = stop.chars().take(2).collect();
+    let cut = tealight(args(&m, &["Hello", "--ignore-eos", "-r", &stop])).quietly();
+    assert!(before.starts_with(&cut) || cut == before, "{cut:?} of {whole:?} by {stop:?}");
+    assert!(!cut.contains(&stop));
+    let full = tealight(["run", &m, "Hello", "-c", "40", "-s", "1", "--ignore-eos"]);
+    assert_eq!(full.code, Some(0));
+    assert!(
+        full.stderr.contains("warning: ") && full.stderr.contains("context of 40 tokens is full"),
+        "{}",
+        full.stderr
+    );
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_by_a_template_and_taken_raw() {
+    let m = model("qwen3");
+    let text = piped(args(&m, &[]), b"a\xff").error(2);
+    assert!(text.contains("byte 1") && text.contains("--raw"), "{text}");
+    assert_eq!(piped(args(&m, &["--raw"]), b"a\xff").code, Some(0));
+}
+
+#[test]
+fn notices_go_to_standard_error() {
+    let run = tealight(["run", &model("qwen3"), "Hello", "-n", "5", "-s", "3", "-v"]);
+    assert_eq!(run.code, Some(0));
+    assert!(run.stderr.contains("answer: 5 tokens") && run.stderr.contains("seed: 3"), "{}", run.stderr);
+    assert_eq!(run.text(), tealight(["run", &model("qwen3"), "Hello", "-n", "5", "-s", "3", "-q"]).quietly());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_an_error() {
+    let m = model("qwen3");
+    for args in [&args(&m, &["Hello"])[..], &["inspect", &m], &["tokenize", &m, "-q", "Hello"], &["--help"]] {
+        let mut command = command(args);
+        command.stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+        let text = finish(command, None).error(5);
+        assert!(text.contains("cannot write to standard output"), "{text}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_is_a_quiet_end() {
+    let m = model("qwen3");
+    for args in [&args(&m, &["Hello", "-n", "100"])[..], &["inspect", &m, "--json"], &["--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = command(args);
+        command.stdout(writer);
+        drop(reader);
+        assert_eq!(finish(command, None).quietly(), "");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_keeps_the_text_so_far() {
+    use std::io::Read;
+
+    // Far more tokens than could be written before the signal comes.
+    let m = model("qwen3");
+    let mut child =
+        command(["run", &m, "Hello", "-c", "500000", "--ignore-eos", "-s", "1"]).spawn().expect("the binary starts");
+    let mut stdout = child.stdout.take().expect("piped");
+    let mut text = vec![0; 16];
+    stdout.read_exact(&mut text).expect("the first text");
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().expect("kill runs").success());
+    stdout.read_to_end(&mut text).expect("the rest");
+    let mut stderr = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("notices");
+    assert_eq!(child.wait().expect("an end").code(), Some(130), "{stderr}");
+    assert!(
+        stderr.starts_with("warning: the context of 500000 tokens is longer") && stderr.lines().count() == 1,
+        "{stderr}"
+    );
+    String::from_utf8(text).expect("whole characters");
+}
