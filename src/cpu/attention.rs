@@ -5,6 +5,7 @@
 //! batch and for every number of threads.
 
 use super::kernels::KernelSet;
+use super::rows::softcap;
 use super::sequence::CacheRows;
 use crate::plan::Attend;
 
@@ -86,7 +87,7 @@ impl AttendWork<'_> {
                     scores.clear();
                     scores.extend((from..to).map(|j| set.dot_f32(q, &k[j * dk..(j + 1) * dk])));
                     if let Some(cap) = step.softcap {
-                        scores.iter_mut().for_each(|s| *s = cap * (*s / cap).tanh());
+                        softcap(scores, cap);
                     }
                     let acc = &mut acc[i * dv..(i + 1) * dv];
                     let (max, sum) = &mut max_sum[i];

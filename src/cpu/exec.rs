@@ -35,10 +35,10 @@ pub struct CpuOptions {
 
 /// Steps that are executed together.
 enum Phase {
-    /// Row-local steps, then the quantized input of the linear step `prepare`.
+    /// Row-local steps, then the quantized input of the linear step behind them.
     Rows {
         steps: Range<usize>,
-        prepare: Option<usize>,
+        prepare: Option<(Operand, Kinds)>,
     },
     /// A linear step, and the soft cap on its result.
     Linear {
@@ -48,6 +48,37 @@ enum Phase {
     Attend(usize),
     Take(usize),
     Pool(usize),
+}
+
+/// Numbers of a row that buffers hold: before the Take, when all rows of the batch are there, and behind it.
+struct Sizes {
+    /// By buffer; 0 where no step of that side writes it.
+    buffers: Vec<(usize, usize)>,
+    /// The widest input that is quantized.
+    quantized: (usize, usize),
+}
+
+impl Sizes {
+    fn of(plan: &Plan, set: &KernelSet, exact: bool) -> Self {
+        let mut sizes = Self { buffers: vec![(0, 0); plan.buffers().len()], quantized: (0, 0) };
+        let mut is_taken = false;
+        let raise = |pair: &mut (usize, usize), is_taken: bool, n: u32| {
+            let side = if is_taken { &mut pair.1 } else { &mut pair.0 };
+            *side = (*side).max(n as usize);
+        };
+        for step in plan.steps() {
+            is_taken |= matches!(step, Step::Take { .. });
+            for o in step.writes() {
+                raise(&mut sizes.buffers[o.buf.index()], is_taken, plan.buffers()[o.buf.index()].width);
+            }
+            if let Step::Linear { x, .. } = step
+                && Kinds::of(plan, step, set, exact).any()
+            {
+                raise(&mut sizes.quantized, is_taken, x.len());
+            }
+        }
+        sizes
+    }
 }
 
 /// One thread's buffers.
@@ -88,6 +119,7 @@ pub struct CpuBackend {
     phases: Vec<Phase>,
     vectors: Vec<Vec<f32>>,
     buffers: Vec<Shared<f32>>,
+    sizes: Sizes,
     rotations: Vec<Shared<f32>>,
     activations: Activations,
     scratch: Vec<Mutex<Scratch>>,
@@ -123,6 +155,7 @@ impl CpuBackend {
             phases: phases(&plan, &set, options.exact, None),
             vectors,
             buffers: plan.buffers().iter().map(|_| Shared::new()).collect(),
+            sizes: Sizes::of(&plan, &set, options.exact),
             rotations: plan.tables().iter().map(|_| Shared::new()).collect(),
             activations: Activations::new(),
             scratch: (0..team.n_threads()).map(|_| Mutex::default()).collect(),
@@ -142,25 +175,14 @@ impl CpuBackend {
 
     fn grow(&mut self) -> Result<()> {
         let (n_row, n_want) = (self.batch.all.len(), self.batch.wanted.len());
-        let steps = self.plan.steps();
-        let take = steps.iter().position(|s| matches!(s, Step::Take { .. })).unwrap_or(steps.len());
         let mut grow = || {
-            let mut widest = 0;
-            for (i, step) in steps.iter().enumerate() {
-                let n = if i < take { n_row } else { n_want };
-                for o in step.writes() {
-                    self.buffers[o.buf.index()].grow(n * self.plan.buffers()[o.buf.index()].width as usize)?;
-                }
-                if let Step::Linear { x, .. } = step
-                    && Kinds::of(&self.plan, step, &self.set, self.exact).any()
-                {
-                    widest = widest.max(n * x.len() as usize);
-                }
+            for (buffer, (before, after)) in self.buffers.iter_mut().zip(&self.sizes.buffers) {
+                buffer.grow((n_row * before).max(n_want * after))?;
             }
             for (table, out) in self.plan.tables().iter().zip(&mut self.rotations) {
                 out.grow(n_row * 2 * table.freqs.len())?;
             }
-            self.activations.grow(widest)
+            self.activations.grow((n_row * self.sizes.quantized.0).max(n_want * self.sizes.quantized.1))
         };
         grow().map_err(|e| e.with_hint("use a smaller batch (TEALIGHT_UBATCH)"))
     }
@@ -205,11 +227,12 @@ fn phases(plan: &Plan, set: &KernelSet, exact: bool, probe: Option<Probe>) -> Ve
         let step = &steps[i];
         i += 1;
         match step {
-            Step::Linear { parts, .. } => {
-                if Kinds::of(plan, step, set, exact).any() {
+            Step::Linear { x, parts, .. } => {
+                let kinds = Kinds::of(plan, step, set, exact);
+                if kinds.any() {
                     match phases.last_mut() {
-                        Some(Phase::Rows { prepare, .. }) => *prepare = Some(i - 1),
-                        _ => phases.push(Phase::Rows { steps: i..i, prepare: Some(i - 1) }),
+                        Some(Phase::Rows { prepare, .. }) => *prepare = Some((*x, kinds)),
+                        _ => phases.push(Phase::Rows { steps: i..i, prepare: Some((*x, kinds)) }),
                     }
                 }
                 let cap = match (&parts[..], steps[..end].get(i)) {
@@ -302,7 +325,7 @@ impl Pass<'_> {
             let scratch = &mut *guard;
             let go_on = match phase {
                 Phase::Rows { steps: range, prepare } => {
-                    self.row_phase(worker, list, &steps[range.clone()], prepare.map(|p| &steps[p]), i == 0, scratch)
+                    self.row_phase(worker, list, &steps[range.clone()], *prepare, i == 0, scratch)
                 }
                 Phase::Linear { step, cap } => {
                     self.linear(worker, list.len(), &steps[*step], *cap, &mut scratch.linear)
@@ -331,7 +354,7 @@ impl Pass<'_> {
         worker: &mut Worker<'_>,
         list: &RowList,
         steps: &[Step],
-        prepare: Option<&Step>,
+        prepare: Option<(Operand, Kinds)>,
         first: bool,
         scratch: &mut Scratch,
     ) -> bool {
@@ -343,9 +366,8 @@ impl Pass<'_> {
                     self.rows.rotate_tables(row, list.pos[row]);
                 }
                 steps.iter().for_each(|step| self.rows.run(step, list, row, &mut scratch.rows));
-                if let Some(linear @ Step::Linear { x, .. }) = prepare {
-                    let kinds = Kinds::of(self.rows.plan, linear, self.rows.set, self.backend.exact);
-                    kinds.put(&self.backend.activations, self.rows.set, row, self.rows.read(row, *x));
+                if let Some((x, kinds)) = prepare {
+                    kinds.put(&self.backend.activations, self.rows.set, row, self.rows.read(row, x));
                 }
             }
         };
