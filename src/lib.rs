@@ -10,6 +10,8 @@ mod cpu;
 pub mod engine;
 pub mod error;
 pub mod gguf;
+#[cfg(feature = "gpu")]
+mod gpu;
 pub mod knobs;
 pub mod plan;
 pub mod sample;

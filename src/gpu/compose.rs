@@ -1,0 +1,110 @@
+//! The text of a kernel: constants, the prelude, fragments for formats, and the kernel's own file, joined.
+//!
+//! All of it is WGSL in `shaders/`, embedded in the binary. Names in [`FILES`] are paths below that folder. A kernel's
+//! bindings stand here once, as a table that a test compares with the text.
+
+use std::fmt::Write as _;
+
+macro_rules! files {
+    ($($name:literal)*) => { &[$(($name, include_str!(concat!("../../shaders/", $name, ".wgsl")))),*] };
+}
+
+/// Every file of `shaders/`.
+const FILES: &[(&str, &str)] = files!["prelude"];
+
+/// What a binding shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Slot {
+    /// A storage buffer that is only read.
+    Read,
+    /// A storage buffer that is written, or shared with one that is.
+    Write,
+    /// Parameters.
+    Uniform,
+}
+
+use Slot::{Read, Uniform, Write};
+
+/// Bindings of kernels over weights: wq, ws, tables, x, y, bias, p, batch.
+pub(super) const WEIGHTS: &[Slot] = &[Read, Read, Read, Read, Write, Read, Uniform, Uniform];
+/// The same with the scales of quantized activations behind them.
+pub(super) const WEIGHTS_INT8: &[Slot] = &[Read, Read, Read, Read, Write, Read, Uniform, Uniform, Read];
+/// Bindings of kernels over rows: a, b, out, weight, bias, p, batch. Inputs are bound for writing, since a result may
+/// lie on its input, and a buffer cannot be bound for reading and for writing at once.
+pub(super) const ROWS: &[Slot] = &[Write, Write, Write, Read, Read, Uniform, Uniform];
+/// Bindings of the kernel that fills a cache: k, v, cache k, cache v, order, status, p, seq.
+pub(super) const STORE: &[Slot] = &[Read, Read, Write, Write, Read, Write, Uniform, Uniform];
+/// Bindings of attention: q, cache k, cache v, out, part, order, p, seq.
+pub(super) const ATTEND: &[Slot] = &[Read, Read, Read, Write, Write, Read, Uniform, Uniform];
+
+/// A kernel and everything that its text depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Kernel {
+    /// File of the kernel, without `kernel/`.
+    pub name: &'static str,
+    /// Further files, in any order.
+    pub fragments: Vec<&'static str>,
+    /// Constants: `const NAME = value;`, of type u32.
+    pub consts: Vec<(&'static str, u32)>,
+    /// Its bindings.
+    pub slots: &'static [Slot],
+    /// Does the text need f16?
+    pub f16: bool,
+}
+
+impl Kernel {
+    /// A kernel without fragments.
+    pub fn new(name: &'static str, slots: &'static [Slot]) -> Self {
+        Self { name, fragments: Vec::new(), consts: Vec::new(), slots, f16: false }
+    }
+
+    /// Adds a file.
+    #[must_use]
+    pub fn with(mut self, fragment: &'static str) -> Self {
+        self.fragments.push(fragment);
+        self
+    }
+
+    /// Adds a constant.
+    #[must_use]
+    pub fn set(mut self, name: &'static str, value: u32) -> Self {
+        self.consts.push((name, value));
+        self
+    }
+
+    /// Name for people: the file, the fragments, the constants.
+    pub fn label(&self) -> String {
+        let mut label = self.name.to_owned();
+        self.fragments.iter().for_each(|f| label.extend(["+", f]));
+        self.consts.iter().for_each(|(name, value)| write!(label, " {name}={value}").expect("a string"));
+        label
+    }
+
+    /// The whole text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        if self.f16 {
+            text += "enable f16;\n";
+        }
+        for (name, value) in &self.consts {
+            writeln!(text, "const {name} = {value}u;").expect("a string");
+        }
+        let kernel = format!("kernel/{}", self.name);
+        for name in ["prelude"].into_iter().chain(self.fragments.iter().copied()).chain([kernel.as_str()]) {
+            text += file(name);
+        }
+        text
+    }
+}
+
+/// A file of `shaders/`.
+fn file(name: &str) -> &'static str {
+    FILES.iter().find(|f| f.0 == name).map(|f| f.1).unwrap_or_else(|| unreachable!("`{name}` is not listed"))
+}
+
+/// A number that changes with every text: part of the key of cached verdicts.
+pub(super) fn fingerprint() -> u64 {
+    // FNV-1a.
+    let bytes = FILES.iter().flat_map(|(name, text)| name.bytes().chain(text.bytes()));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}

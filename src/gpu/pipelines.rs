@@ -1,0 +1,154 @@
+//! Compiled kernels, each once, and bindings for them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::compose::{Kernel, Slot};
+use super::device::Gpu;
+use crate::error::Result;
+
+/// A range of a buffer.
+#[derive(Clone, Copy)]
+pub(super) struct Range<'a> {
+    pub buffer: &'a wgpu::Buffer,
+    pub start: u64,
+    /// Bytes; a multiple of 4.
+    pub size: u64,
+}
+
+impl<'a> Range<'a> {
+    /// The whole buffer.
+    pub fn all(buffer: &'a wgpu::Buffer) -> Self {
+        Self { buffer, start: 0, size: buffer.size() }
+    }
+}
+
+/// Kernels of one device.
+pub(super) struct Pipelines {
+    gpu: Arc<Gpu>,
+    /// Compile with bounds checks.
+    checked: bool,
+    layouts: HashMap<&'static [Slot], (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
+    compiled: HashMap<Kernel, wgpu::ComputePipeline>,
+}
+
+impl Pipelines {
+    pub fn new(gpu: Arc<Gpu>, checked: bool) -> Self {
+        Self { gpu, checked, layouts: HashMap::new(), compiled: HashMap::new() }
+    }
+
+    /// The layout of a kind of kernels.
+    fn layout(&mut self, slots: &'static [Slot]) -> &(wgpu::BindGroupLayout, wgpu::PipelineLayout) {
+        let device = &self.gpu.device;
+        self.layouts.entry(slots).or_insert_with(|| {
+            let ty = |slot: Slot| match slot {
+                Slot::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                Slot::Write => wgpu::BufferBindingType::Storage { read_only: false },
+                Slot::Uniform => wgpu::BufferBindingType::Uniform,
+            };
+            let entry = |(i, slot): (usize, &Slot)| wgpu::BindGroupLayoutEntry {
+                binding: i as u32,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer { ty: ty(*slot), has_dynamic_offset: false, min_binding_size: None },
+                count: None,
+            };
+            let entries: Vec<_> = slots.iter().enumerate().map(entry).collect();
+            let group =
+                device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
+            let pipeline = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: None,
+                bind_group_layouts: &[Some(&group)],
+                immediate_size: 0,
+            });
+            (group, pipeline)
+        })
+    }
+
+    /// The compiled kernel.
+    ///
+    /// # Errors
+    /// As [`Gpu::pipeline`].
+    pub fn get(&mut self, kernel: &Kernel) -> Result<wgpu::ComputePipeline> {
+        if let Some(pipeline) = self.compiled.get(kernel) {
+            return Ok(pipeline.clone());
+        }
+        let layout = self.layout(kernel.slots).1.clone();
+        let pipeline = self.gpu.pipeline(&kernel.label(), &kernel.text(), &layout, self.checked)?;
+        Ok(self.compiled.entry(kernel.clone()).or_insert(pipeline).clone())
+    }
+
+    /// Bindings in the order of the slots.
+    pub fn bind<'a>(&mut self, slots: &'static [Slot], ranges: &[Range<'a>]) -> wgpu::BindGroup {
+        debug_assert_eq!(slots.len(), ranges.len());
+        let resource = |r: &Range<'a>| {
+            let size = std::num::NonZeroU64::new(r.size);
+            wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: r.buffer, offset: r.start, size })
+        };
+        let entries: Vec<_> =
+            (0u32..).zip(ranges).map(|(binding, r)| wgpu::BindGroupEntry { binding, resource: resource(r) }).collect();
+        let layout = self.layout(slots).0.clone();
+        let desc = wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries };
+        self.gpu.device.create_bind_group(&desc)
+    }
+}
+
+/// One kernel over data of the caller, for tests of single kernels: buffers go up, the kernel runs once, all buffers
+/// come back.
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+    use crate::gpu::device::adapters;
+
+    /// The device of the tests: the first adapter; `None` where there is none, unless one is required.
+    pub fn gpu() -> Option<Arc<Gpu>> {
+        static GPU: std::sync::OnceLock<Option<Arc<Gpu>>> = std::sync::OnceLock::new();
+        let opened = GPU.get_or_init(|| adapters().first().map(|a| Gpu::open(a).expect("the adapter opens")));
+        assert!(opened.is_some() || std::env::var_os("TEALIGHT_REQUIRE_GPU").is_none(), "no GPU adapter");
+        if opened.is_none() {
+            println!("skipped: no GPU adapter");
+        }
+        opened.clone()
+    }
+
+    /// Runs `kernel` over `buffers` (bytes by slot) with `grid` workgroups, and returns them as they are afterwards.
+    pub fn run(gpu: &Arc<Gpu>, kernel: &Kernel, buffers: &[&[u8]], grid: [u32; 3], checked: bool) -> Vec<Vec<u8>> {
+        let mut pipelines = Pipelines::new(gpu.clone(), checked);
+        let pipeline = pipelines.get(kernel).unwrap_or_else(|e| panic!("{e}\n{}", kernel.text()));
+        let up = |(slot, bytes): (&Slot, &&[u8])| {
+            let buffer = match slot {
+                Slot::Uniform => gpu.uniform("test", bytes.len() as u64),
+                _ => gpu.storage("test", bytes.len() as u64),
+            };
+            let buffer = buffer.unwrap();
+            gpu.queue.write_buffer(&buffer, 0, bytes);
+            buffer
+        };
+        let on_gpu: Vec<_> = kernel.slots.iter().zip(buffers).map(up).collect();
+        let ranges: Vec<_> = on_gpu.iter().map(Range::all).collect();
+        let group = pipelines.bind(kernel.slots, &ranges);
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            pass.set_pipeline(&pipeline);
+            pass.set_bind_group(0, &group, &[]);
+            pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
+        }
+        let back: Vec<_> = kernel
+            .slots
+            .iter()
+            .zip(&on_gpu)
+            .map(|(slot, buffer)| {
+                let back = gpu.readback("test", buffer.size()).unwrap();
+                if *slot != Slot::Uniform {
+                    encoder.copy_buffer_to_buffer(buffer, 0, &back, 0, buffer.size());
+                }
+                back
+            })
+            .collect();
+        gpu.queue.submit([encoder.finish()]);
+        back.iter()
+            .zip(buffers)
+            .map(|(b, bytes)| gpu.read(b, b.size(), |got| got[..bytes.len()].to_vec()).unwrap())
+            .collect()
+    }
+}
