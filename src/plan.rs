@@ -11,12 +11,13 @@
 
 mod backend;
 mod build;
+mod excerpt;
 mod memory;
 mod op;
 mod print;
 mod verify;
 
-pub use backend::{Backend, Probe, Rows, SequenceMemory, Weights};
+pub use backend::{Backend, Probe, RowOrder, Rows, SequenceMemory, Weights};
 pub use build::PlanBuilder;
 pub use memory::{CacheType, MemoryEstimate};
 pub use op::{
@@ -33,6 +34,7 @@ pub struct Plan {
     caches: Vec<CacheSpec>,
     weights: Vec<WeightRef>,
     tables: Vec<RopeTable>,
+    inputs: Vec<Operand>,
     outputs: Vec<Operand>,
     /// First step of each named section ("blk.0", "head"), ascending.
     sections: Vec<(usize, String)>,
@@ -63,6 +65,11 @@ impl Plan {
     /// Rotation tables, indexed by [`TableId`].
     pub fn tables(&self) -> &[RopeTable] {
         &self.tables
+    }
+
+    /// What is given with every row, where the plan is the rest of another one: one operand, or none.
+    pub fn inputs(&self) -> &[Operand] {
+        &self.inputs
     }
 
     /// The results: first the logits (or hidden states of an embedding model), then the pooled vector

@@ -17,7 +17,7 @@ use super::pool::{MAX_CHUNKS, Shared, Team, Worker};
 use super::rows::{RowContext, RowList, RowScratch, softcap};
 use super::sequence::CpuSequence;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Attend, Backend, Operand, Plan, PoolKind, Probe, Rows, SequenceMemory, Step, Weights};
+use crate::plan::{Attend, Backend, Operand, Plan, PoolKind, Probe, RowOrder, Rows, SequenceMemory, Step, Weights};
 
 /// Rows that a chunk of a row-local phase takes.
 const PHASE_ROWS: usize = 4;
@@ -66,6 +66,9 @@ impl Sizes {
             let side = if is_taken { &mut pair.1 } else { &mut pair.0 };
             *side = (*side).max(n as usize);
         };
+        for o in plan.inputs() {
+            raise(&mut sizes.buffers[o.buf.index()], false, plan.buffers()[o.buf.index()].width);
+        }
         for step in plan.steps() {
             is_taken |= matches!(step, Step::Take { .. });
             for o in step.writes() {
@@ -92,7 +95,7 @@ struct Scratch {
 /// Rows of one sequence that attend together.
 struct Tile {
     seq: usize,
-    /// Indices into `Batch::order`.
+    /// Indices into the order of the batch.
     rows: Range<usize>,
 }
 
@@ -102,8 +105,8 @@ struct Batch {
     all: RowList,
     wanted: RowList,
     want: Vec<u32>,
-    /// Rows grouped by sequence, ascending within it.
-    order: Vec<u32>,
+    /// Rows grouped by sequence.
+    order: RowOrder,
     /// Positions in that order.
     order_pos: Vec<u32>,
     tiles: Vec<Tile>,
@@ -221,7 +224,8 @@ fn unknown_kernels(name: &str) -> Error {
 fn phases(plan: &Plan, set: &KernelSet, exact: bool, probe: Option<Probe>) -> Vec<Phase> {
     let steps = plan.steps();
     let end = probe.map_or(steps.len(), |p| p.step() + 1);
-    let mut phases: Vec<Phase> = Vec::new();
+    // What depends on positions is prepared with the rows of the first phase.
+    let mut phases = vec![Phase::Rows { steps: 0..0, prepare: None }];
     let mut i = 0;
     while i < end {
         let step = &steps[i];
@@ -261,21 +265,14 @@ impl Batch {
             .iter()
             .enumerate()
             .filter(|(i, t)| *i == 0 || self.tiles[i - 1].seq != t.seq)
-            .map(|(_, t)| self.order[t.rows.start] as usize)
+            .map(|(_, t)| self.order.order[t.rows.start] as usize)
     }
 
     /// Takes over a batch; `lengths` are the positions that the sequences hold already.
-    fn set(&mut self, rows: &Rows<'_>, lengths: &[u32]) -> Result<()> {
-        let fault = |what: &str| Err(Error::new(ErrorKind::Usage, format!("a batch of rows {what}")));
-        let n = rows.token.len();
-        if n == 0 || rows.pos.len() != n || rows.seq.len() != n || rows.want.iter().any(|&w| w as usize >= n) {
-            return fault("is empty or incomplete");
-        }
-        if !rows.want.is_sorted_by(|a, b| a < b) {
-            return fault("wants rows out of order");
-        }
+    fn set(&mut self, plan: &Plan, rows: &Rows<'_>, lengths: &[u32]) -> Result<()> {
+        self.order.set(plan, rows, lengths)?;
         self.all.clear();
-        for i in 0..n {
+        for i in 0..rows.token.len() {
             self.all.push(rows.token[i], rows.pos[i], rows.seq[i]);
         }
         self.wanted.clear();
@@ -285,24 +282,12 @@ impl Batch {
         }
         self.want.clear();
         self.want.extend_from_slice(rows.want);
-        self.order.clear();
         self.order_pos.clear();
+        self.order_pos.extend(self.order.order.iter().map(|&row| rows.pos[row as usize]));
         self.tiles.clear();
-        for (seq, &len) in lengths.iter().enumerate() {
-            let start = self.order.len();
-            for (i, _) in rows.seq.iter().enumerate().filter(|(_, s)| **s as usize == seq) {
-                if rows.pos[i] as usize != len as usize + self.order.len() - start {
-                    return fault("does not continue its sequence");
-                }
-                self.order.push(i as u32);
-                self.order_pos.push(rows.pos[i]);
-            }
-            let end = self.order.len();
-            let tiles = (start..end).step_by(ATTEND_ROWS).map(|i| Tile { seq, rows: i..(i + ATTEND_ROWS).min(end) });
-            self.tiles.extend(tiles);
-        }
-        if self.order.len() != n {
-            return fault("names a sequence that is not there");
+        for (seq, range) in self.order.ranges.iter().enumerate() {
+            let tiles = range.clone().step_by(ATTEND_ROWS);
+            self.tiles.extend(tiles.map(|i| Tile { seq, rows: i..(i + ATTEND_ROWS).min(range.end) }));
         }
         Ok(())
     }
@@ -433,7 +418,7 @@ impl Pass<'_> {
             let (group, kv_head) = (chunk / kv_heads, chunk % kv_heads);
             let tiles = group * tiles_per_chunk..((group + 1) * tiles_per_chunk).min(n_tile);
             for tile in &self.batch.tiles[tiles] {
-                let order = &self.batch.order[tile.rows.clone()];
+                let order = &self.batch.order.order[tile.rows.clone()];
                 let cache = &self.rows.sequences[tile.seq].caches[step.cache.index()];
                 let pos = &self.batch.order_pos[tile.rows.clone()];
                 let task = AttendWork { set: self.rows.set, step, cache, kv_head, pos };
@@ -497,20 +482,19 @@ impl Backend for CpuBackend {
         cancel: &AtomicBool,
         out: &mut Vec<f32>,
     ) -> Result<()> {
-        let n_vocab = |s: &Step| match s {
-            Step::Embed { table, .. } => self.plan.weights()[table.index()].n_rows(),
-            _ => usize::MAX,
-        };
-        let n_vocab = self.plan.steps().iter().map(n_vocab).min().unwrap_or(usize::MAX);
-        if let Some(id) = rows.token.iter().find(|&&t| t as usize >= n_vocab) {
-            return Err(Error::new(ErrorKind::Usage, format!("token {id} is not among the model's {n_vocab}")));
-        }
         let lengths: Vec<u32> = sequences.iter().map(|s| s.len()).collect();
         if let Some(probe) = probe {
             self.check_probe(probe, &lengths)?;
         }
-        self.batch.set(rows, &lengths)?;
+        self.batch.set(&self.plan, rows, &lengths)?;
         self.grow()?;
+        for o in self.plan.inputs() {
+            let width = self.plan.buffers()[o.buf.index()].width as usize;
+            for (row, x) in rows.input.chunks_exact(o.len() as usize).enumerate() {
+                let start = row * width + o.start as usize;
+                self.buffers[o.buf.index()].write(start..start + x.len()).copy_from_slice(x);
+            }
+        }
         let mut result = Ok(());
         for (i, sequence) in sequences.iter_mut().enumerate() {
             let n = rows.seq.iter().filter(|s| **s as usize == i).count() as u32;

@@ -141,7 +141,7 @@ impl Model {
             seq.resize(token.len(), i as u32);
             want.push(token.len() as u32 - 1);
         }
-        let batch = Rows { token: &token, pos: &pos, seq: &seq, want: &want };
+        let batch = Rows { token: &token, pos: &pos, seq: &seq, want: &want, input: &[] };
         let mut rows = Vec::new();
         // A pass is short; tokens of the other sessions are looked at between passes.
         let cancel = sessions[0].0.cancel.clone();
@@ -267,7 +267,7 @@ impl Session {
                 Want::Last => {}
                 Want::All => self.want.extend(0..chunk.len() as u32),
             }
-            let batch = Rows { token: chunk, pos: &self.pos, seq: &self.seq, want: &self.want };
+            let batch = Rows { token: chunk, pos: &self.pos, seq: &self.seq, want: &self.want, input: &[] };
             let (memory, cancel) = (&mut self.memory, self.cancel.flag());
             let n_before = rows.len();
             self.model.with_backend(&self.program, |b| b.run(&batch, &mut [memory], probe, cancel, rows))?;
@@ -303,7 +303,7 @@ impl Session {
         let n_token = self.tokens.len() as u32;
         let pos: Vec<u32> = (n_token..n_token + tokens.len() as u32).collect();
         let (seq, want) = (vec![0; tokens.len()], [tokens.len() as u32 - 1]);
-        let batch = Rows { token: tokens, pos: &pos, seq: &seq, want: &want };
+        let batch = Rows { token: tokens, pos: &pos, seq: &seq, want: &want, input: &[] };
         for (i, (_, section)) in plan.sections().iter().enumerate() {
             let end = plan.sections().get(i + 1).map_or(plan.steps().len(), |next| next.0);
             let Some(probe) = plan.last_result(end) else { continue };
@@ -395,7 +395,7 @@ mod tests {
             let pos: Vec<u32> = (0..n as u32).flat_map(|i| [13 + i, i]).collect();
             let seq: Vec<u32> = (0..n).flat_map(|_| [0, 1]).collect();
             let want: Vec<u32> = (0..2 * n as u32).collect();
-            let rows = Rows { token: &token, pos: &pos, seq: &seq, want: &want };
+            let rows = Rows { token: &token, pos: &pos, seq: &seq, want: &want, input: &[] };
             let mut out = Vec::new();
             let memories = &mut [&mut ahead.memory, &mut behind.memory];
             let run =

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::{Operand, WeightId};
-use crate::error::Result;
+use super::{Operand, Plan, Step, WeightId};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Where the bytes of a plan's weights lie.
 pub trait Weights: Send + Sync {
@@ -23,6 +23,61 @@ pub struct Rows<'a> {
     pub seq: &'a [u32],
     /// Rows whose result is wanted, ascending.
     pub want: &'a [u32],
+    /// What the plan is given with the rows, [n, width of its input]; empty for a plan that begins with tokens.
+    pub input: &'a [f32],
+}
+
+/// The rows of a batch grouped by sequence, ascending within each.
+#[derive(Debug, Default)]
+pub struct RowOrder {
+    /// Indices of rows, `[n]`.
+    pub order: Vec<u32>,
+    /// Where each sequence's rows lie in `order`; empty for a sequence without any.
+    pub ranges: Vec<std::ops::Range<usize>>,
+}
+
+impl RowOrder {
+    /// Takes over a batch; `lengths` are the positions that the sequences hold already.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a batch that breaks the rules of [`Rows`] or does not fit the plan.
+    pub fn set(&mut self, plan: &Plan, rows: &Rows<'_>, lengths: &[u32]) -> Result<()> {
+        let fault = |what: &str| Err(Error::new(ErrorKind::Usage, format!("a batch of rows {what}")));
+        let n = rows.token.len();
+        if n == 0 || rows.pos.len() != n || rows.seq.len() != n || rows.want.iter().any(|&w| w as usize >= n) {
+            return fault("is empty or incomplete");
+        }
+        if !rows.want.is_sorted_by(|a, b| a < b) {
+            return fault("wants rows out of order");
+        }
+        if rows.input.len() != n * plan.inputs().iter().map(|o| o.len() as usize).sum::<usize>() {
+            return fault("lacks what the plan is given");
+        }
+        let n_vocab = |s: &Step| match s {
+            Step::Embed { table, .. } => plan.weights()[table.index()].n_rows(),
+            _ => usize::MAX,
+        };
+        let n_vocab = plan.steps().iter().map(n_vocab).min().unwrap_or(usize::MAX);
+        if let Some(id) = rows.token.iter().find(|&&t| t as usize >= n_vocab) {
+            return Err(Error::new(ErrorKind::Usage, format!("token {id} is not among the model's {n_vocab}")));
+        }
+        self.order.clear();
+        self.ranges.clear();
+        for (seq, &len) in lengths.iter().enumerate() {
+            let start = self.order.len();
+            for (i, _) in rows.seq.iter().enumerate().filter(|(_, s)| **s as usize == seq) {
+                if rows.pos[i] as usize != len as usize + self.order.len() - start {
+                    return fault("does not continue its sequence");
+                }
+                self.order.push(i as u32);
+            }
+            self.ranges.push(start..self.order.len());
+        }
+        if self.order.len() != n {
+            return fault("names a sequence that is not there");
+        }
+        Ok(())
+    }
 }
 
 /// An intermediate result that is copied out: what `operand` holds after `step`. Made by `Plan::find_label`.
@@ -33,6 +88,14 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// The same probe of the rest of the plan that begins at its step `n`; `None` when it lies before that.
+    pub const fn behind(self, n: usize) -> Option<Self> {
+        match self.step.checked_sub(n) {
+            Some(step) => Some(Self { step, ..self }),
+            None => None,
+        }
+    }
+
     /// Index of the step.
     pub const fn step(&self) -> usize {
         self.step

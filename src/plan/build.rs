@@ -1,6 +1,6 @@
 //! Building a plan step by step; `finish` verifies it.
 
-use super::verify::{PlanError, liveness};
+use super::verify::PlanError;
 use super::{BufId, Buffer, CacheId, CacheSpec, Operand, Plan, RopeTable, Step, TableId, WeightId, WeightRef};
 
 /// A plan in the making.
@@ -18,6 +18,7 @@ impl Default for PlanBuilder {
             caches: Vec::new(),
             weights: Vec::new(),
             tables: Vec::new(),
+            inputs: Vec::new(),
             outputs: Vec::new(),
             sections: Vec::new(),
             notes: Vec::new(),
@@ -76,6 +77,11 @@ impl PlanBuilder {
         CacheId(index as u32)
     }
 
+    /// Declares columns that are given with every row.
+    pub fn input(&mut self, o: Operand) {
+        self.plan.inputs.push(o);
+    }
+
     /// Adds a result of the plan.
     pub fn output(&mut self, o: Operand) {
         self.plan.outputs.push(o);
@@ -105,8 +111,7 @@ impl PlanBuilder {
     }
 
     fn liveness(&self) -> Vec<Vec<BufId>> {
-        let widths: Vec<u32> = self.plan.buffers.iter().map(|b| b.width).collect();
-        liveness(&self.plan.steps, &widths, &self.plan.outputs)
+        self.plan.liveness()
     }
 }
 

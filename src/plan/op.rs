@@ -380,6 +380,14 @@ pub enum Step {
     },
 }
 
+/// What a step names outside of its buffers.
+#[derive(Default)]
+pub(super) struct IdsMut<'a> {
+    pub weights: Vec<&'a mut WeightId>,
+    pub cache: Option<&'a mut CacheId>,
+    pub table: Option<&'a mut TableId>,
+}
+
 impl Step {
     /// Name as the printed plan shows it.
     pub const fn name(&self) -> &'static str {
@@ -440,6 +448,26 @@ impl Step {
             Self::Rope { .. } | Self::Store { .. } | Self::Attend(_) | Self::Gate { .. } => vec![],
             Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } | Self::Pool { .. } => vec![],
         }
+    }
+
+    /// The names of weights, caches and tables in the step, to change them.
+    pub(super) fn ids_mut(&mut self) -> IdsMut<'_> {
+        let mut ids = IdsMut::default();
+        match self {
+            Self::Embed { table, .. } => ids.weights.push(table),
+            Self::Norm { weight, bias, .. } => ids.weights.extend([weight, bias].into_iter().flatten()),
+            Self::Linear { parts, .. } => {
+                for part in parts {
+                    ids.weights.push(&mut part.weight);
+                    ids.weights.extend(&mut part.bias);
+                }
+            }
+            Self::Rope { table, .. } => ids.table = Some(table),
+            Self::Store { cache, .. } => ids.cache = Some(cache),
+            Self::Attend(a) => ids.cache = Some(&mut a.cache),
+            Self::Gate { .. } | Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } | Self::Pool { .. } => {}
+        }
+        ids
     }
 
     /// May a result lie exactly on an input? (Element by element, or head by head.)

@@ -41,10 +41,10 @@ impl Plan {
     pub(super) fn verify(&self, live: &[Vec<BufId>]) -> Result<(), PlanError> {
         let mut written = Written(self.buffers.iter().map(|b| vec![false; b.width as usize]).collect());
         let mut stored = vec![false; self.caches.len()];
-        if !matches!(self.steps.first(), Some(Step::Embed { .. })) {
-            // Executors prepare what depends on positions with the first rows that they touch.
-            return Err(PlanError { step: 0, name: "", what: "a plan begins with an Embed".into() });
+        if self.inputs.len() > 1 || self.inputs.iter().any(|o| !o.is_contiguous()) {
+            return Err(PlanError { step: 0, name: "", what: "a plan has one contiguous input at most".into() });
         }
+        self.inputs.iter().for_each(|o| written.set(*o));
         for (i, step) in self.steps.iter().enumerate() {
             let fail = |what: String| Err(PlanError { step: i, name: step.name(), what });
             let (reads, writes) = (step.reads(), step.writes());
@@ -159,28 +159,30 @@ impl Plan {
     }
 }
 
-/// For every step: the buffers whose contents are still needed after it.
-pub(super) fn liveness(steps: &[Step], widths: &[u32], outputs: &[Operand]) -> Vec<Vec<BufId>> {
-    let mut live: Vec<BufId> = Vec::new();
-    let add = |live: &mut Vec<BufId>, b: BufId| {
-        if !live.contains(&b) {
-            live.push(b);
-        }
-    };
-    outputs.iter().for_each(|o| add(&mut live, o.buf));
-    let mut after = Vec::with_capacity(steps.len());
-    for step in steps.iter().rev() {
-        let mut sorted = live.clone();
-        sorted.sort_unstable();
-        after.push(sorted);
-        let partial = matches!(step, Step::Embed { add: true, .. });
-        for o in step.writes() {
-            if o.len() == widths[o.buf.index()] && !partial {
-                live.retain(|b| *b != o.buf);
+impl Plan {
+    /// For every step: the buffers whose contents are still needed after it.
+    pub(super) fn liveness(&self) -> Vec<Vec<BufId>> {
+        let mut live: Vec<BufId> = Vec::new();
+        let add = |live: &mut Vec<BufId>, b: BufId| {
+            if !live.contains(&b) {
+                live.push(b);
             }
+        };
+        self.outputs.iter().for_each(|o| add(&mut live, o.buf));
+        let mut after = Vec::with_capacity(self.steps.len());
+        for step in self.steps.iter().rev() {
+            let mut sorted = live.clone();
+            sorted.sort_unstable();
+            after.push(sorted);
+            let partial = matches!(step, Step::Embed { add: true, .. });
+            for o in step.writes() {
+                if o.len() == self.buffers[o.buf.index()].width && !partial {
+                    live.retain(|b| *b != o.buf);
+                }
+            }
+            step.reads().iter().for_each(|o| add(&mut live, o.buf));
         }
-        step.reads().iter().for_each(|o| add(&mut live, o.buf));
+        after.reverse();
+        after
     }
-    after.reverse();
-    after
 }
