@@ -10,7 +10,20 @@ macro_rules! files {
 }
 
 /// Every file of `shaders/`.
-const FILES: &[(&str, &str)] = files!["prelude"];
+const FILES: &[(&str, &str)] = files![
+    "prelude"
+    "weights"
+    "quant/integer" "quant/f32" "quant/f16" "quant/bf16"
+    "quant/q4_0" "quant/q4_1" "quant/q5_0" "quant/q5_1" "quant/q8_0" "quant/q1_0" "quant/q2_0"
+    "quant/fp4" "quant/mxfp4" "quant/nvfp4"
+    "quant/q2_k" "quant/q3_k" "quant/k_scales" "quant/q4_k" "quant/q5_k" "quant/q6_k"
+    "quant/tq1_0" "quant/tq2_0"
+    "quant/iq4" "quant/iq4_nl" "quant/iq4_xs"
+    "quant/grid8" "quant/iq2" "quant/even_signs" "quant/iq2_xxs" "quant/iq2_xs" "quant/iq2_s"
+    "quant/grid4" "quant/iq3_xxs" "quant/iq3_s"
+    "quant/iq1" "quant/iq1_s" "quant/iq1_m"
+    "kernel/dequantize"
+];
 
 /// What a binding shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,4 +120,34 @@ pub(super) fn fingerprint() -> u64 {
     // FNV-1a.
     let bytes = FILES.iter().flat_map(|(name, text)| name.bytes().chain(text.bytes()));
     bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    /// Names of the files in `folder` and below it, relative to `root`.
+    fn shaders(root: &Path, folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                shaders(root, &path, found);
+            } else {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+                found.insert(name.strip_suffix(".wgsl").unwrap_or(&name).to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_of_the_shaders_is_listed_once() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+        let mut found = BTreeSet::new();
+        shaders(&root, &root, &mut found);
+        let listed: BTreeSet<String> = FILES.iter().map(|f| f.0.to_owned()).collect();
+        assert_eq!(listed, found);
+        assert_eq!(listed.len(), FILES.len());
+    }
 }
