@@ -2,7 +2,8 @@
 //! far one can go back. The bytes belong to the back-ends.
 #![forbid(unsafe_code)]
 
-use crate::plan::{CacheSpec, Span};
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::{CacheSpec, Plan, Span};
 
 /// Rows of keys and values by position. A full cache has a slot for every position; a windowed one is a ring
 /// that is large enough for the window of the first row of a batch while its last row is already stored.
@@ -24,6 +25,11 @@ impl RowSlots {
     /// Slot of a position.
     pub const fn slot(&self, pos: u32) -> usize {
         (pos % self.n_slot) as usize
+    }
+
+    /// Slots in all.
+    pub const fn n_slot(&self) -> usize {
+        self.n_slot as usize
     }
 
     /// Slots that are needed to hold the positions up to now; storage may grow with it.
@@ -55,6 +61,70 @@ impl RowSlots {
     /// Forgets everything.
     pub fn clear(&mut self) {
         (self.first, self.end) = (0, 0);
+    }
+}
+
+/// Which positions one sequence holds in every cache of a plan.
+#[derive(Clone, Debug)]
+pub struct Positions {
+    slots: Vec<RowSlots>,
+    len: u32,
+    n_ctx: u32,
+    n_batch: u32,
+}
+
+impl Positions {
+    /// An empty sequence of up to `n_ctx` positions, fed by at most `n_batch` rows at once.
+    pub fn new(plan: &Plan, n_ctx: u32, n_batch: u32) -> Self {
+        let slots = plan.caches().iter().map(|spec| RowSlots::new(spec, n_ctx, n_batch)).collect();
+        Self { slots, len: 0, n_ctx, n_batch }
+    }
+
+    /// Positions held.
+    pub const fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Slots of a cache of the plan.
+    pub fn slots(&self, cache: usize) -> &RowSlots {
+        &self.slots[cache]
+    }
+
+    /// Makes room for `n` further rows in every cache.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when they do not fit.
+    pub fn append(&mut self, n: u32) -> Result<()> {
+        if n > self.n_batch || n > self.n_ctx - self.len {
+            let text = format!("{n} rows do not fit behind {} of {} positions", self.len, self.n_ctx);
+            return Err(Error::new(ErrorKind::Usage, text));
+        }
+        self.slots.iter_mut().for_each(|s| s.append(n));
+        self.len += n;
+        Ok(())
+    }
+
+    /// Forgets everything from `len` on, if every cache can; else nothing changes.
+    pub fn rewind(&mut self, len: u32) -> bool {
+        let mut slots = self.slots.clone();
+        let possible = len <= self.len && slots.iter_mut().all(|s| s.rewind(len));
+        if possible {
+            (self.slots, self.len) = (slots, len);
+        }
+        possible
+    }
+
+    /// After a failed run: back to `len`, or to nothing where that is impossible.
+    pub fn take_back(&mut self, len: u32) {
+        if !self.rewind(len.min(self.len)) {
+            self.clear();
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.slots.iter_mut().for_each(RowSlots::clear);
+        self.len = 0;
     }
 }
 

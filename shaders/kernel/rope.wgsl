@@ -19,17 +19,17 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (head >= p.heads || id.y >= rows_of_batch()) {
         return;
     }
-    let from = id.y * p.a.row + p.a.start + head * p.a.stride;
-    let to = id.y * p.out.row + p.out.start + head * p.out.stride;
+    let source = id.y * p.a.row + p.a.start + head * p.a.stride;
+    let target_at = id.y * p.out.row + p.out.start + head * p.out.stride;
     if (i >= p.n_pair) {
-        out[to + p.n_pair + i] = a[from + p.n_pair + i];
+        out[target_at + p.n_pair + i] = a[source + p.n_pair + i];
         return;
     }
     let turn = weight[id.y * p.n_pair + i];
     let first = select(i, 2u * i, ADJACENT != 0u);
     let second = select(i + p.n_pair, 2u * i + 1u, ADJACENT != 0u);
-    let x = a[from + first];
-    let y = a[from + second];
-    out[to + first] = x * turn.x - y * turn.y;
-    out[to + second] = x * turn.y + y * turn.x;
+    let x = a[source + first];
+    let y = a[source + second];
+    out[target_at + first] = x * turn.x - y * turn.y;
+    out[target_at + second] = x * turn.y + y * turn.x;
 }

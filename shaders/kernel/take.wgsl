@@ -13,13 +13,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= p.out.width || id.y >= rows_of_batch()) {
         return;
     }
-    var from = id.y;
+    var source = id.y;
     if (ALIGN == 0u) {
-        from = weight[batch.want_start + id.y];
+        source = weight[batch.want_start + id.y];
     }
     var x = 0.0;
     if (id.x < p.n) {
-        x = a[at(p.a, from, id.x)];
+        x = a[at(p.a, source, id.x)];
     }
     out[id.y * p.out.row + p.out.start + id.x] = x;
 }

@@ -7,6 +7,7 @@
 use super::kernels::KernelSet;
 use super::rows::softcap;
 use super::sequence::CacheRows;
+use crate::cache::RowSlots;
 use crate::plan::Attend;
 
 /// Positions of a chunk. 64 keys of 128 numbers in f32 are 32 KiB: with the values they stay in the second-level
@@ -35,6 +36,7 @@ pub(super) struct AttendWork<'a> {
     pub set: &'a KernelSet,
     pub step: &'a Attend,
     pub cache: &'a CacheRows,
+    pub slots: &'a RowSlots,
     pub kv_head: usize,
     /// Position of each row.
     pub pos: &'a [u32],
@@ -72,7 +74,7 @@ impl AttendWork<'_> {
         for base in (first / CHUNK * CHUNK..=pos_max).step_by(CHUNK as usize) {
             let (lo, hi) = (base.max(first), (base + CHUNK).min(pos_max + 1));
             for (i, pos) in (lo..hi).enumerate() {
-                let slot = cache.slots.slot(pos);
+                let slot = self.slots.slot(pos);
                 cache.k.get(set, slot, self.kv_head * dk, &mut k[i * dk..(i + 1) * dk]);
                 cache.v.get(set, slot, self.kv_head * dv, &mut v[i * dv..(i + 1) * dv]);
             }

@@ -190,18 +190,6 @@ impl CpuBackend {
         grow().map_err(|e| e.with_hint("use a smaller batch (TEALIGHT_UBATCH)"))
     }
 
-    fn check_probe(&self, probe: Probe, lengths: &[u32]) -> Result<()> {
-        let step = self.plan.steps().get(probe.step()).filter(|s| s.writes().contains(&probe.operand()));
-        match step {
-            None => Err(Error::new(ErrorKind::Usage, "the label is another plan's")),
-            Some(Step::Pool { .. }) if lengths.iter().any(|&n| n > 0) => {
-                let text = "a pooled vector needs the whole sequence in one batch";
-                Err(Error::new(ErrorKind::Usage, text).with_hint("use a larger batch (TEALIGHT_UBATCH)"))
-            }
-            Some(_) => Ok(()),
-        }
-    }
-
     /// Appends an operand's columns of some rows.
     fn copy_out(&self, o: Operand, rows: impl Iterator<Item = usize>, out: &mut Vec<f32>) {
         let width = self.plan.buffers()[o.buf.index()].width as usize;
@@ -419,9 +407,11 @@ impl Pass<'_> {
             let tiles = group * tiles_per_chunk..((group + 1) * tiles_per_chunk).min(n_tile);
             for tile in &self.batch.tiles[tiles] {
                 let order = &self.batch.order.order[tile.rows.clone()];
-                let cache = &self.rows.sequences[tile.seq].caches[step.cache.index()];
+                let sequence = self.rows.sequences[tile.seq];
+                let (cache, slots) =
+                    (&sequence.caches[step.cache.index()], sequence.positions.slots(step.cache.index()));
                 let pos = &self.batch.order_pos[tile.rows.clone()];
-                let task = AttendWork { set: self.rows.set, step, cache, kv_head, pos };
+                let task = AttendWork { set: self.rows.set, step, cache, slots, kv_head, pos };
                 let head = |o: Operand, stride: u32, h: usize, width: u32| Operand {
                     start: o.start + h as u32 * stride,
                     width,
@@ -484,7 +474,7 @@ impl Backend for CpuBackend {
     ) -> Result<()> {
         let lengths: Vec<u32> = sequences.iter().map(|s| s.len()).collect();
         if let Some(probe) = probe {
-            self.check_probe(probe, &lengths)?;
+            probe.check(&self.plan, &lengths)?;
         }
         self.batch.set(&self.plan, rows, &lengths)?;
         self.grow()?;

@@ -126,8 +126,9 @@ impl<'a> RowContext<'a> {
                 }
             }
             Step::Store { cache, k, v } => {
-                let cache = &self.sequences[rows.seq[row] as usize].caches[cache.index()];
-                let slot = cache.slots.slot(rows.pos[row]);
+                let sequence = self.sequences[rows.seq[row] as usize];
+                let (slots, cache) = (sequence.positions.slots(cache.index()), &sequence.caches[cache.index()]);
+                let slot = slots.slot(rows.pos[row]);
                 cache.k.put(self.set, slot, self.gathered(row, *k, &mut scratch.a), &mut scratch.quantize);
                 cache.v.put(self.set, slot, self.gathered(row, *v, &mut scratch.a), &mut scratch.quantize);
             }

@@ -5,8 +5,8 @@ use tealight_quant as quant;
 
 use super::kernels::KernelSet;
 use super::pool::Shared;
-use crate::cache::RowSlots;
-use crate::error::{Error, ErrorKind, Result};
+use crate::cache::Positions;
+use crate::error::Result;
 use crate::plan::{CacheSpec, CacheType, Plan, SequenceMemory};
 
 /// Rows that a cache grows by at least.
@@ -98,18 +98,14 @@ impl QuantizeScratch {
 
 /// One cache of the plan for one sequence.
 pub(super) struct CacheRows {
-    pub slots: RowSlots,
     pub k: RowStore,
     pub v: RowStore,
-    n_slot: usize,
 }
 
 /// What one sequence remembers on the CPU. Storage grows with the text, never beyond the context length.
 pub struct CpuSequence {
     pub(super) caches: Vec<CacheRows>,
-    len: u32,
-    n_ctx: u32,
-    n_batch: u32,
+    pub(super) positions: Positions,
 }
 
 impl CpuSequence {
@@ -118,71 +114,41 @@ impl CpuSequence {
     /// # Errors
     /// [`ErrorKind::Usage`] when a cache type does not fit the model's heads.
     pub fn new(plan: &Plan, n_ctx: u32, n_batch: u32, k: CacheType, v: CacheType) -> Result<Self> {
-        let check = |ty: CacheType, width: u32, what: &str| {
-            let len = ty.block_type().block_len() as u32;
-            if width.is_multiple_of(len) {
-                return Ok(());
-            }
-            let text =
-                format!("{what} cannot be stored as {}: heads of {width} are no multiple of {len}", ty.block_type());
-            Err(Error::new(ErrorKind::Usage, text).with_hint("use f16 for the cache of this model"))
-        };
         let cache = |spec: &CacheSpec| {
-            check(k, spec.k / spec.heads, "keys")?;
-            check(v, spec.v / spec.heads, "values")?;
-            Ok(CacheRows {
-                slots: RowSlots::new(spec, n_ctx, n_batch),
-                k: RowStore::new(k, spec.k),
-                v: RowStore::new(v, spec.v),
-                n_slot: spec.rows(n_ctx.into(), n_batch.into()) as usize,
-            })
+            spec.check_types(k, v)?;
+            Ok(CacheRows { k: RowStore::new(k, spec.k), v: RowStore::new(v, spec.v) })
         };
-        Ok(Self { caches: plan.caches().iter().map(cache).collect::<Result<_>>()?, len: 0, n_ctx, n_batch })
+        let caches = plan.caches().iter().map(cache).collect::<Result<_>>()?;
+        Ok(Self { caches, positions: Positions::new(plan, n_ctx, n_batch) })
     }
 
     /// Makes room for `n` further rows in every cache.
     pub(super) fn append(&mut self, n: u32) -> Result<()> {
-        if n > self.n_batch || n > self.n_ctx - self.len {
-            let text = format!("{n} rows do not fit behind {} of {} positions", self.len, self.n_ctx);
-            return Err(Error::new(ErrorKind::Usage, text));
+        self.positions.append(n)?;
+        for (i, cache) in self.caches.iter_mut().enumerate() {
+            let slots = self.positions.slots(i);
+            cache.k.grow(slots.slots_used(), slots.n_slot())?;
+            cache.v.grow(slots.slots_used(), slots.n_slot())?;
         }
-        for cache in &mut self.caches {
-            cache.slots.append(n);
-            let n_row = cache.slots.slots_used();
-            cache.k.grow(n_row, cache.n_slot)?;
-            cache.v.grow(n_row, cache.n_slot)?;
-        }
-        self.len += n;
         Ok(())
-    }
-
-    /// After a failed `append` or run: back to `len`, or to nothing where that is impossible.
-    pub fn take_back(&mut self, len: u32) {
-        self.len = self.len.max(len);
-        if !self.rewind(len) {
-            self.clear();
-        }
     }
 }
 
 impl SequenceMemory for CpuSequence {
     fn len(&self) -> u32 {
-        self.len
+        self.positions.len()
     }
 
     fn rewind(&mut self, len: u32) -> bool {
-        let mut slots: Vec<_> = self.caches.iter().map(|c| c.slots.clone()).collect();
-        let possible = len <= self.len && slots.iter_mut().all(|s| s.rewind(len));
-        if possible {
-            self.caches.iter_mut().zip(slots).for_each(|(c, s)| c.slots = s);
-            self.len = len;
-        }
-        possible
+        self.positions.rewind(len)
+    }
+
+    fn take_back(&mut self, len: u32) {
+        self.positions.take_back(len);
     }
 
     fn clear(&mut self) {
-        self.caches.iter_mut().for_each(|c| c.slots.clear());
-        self.len = 0;
+        self.positions.clear();
     }
 
     fn bytes(&self) -> u64 {

@@ -11,7 +11,9 @@ macro_rules! files {
 
 /// Every file of `shaders/`.
 const FILES: &[(&str, &str)] = files![
-    "prelude"
+    "prelude" "linear" "int8" "math" "rows" "reduce/tree" "reduce/subgroup"
+    "kernel/add" "kernel/embed" "kernel/gate" "kernel/matmul" "kernel/matmul_int8" "kernel/matvec"
+    "kernel/matvec_int8" "kernel/norm" "kernel/pool" "kernel/quantize" "kernel/rope" "kernel/softcap" "kernel/take"
     "weights"
     "quant/integer" "quant/f32" "quant/f16" "quant/bf16"
     "quant/q4_0" "quant/q4_1" "quant/q5_0" "quant/q5_1" "quant/q8_0" "quant/q1_0" "quant/q2_0"
@@ -23,6 +25,9 @@ const FILES: &[(&str, &str)] = files![
     "quant/grid4" "quant/iq3_xxs" "quant/iq3_s"
     "quant/iq1" "quant/iq1_s" "quant/iq1_m"
     "kernel/dequantize"
+    "cache/f32" "cache/f16" "cache/q8_0" "cache/put_f32" "cache/put_f16" "cache/put_q8_0"
+    "lib/attend" "lib/select"
+    "kernel/store" "kernel/attend" "kernel/attend_reduce" "kernel/argmax" "kernel/top_k"
 ];
 
 /// What a binding shows.
@@ -45,10 +50,17 @@ pub(super) const WEIGHTS_INT8: &[Slot] = &[Read, Read, Read, Read, Write, Read, 
 /// Bindings of kernels over rows: a, b, out, weight, bias, p, batch. Inputs are bound for writing, since a result may
 /// lie on its input, and a buffer cannot be bound for reading and for writing at once.
 pub(super) const ROWS: &[Slot] = &[Write, Write, Write, Read, Read, Uniform, Uniform];
+/// Bindings of the kernel that quantizes activations: a, codes, scales, p, batch.
+pub(super) const QUANTIZE: &[Slot] = &[Read, Write, Write, Uniform, Uniform];
 /// Bindings of the kernel that fills a cache: k, v, cache k, cache v, order, status, p, seq.
 pub(super) const STORE: &[Slot] = &[Read, Read, Write, Write, Read, Write, Uniform, Uniform];
 /// Bindings of attention: q, cache k, cache v, out, part, order, p, seq.
 pub(super) const ATTEND: &[Slot] = &[Read, Read, Read, Write, Write, Read, Uniform, Uniform];
+
+/// Bindings of the kernel that joins the parts of attention: out, part, order, p, seq.
+pub(super) const ATTEND_REDUCE: &[Slot] = &[Write, Read, Read, Uniform, Uniform];
+/// Bindings of the choice of tokens: logits, part, out, p.
+pub(super) const SELECT: &[Slot] = &[Read, Write, Write, Uniform];
 
 /// A kernel and everything that its text depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -104,7 +116,10 @@ impl Kernel {
         }
         let kernel = format!("kernel/{}", self.name);
         for name in ["prelude"].into_iter().chain(self.fragments.iter().copied()).chain([kernel.as_str()]) {
-            text += file(name);
+            match name.split_once('@') {
+                Some((name, letter)) => text += &file(name).replace("KV", letter),
+                None => text += file(name),
+            }
         }
         text
     }

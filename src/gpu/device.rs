@@ -200,6 +200,18 @@ impl Gpu {
         }
     }
 
+    /// Lets the queue recycle what it needs no more.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Gpu`] when the device was lost.
+    pub fn poll(&self) -> Result<()> {
+        let polled = catch_unwind(AssertUnwindSafe(|| self.device.poll(wgpu::PollType::Poll)));
+        if polled.is_err() {
+            lock(&self.faults).lost.get_or_insert_with(|| "it does not answer".to_owned());
+        }
+        self.check()
+    }
+
     /// Waits until everything submitted so far is done.
     ///
     /// # Errors

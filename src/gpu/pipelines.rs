@@ -77,6 +77,28 @@ impl Pipelines {
         Ok(self.compiled.entry(kernel.clone()).or_insert(pipeline).clone())
     }
 
+    /// Compiles those of the kernels that are not compiled yet, on several threads.
+    ///
+    /// # Errors
+    /// As [`Gpu::pipeline`].
+    pub fn compile(&mut self, kernels: &[Kernel]) -> Result<()> {
+        use rayon::prelude::*;
+        let mut missing: Vec<&Kernel> = Vec::new();
+        for kernel in kernels.iter().filter(|k| !self.compiled.contains_key(*k)) {
+            if !missing.contains(&kernel) {
+                missing.push(kernel);
+            }
+        }
+        let layouts: Vec<_> = missing.iter().map(|k| self.layout(k.slots).1.clone()).collect();
+        let (gpu, checked) = (&self.gpu, self.checked);
+        let compile = |(kernel, layout): (&&Kernel, &wgpu::PipelineLayout)| {
+            gpu.pipeline(&kernel.label(), &kernel.text(), layout, checked)
+        };
+        let compiled: Vec<_> = missing.par_iter().zip(&layouts).map(compile).collect::<Result<_>>()?;
+        self.compiled.extend(missing.into_iter().cloned().zip(compiled));
+        Ok(())
+    }
+
     /// Bindings in the order of the slots.
     pub fn bind<'a>(&mut self, slots: &'static [Slot], ranges: &[Range<'a>]) -> wgpu::BindGroup {
         debug_assert_eq!(slots.len(), ranges.len());

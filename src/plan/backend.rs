@@ -96,6 +96,22 @@ impl Probe {
         }
     }
 
+    /// Can the probe be looked at in a pass over sequences of these lengths?
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when it is another plan's, or a pooled vector of a sequence that does not begin here.
+    pub fn check(self, plan: &Plan, lengths: &[u32]) -> Result<()> {
+        let step = plan.steps().get(self.step).filter(|s| s.writes().contains(&self.operand));
+        match step {
+            None => Err(Error::new(ErrorKind::Usage, "the label is another plan's")),
+            Some(Step::Pool { .. }) if lengths.iter().any(|&n| n > 0) => {
+                let text = "a pooled vector needs the whole sequence in one batch";
+                Err(Error::new(ErrorKind::Usage, text).with_hint("use a larger batch (TEALIGHT_UBATCH)"))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Index of the step.
     pub const fn step(&self) -> usize {
         self.step
@@ -120,6 +136,9 @@ pub trait SequenceMemory: Send {
     /// Forgets everything from position `len` on. `false` when rows that are needed from there are gone
     /// (a window has moved on): the caller must clear and feed again.
     fn rewind(&mut self, len: u32) -> bool;
+
+    /// After a failed run: back to `len`, or to nothing where that is impossible.
+    fn take_back(&mut self, len: u32);
 
     /// Forgets everything.
     fn clear(&mut self);

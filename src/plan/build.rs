@@ -111,7 +111,7 @@ impl PlanBuilder {
     }
 
     fn liveness(&self) -> Vec<Vec<BufId>> {
-        self.plan.liveness()
+        self.plan.needed_after()
     }
 }
 

@@ -10,7 +10,7 @@ impl Plan {
     /// becomes the input; what a last range that does not end it leaves becomes the output, of all rows. `None` where
     /// more than one buffer would have to be handed over, or where two ranges do not meet in the same buffer.
     pub fn excerpt(&self, ranges: &[Range<usize>]) -> Option<Plan> {
-        let live = self.liveness();
+        let live = self.needed_after();
         let before = |step: usize| step.checked_sub(1).map_or(&[][..], |last| &live[last]);
         let after = |end: usize| before(end);
         let (first, last) = (ranges.first()?, ranges.last()?);
@@ -54,7 +54,7 @@ impl Plan {
 
     /// Steps at which the plan can be cut in two: beginnings of sections with one buffer to hand over; ascending.
     pub fn seams(&self) -> Vec<usize> {
-        let live = self.liveness();
+        let live = self.needed_after();
         let take = self.steps.iter().position(|s| matches!(s, super::Step::Take { .. })).unwrap_or(usize::MAX);
         let one = |step: &usize| *step > 0 && *step <= take && live[step - 1].len() == 1;
         self.sections.iter().map(|s| s.0).filter(one).collect()

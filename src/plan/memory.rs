@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tealight_quant::BlockType;
 
 use super::{CacheSpec, Plan, Span, Step};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How numbers of a key or value cache are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -56,6 +57,22 @@ impl MemoryEstimate {
 }
 
 impl CacheSpec {
+    /// Can the heads of this cache be stored so?
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when they are no whole blocks of the type.
+    pub fn check_types(&self, k: CacheType, v: CacheType) -> Result<()> {
+        for (ty, width, what) in [(k, self.k / self.heads, "keys"), (v, self.v / self.heads, "values")] {
+            let block = ty.block_type();
+            let len = block.block_len();
+            if !width.is_multiple_of(len as u32) {
+                let text = format!("{what} cannot be stored as {block}: heads of {width} are no multiple of {len}");
+                return Err(Error::new(ErrorKind::Usage, text).with_hint("use f16 for the cache of this model"));
+            }
+        }
+        Ok(())
+    }
+
     /// Rows that the cache holds at `n_ctx` positions when at most `n_batch` rows come at once. A window of
     /// n needs n - 1 + n_batch: a batch is stored before its first row attends, and that row still needs the
     /// n - 1 before it.

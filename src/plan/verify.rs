@@ -161,7 +161,7 @@ impl Plan {
 
 impl Plan {
     /// For every step: the buffers whose contents are still needed after it.
-    pub(super) fn liveness(&self) -> Vec<Vec<BufId>> {
+    pub fn needed_after(&self) -> Vec<Vec<BufId>> {
         let mut live: Vec<BufId> = Vec::new();
         let add = |live: &mut Vec<BufId>, b: BufId| {
             if !live.contains(&b) {

@@ -1,0 +1,5 @@
+//! What a kernel needs beside its text: constants, parameters, sizes and grids, by kind of step.
+
+pub(super) mod attend;
+pub(super) mod linear;
+pub(super) mod select;

@@ -1,0 +1,579 @@
+//! From a plan to dispatches: which kernel runs over which buffers with which parameters. Nothing here touches a
+//! device, so that it can be printed and tested without one.
+//!
+//! Neighbouring steps that one kernel can do are fused: the soft cap and the residual sum behind a matrix, the
+//! residual sum behind a norm. A step that the kernels cannot do is an error with its reason; the caller then leaves
+//! its layer to the CPU.
+
+use std::ops::RangeInclusive;
+
+use super::compose::{Kernel, QUANTIZE, ROWS, WEIGHTS, WEIGHTS_INT8};
+use super::device::Caps;
+use super::kernels::attend;
+use super::kernels::linear::Linear;
+use super::planes::{GROUP_LEN, Planes, planes};
+use crate::plan::{
+    Act, Attend, BufId, CacheId, CacheType, NormKind, Operand, Pairs, Plan, PoolKind, Step, TableId, WeightId,
+};
+
+/// Largest number of rows for which a matrix is read by the kernel for single rows.
+pub(super) const MATVEC_COLS: u32 = 8;
+/// Rows and columns that one workgroup of the tiled product computes.
+pub(super) const TILE: (u32, u32) = (64, 32);
+/// Lanes of the kernels that treat elements.
+const WG: u32 = 64;
+
+/// A buffer of the plan, as it is before the Take, or with the wanted rows only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub buf: BufId,
+    pub taken: bool,
+}
+
+/// What a binding shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Bound {
+    /// An activation buffer.
+    Place(Place),
+    /// Plane A, plane S and the grid of a chunk of a matrix.
+    PlaneA(WeightId, usize),
+    PlaneS(WeightId, usize),
+    Grid(WeightId),
+    /// A norm's weight or a bias, in f32.
+    Vector(WeightId),
+    /// Quantized activations: codes and scales.
+    Codes,
+    Scales,
+    /// An input copied to where it is aligned.
+    Aligned,
+    /// (token, position, 0, 0) of each row.
+    RowInfo,
+    /// Indices of wanted rows.
+    Want,
+    /// Rows grouped by sequence.
+    Order,
+    /// (first, count) of each sequence in it.
+    Groups,
+    /// cos and sin of each row.
+    Rotation(TableId),
+    /// The dispatch's own parameters.
+    Params,
+    /// The batch's.
+    Batch,
+    /// Nothing: any buffer.
+    Unused,
+}
+
+/// Workgroups of a dispatch.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Grid {
+    /// (n, rows, 1).
+    Rows(u32),
+    /// A product with a matrix of this many rows, by the kernel for few columns, or by the tiled one.
+    Matvec(u32),
+    Matmul(u32),
+    /// (n, sequences, 1).
+    Sequences(u32),
+    /// Filling a cache, once per sequence: its keys and values.
+    Store(CacheId, Operand, Operand),
+    /// Attention, once per sequence.
+    Attend(Box<Attend>),
+}
+
+/// Kernels of a dispatch.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Kernels {
+    One(Kernel),
+    /// For 1, 2, up to 4, up to 8 rows of the batch.
+    Few(Box<[Kernel; 4]>),
+    /// Depending on how the sequence stores its cache.
+    OfSequence,
+}
+
+impl Kernels {
+    /// All of them.
+    pub fn all(&self) -> Vec<&Kernel> {
+        match self {
+            Self::One(k) => vec![k],
+            Self::Few(ks) => ks.iter().collect(),
+            Self::OfSequence => vec![],
+        }
+    }
+}
+
+/// One kernel over its bindings.
+#[derive(Clone, Debug)]
+pub(super) struct Dispatch {
+    /// The last step of the plan that it computes.
+    pub step: usize,
+    pub kernels: Kernels,
+    pub bindings: Vec<Bound>,
+    pub params: Vec<u32>,
+    pub grid: Grid,
+    /// Over the wanted rows only.
+    pub taken: bool,
+    /// Numbers of rows for which it is the right one; for others it is left out.
+    pub rows: RangeInclusive<u32>,
+    /// Multiplications per row.
+    pub cost: u64,
+}
+
+/// A lowered plan.
+#[derive(Debug, Default)]
+pub(super) struct Lowered {
+    pub dispatches: Vec<Dispatch>,
+    /// Widest quantized input and widest copied one, in numbers, before and behind the Take.
+    pub quantized: [u32; 2],
+    pub aligned: [u32; 2],
+}
+
+/// What a device and its user allow.
+#[derive(Clone, Debug)]
+pub(super) struct Variant {
+    pub subgroups: bool,
+    /// Packed int8 dot products for prompts, and for single rows.
+    pub int8_prompt: bool,
+    pub int8_decode: bool,
+    pub max_groups: u32,
+    pub fuse: bool,
+}
+
+impl Variant {
+    pub fn of(caps: &Caps) -> Self {
+        Self {
+            subgroups: caps.subgroups,
+            int8_prompt: caps.int8_dot,
+            int8_decode: false,
+            max_groups: caps.max_groups,
+            fuse: true,
+        }
+    }
+
+    /// Name of the fragment that sums over a workgroup.
+    fn reduce(&self) -> &'static str {
+        if self.subgroups { "reduce/subgroup" } else { "reduce/tree" }
+    }
+}
+
+/// A step that kernels cannot do, and why.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unsupported {
+    pub step: usize,
+    pub why: String,
+}
+
+/// How many rows of which matrices lie in each chunk: known once they are laid out.
+pub(super) trait Chunks {
+    /// (first row, rows) of each chunk of a matrix.
+    fn chunks(&self, id: WeightId) -> Vec<(u32, u32)>;
+}
+
+/// Every matrix in one chunk: for questions about a plan before anything is uploaded.
+pub(super) struct WholeMatrices<'a>(pub &'a Plan);
+
+impl Chunks for WholeMatrices<'_> {
+    fn chunks(&self, id: WeightId) -> Vec<(u32, u32)> {
+        vec![(0, self.0.weights()[id.index()].n_rows() as u32)]
+    }
+}
+
+/// Lowers the steps of a plan up to `end`.
+pub(super) fn lower(plan: &Plan, end: usize, variant: &Variant, chunks: &dyn Chunks) -> Result<Lowered, Unsupported> {
+    let mut lowering = Lowering {
+        plan,
+        variant,
+        chunks,
+        live: plan.needed_after(),
+        out: Lowered::default(),
+        taken: false,
+        step: 0,
+        end,
+    };
+    while lowering.step < end {
+        let step = lowering.step;
+        lowering.next().map_err(|why| Unsupported { step, why })?;
+    }
+    Ok(lowering.out)
+}
+
+struct Lowering<'a> {
+    plan: &'a Plan,
+    variant: &'a Variant,
+    chunks: &'a dyn Chunks,
+    live: Vec<Vec<BufId>>,
+    out: Lowered,
+    taken: bool,
+    step: usize,
+    end: usize,
+}
+
+/// Row stride of a buffer: whole groups of 32 numbers, so that every row is aligned.
+pub(super) fn row_stride(width: u32) -> u32 {
+    width.next_multiple_of(32)
+}
+
+impl<'a> Lowering<'a> {
+    fn stride(&self, o: Operand) -> u32 {
+        row_stride(self.plan.buffers()[o.buf.index()].width)
+    }
+
+    /// View of an operand: start, width, stride, row. With one head, any division of columns is right.
+    fn view(&self, o: Operand) -> [u32; 4] {
+        let stride = if o.heads == 1 { o.width } else { o.stride };
+        [o.start, o.width, stride, self.stride(o)]
+    }
+
+    fn place(&self, o: Operand) -> Bound {
+        Bound::Place(Place { buf: o.buf, taken: self.taken })
+    }
+
+    fn rows_kernel(&self, name: &'static str) -> Kernel {
+        Kernel::new(name, ROWS).with("rows").set("TAKEN", self.taken.into())
+    }
+
+    /// The step behind this one if it can be fused: it must be before the end.
+    fn following(&self) -> Option<&'a Step> {
+        self.plan.steps()[..self.end].get(self.step + 1).filter(|_| self.variant.fuse)
+    }
+
+    /// Is the next step `x + scale y -> x` with `y` the given result, which nobody else reads?
+    fn following_sum(&self, result: Operand) -> Option<(Operand, f32)> {
+        let Some(Step::Add { x, y, out, scale }) = self.following() else { return None };
+        let dead = !self.live[self.step + 1].contains(&result.buf);
+        (*y == result && x == out && dead && x.buf != result.buf).then_some((*x, *scale))
+    }
+
+    fn push(&mut self, kernels: Kernels, bindings: Vec<Bound>, params: Vec<u32>, grid: Grid, cost: u64) {
+        let (step, taken) = (self.step, self.taken);
+        let rows = match grid {
+            Grid::Matvec(_) => 1..=MATVEC_COLS,
+            Grid::Matmul(_) => MATVEC_COLS + 1..=u32::MAX,
+            _ => 1..=u32::MAX,
+        };
+        self.out.dispatches.push(Dispatch { step, kernels, bindings, params, grid, taken, rows, cost });
+    }
+
+    /// A kernel over rows: bindings a, b, out, weight, bias.
+    fn push_rows(&mut self, kernel: Kernel, bound: [Bound; 5], params: Vec<u32>, grid: Grid) {
+        let mut bindings = bound.to_vec();
+        bindings.extend([Bound::Params, Bound::Batch]);
+        self.push(Kernels::One(kernel), bindings, params, grid, 0);
+    }
+
+    fn no_rows_behind_take(&self) -> Result<(), String> {
+        if self.taken { Err("needs the positions of rows behind the Take".into()) } else { Ok(()) }
+    }
+
+    fn next(&mut self) -> Result<(), String> {
+        let plan = self.plan;
+        match &plan.steps()[self.step] {
+            Step::Embed { out, table, scale, add, .. } => self.embed(*out, *table, *scale, *add)?,
+            step @ Step::Norm { .. } => self.norm(step),
+            Step::Linear { .. } => self.linear()?,
+            Step::Rope { x, out, table, pairs } => {
+                self.no_rows_behind_take()?;
+                let n_pair = plan.tables()[table.index()].freqs.len() as u32;
+                let kernel = self.rows_kernel("rope").set("WG", WG).set("ADJACENT", (*pairs == Pairs::Adjacent).into());
+                let params = [&self.view(*x)[..], &self.view(*out), &[n_pair, x.heads]].concat();
+                let (a, out) = (self.place(*x), self.place(*out));
+                let grid = Grid::Rows((x.heads * (x.width - n_pair)).div_ceil(WG));
+                self.push_rows(kernel, [a, a, out, Bound::Rotation(*table), Bound::Unused], params, grid);
+            }
+            Step::Store { cache, k, v } => {
+                self.no_rows_behind_take()?;
+                attend::fits(&plan.caches()[cache.index()], [CacheType::F16; 2])?;
+                self.push(Kernels::OfSequence, vec![], vec![], Grid::Store(*cache, *k, *v), 0);
+            }
+            Step::Attend(a) => {
+                self.no_rows_behind_take()?;
+                if a.q.buf == a.out.buf {
+                    return Err("attention within one buffer".into());
+                }
+                self.push(Kernels::OfSequence, vec![], vec![], Grid::Attend(a.clone()), 0);
+            }
+            Step::Gate { x, out, act, by } => {
+                let act = match act {
+                    Act::Silu => 0,
+                    Act::Gelu => 1,
+                };
+                let kernel =
+                    self.rows_kernel("gate").with("math").set("WG", WG).set("ACT", act).set("BY", by.is_some().into());
+                let b = by.unwrap_or(*x);
+                let params = [&self.view(*x)[..], &self.view(b), &self.view(*out), &[x.len()]].concat();
+                let bound = [self.place(*x), self.place(b), self.place(*out), Bound::Unused, Bound::Unused];
+                self.push_rows(kernel, bound, params, Grid::Rows(x.len().div_ceil(WG)));
+            }
+            Step::Add { x, y, out, scale } => {
+                let kernel = self.rows_kernel("add").set("WG", WG);
+                let views = [self.view(*x), self.view(*y), self.view(*out)].concat();
+                let params = [&views[..], &[x.len(), scale.to_bits()]].concat();
+                let bound = [self.place(*x), self.place(*y), self.place(*out), Bound::Unused, Bound::Unused];
+                self.push_rows(kernel, bound, params, Grid::Rows(x.len().div_ceil(WG)));
+            }
+            Step::Softcap { x, out, cap } => {
+                let kernel = self.rows_kernel("softcap").with("math").set("WG", WG);
+                let params = [&self.view(*x)[..], &self.view(*out), &[x.len(), cap.to_bits()]].concat();
+                let (a, out) = (self.place(*x), self.place(*out));
+                self.push_rows(
+                    kernel,
+                    [a, a, out, Bound::Unused, Bound::Unused],
+                    params,
+                    Grid::Rows(x.len().div_ceil(WG)),
+                );
+            }
+            Step::Take { keep } => {
+                for &buf in keep {
+                    let width = plan.buffers()[buf.index()].width;
+                    let view = [0, width, width, row_stride(width)];
+                    let (a, out) =
+                        (Bound::Place(Place { buf, taken: false }), Bound::Place(Place { buf, taken: true }));
+                    let kernel = Kernel::new("take", ROWS).with("rows").set("TAKEN", 1).set("ALIGN", 0).set("WG", WG);
+                    let params = [&view[..], &view, &[width]].concat();
+                    self.taken = true;
+                    self.push_rows(
+                        kernel,
+                        [a, a, out, Bound::Want, Bound::Unused],
+                        params,
+                        Grid::Rows(width.div_ceil(WG)),
+                    );
+                }
+                self.taken = true;
+            }
+            Step::Pool { x, out, kind } => {
+                self.no_rows_behind_take()?;
+                if x.buf == out.buf {
+                    return Err("pools within one buffer".into());
+                }
+                let kind = match kind {
+                    PoolKind::Mean => 0,
+                    PoolKind::First => 1,
+                    PoolKind::Last => 2,
+                };
+                let kernel = self.rows_kernel("pool").set("KIND", kind).set("WG", WG);
+                let params = [&self.view(*x)[..], &self.view(*out), &[x.len()]].concat();
+                let (a, out) = (self.place(*x), self.place(*out));
+                let grid = Grid::Sequences(x.len().div_ceil(WG));
+                self.push_rows(kernel, [a, a, out, Bound::Order, Bound::Groups], params, grid);
+            }
+        }
+        self.step += 1;
+        Ok(())
+    }
+
+    fn norm(&mut self, step: &Step) {
+        let Step::Norm { x, out, kind, eps, width, weight, bias } = step else { unreachable!("called for a Norm") };
+        let sum = self.following_sum(*out);
+        // The sum is over whole columns: heads of a norm may be any groups of them.
+        let (add, scale) = sum.unwrap_or((*out, 1.0));
+        let target = if sum.is_some() { add } else { *out };
+        let groups = |id: &Option<WeightId>| match id {
+            Some(id) => {
+                let w = &self.plan.weights()[id.index()];
+                [1, (w.row_len() * w.n_rows() != *width as usize).into()]
+            }
+            None => [0, 0],
+        };
+        let wg = if *width <= 128 { 32 } else { 256 };
+        let kernel = self
+            .rows_kernel("norm")
+            .with(self.variant.reduce())
+            .set("LAYER", (*kind == NormKind::Layer).into())
+            .set("ADD", sum.is_some().into())
+            .set("WG", wg)
+            .set("SLOTS", 1);
+        let views = [self.view(*x), self.view(add), self.view(target)].concat();
+        let rest = [*width, eps.to_bits(), groups(weight)[0], groups(weight)[1], groups(bias)[0], groups(bias)[1]];
+        let params = [&views[..], &rest, &[scale.to_bits(), 0]].concat();
+        let vector = |id: &Option<WeightId>| id.map_or(Bound::Unused, Bound::Vector);
+        let bound = [self.place(*x), self.place(add), self.place(target), vector(weight), vector(bias)];
+        let n_group = x.len() / width;
+        self.step += usize::from(sum.is_some());
+        self.push_rows(kernel, bound, params, Grid::Rows(n_group));
+    }
+
+    fn embed(&mut self, out: Operand, table: WeightId, scale: f32, add: bool) -> Result<(), String> {
+        self.no_rows_behind_take()?;
+        let w = &self.plan.weights()[table.index()];
+        let layout = planes(w.ty).ok_or_else(|| format!("no kernels for {}", w.ty))?;
+        let groups = w.row_len().div_ceil(GROUP_LEN) as u32;
+        for (chunk, (first, rows)) in self.chunks.chunks(table).into_iter().enumerate() {
+            let kernel = weights_kernel("embed", WEIGHTS, layout).set("WG", 32).set("TAKEN", 0).set("ADD", add.into());
+            let params = Linear {
+                rows,
+                groups,
+                y_start: out.start,
+                y_row: self.stride(out),
+                scale,
+                add_scale: 1.0,
+                first,
+                row_len: out.len(),
+                ..Linear::default()
+            };
+            let bindings = vec![
+                Bound::PlaneA(table, chunk),
+                Bound::PlaneS(table, chunk),
+                Bound::Grid(table),
+                Bound::RowInfo,
+                self.place(out),
+                Bound::Unused,
+                Bound::Params,
+                Bound::Batch,
+            ];
+            let grid = Grid::Rows(groups.div_ceil(32));
+            self.push(Kernels::One(kernel), bindings, words(&params), grid, 0);
+        }
+        Ok(())
+    }
+
+    fn linear(&mut self) -> Result<(), String> {
+        let Step::Linear { x, parts, clamp } = &self.plan.steps()[self.step] else {
+            unreachable!("called for a Linear")
+        };
+        let k = x.len();
+        let layouts: Option<Vec<&Planes>> =
+            parts.iter().map(|p| planes(self.plan.weights()[p.weight.index()].ty)).collect();
+        let layouts = layouts.ok_or("no kernels for the format of a matrix")?;
+        let int8 = layouts.iter().any(|l| l.has_codes()) && k.is_multiple_of(32);
+        let aligned = x.start.is_multiple_of(4) && x.start + row_stride(k) <= self.stride(*x);
+        let (mut source, mut x_start, mut x_row) = (self.place(*x), x.start, self.stride(*x));
+        let side = usize::from(self.taken);
+        if !aligned {
+            let kernel = self.rows_kernel("take").set("ALIGN", 1).set("WG", WG);
+            let wide = row_stride(k);
+            let params = [&self.view(*x)[..], &[0, wide, wide, wide], &[k]].concat();
+            let bound = [source, source, Bound::Aligned, Bound::Unused, Bound::Unused];
+            self.push_rows(kernel, bound, params, Grid::Rows(wide.div_ceil(WG)));
+            self.out.aligned[side] = self.out.aligned[side].max(wide);
+            (source, x_start, x_row) = (Bound::Aligned, 0, wide);
+        }
+        let int8 = [self.variant.int8_decode, self.variant.int8_prompt].map(|wanted| wanted && int8);
+        self.quantize(int8, source, [x_start, x_row, k / 32]);
+        let mut cap = 0.0;
+        let mut sum = None;
+        if let [part] = &parts[..] {
+            match self.following() {
+                Some(Step::Softcap { x, out, cap: c }) if *x == part.out && *out == part.out => cap = *c,
+                _ => sum = self.following_sum(part.out),
+            }
+        }
+        for (part, layout) in parts.iter().zip(&layouts) {
+            let (target, add_scale) = sum.unwrap_or((part.out, 0.0));
+            if Bound::Place(Place { buf: target.buf, taken: self.taken }) == source {
+                return Err("a matrix writes into the buffer of its input".into());
+            }
+            let w = &self.plan.weights()[part.weight.index()];
+            let int8 = int8.map(|wanted| wanted && layout.has_codes());
+            for (chunk, (first, rows)) in self.chunks.chunks(part.weight).into_iter().enumerate() {
+                let params = Linear {
+                    rows,
+                    groups: w.row_len().div_ceil(GROUP_LEN) as u32,
+                    x_start: x_start / 4,
+                    x_row: x_row / 4,
+                    y_start: target.start + first,
+                    y_row: self.stride(target),
+                    bias_start: first,
+                    has_bias: part.bias.is_some().into(),
+                    scale: part.scale,
+                    add_scale,
+                    clamp: clamp.unwrap_or(0.0),
+                    cap,
+                    grid_x: rows.div_ceil(MATVEC_ROWS).min(self.variant.max_groups),
+                    first,
+                    row_len: 0,
+                    pad: 0,
+                };
+                let mut bindings = vec![
+                    Bound::PlaneA(part.weight, chunk),
+                    Bound::PlaneS(part.weight, chunk),
+                    Bound::Grid(part.weight),
+                    source,
+                    self.place(target),
+                    part.bias.map_or(Bound::Unused, Bound::Vector),
+                    Bound::Params,
+                    Bound::Batch,
+                ];
+                let quantized = || {
+                    let mut bindings = bindings.clone();
+                    bindings[3] = Bound::Codes;
+                    bindings.push(Bound::Scales);
+                    bindings
+                };
+                let flags = Product { taken: self.taken, add: sum.is_some(), reduce: self.variant.reduce() };
+                let cost = u64::from(rows) * u64::from(k);
+                let (few, many) = (flags.few(layout, int8[0]), flags.many(layout, int8[1]));
+                let many_bindings = if int8[1] { quantized() } else { bindings.clone() };
+                if int8[0] {
+                    bindings = quantized();
+                }
+                self.push(Kernels::Few(Box::new(few)), bindings, words(&params), Grid::Matvec(rows), cost);
+                self.push(Kernels::One(many), many_bindings, words(&params), Grid::Matmul(rows), cost);
+            }
+        }
+        self.step += usize::from(cap > 0.0 || sum.is_some());
+        Ok(())
+    }
+
+    /// The input of integer products: `view` is start, row stride, groups. For few rows and for many, as wanted.
+    fn quantize(&mut self, wanted: [bool; 2], source: Bound, view: [u32; 3]) {
+        let rows = match wanted {
+            [false, false] => return,
+            [true, false] => 1..=MATVEC_COLS,
+            [false, true] => MATVEC_COLS + 1..=u32::MAX,
+            [true, true] => 1..=u32::MAX,
+        };
+        let kernel = Kernel::new("quantize", QUANTIZE).set("WG", WG).set("TAKEN", self.taken.into());
+        let bindings = vec![source, Bound::Codes, Bound::Scales, Bound::Params, Bound::Batch];
+        let params = vec![view[0], view[1], view[2], 0];
+        self.push(Kernels::One(kernel), bindings, params, Grid::Rows(view[2].div_ceil(WG)), 0);
+        self.out.dispatches.last_mut().expect("just pushed").rows = rows;
+        let side = usize::from(self.taken);
+        self.out.quantized[side] = self.out.quantized[side].max(32 * view[2]);
+    }
+}
+
+/// Rows of a matrix that one workgroup of the kernel for few columns computes.
+pub(super) const MATVEC_ROWS: u32 = 4;
+
+/// What the kernels of a product depend on besides the format.
+struct Product {
+    taken: bool,
+    add: bool,
+    reduce: &'static str,
+}
+
+impl Product {
+    fn kernel(&self, name: [&'static str; 2], layout: &Planes, int8: bool) -> Kernel {
+        let kernel = match int8 {
+            true => weights_kernel(name[1], WEIGHTS_INT8, layout).with("int8"),
+            false => weights_kernel(name[0], WEIGHTS, layout),
+        };
+        kernel.set("TAKEN", self.taken.into()).set("ADD", self.add.into())
+    }
+
+    /// For 1, 2, 4 and 8 columns.
+    fn few(&self, layout: &Planes, int8: bool) -> [Kernel; 4] {
+        [1, 2, 4, 8].map(|cols| {
+            // The tree of 4 x 8 sums over 64 lanes takes 8 KiB of workgroup memory.
+            self.kernel(["matvec", "matvec_int8"], layout, int8)
+                .with(self.reduce)
+                .set("WG", 64)
+                .set("ROWS", MATVEC_ROWS)
+                .set("COLS", cols)
+                .set("SLOTS", MATVEC_ROWS * cols)
+        })
+    }
+
+    fn many(&self, layout: &Planes, int8: bool) -> Kernel {
+        self.kernel(["matmul", "matmul_int8"], layout, int8)
+    }
+}
+
+/// A parameter block as words.
+fn words(params: &Linear) -> Vec<u32> {
+    bytemuck::cast_slice(std::slice::from_ref(params)).to_vec()
+}
+
+/// A kernel over the weights of a format.
+fn weights_kernel(name: &'static str, slots: &'static [super::compose::Slot], layout: &Planes) -> Kernel {
+    layout.add_to(Kernel::new(name, slots).with("linear").with("math"))
+}

@@ -1,0 +1,229 @@
+//! Keys and values of one sequence on the device.
+
+use std::sync::Arc;
+
+use super::device::Gpu;
+use super::kernels::attend::{self, Attend, CacheShape, Heads, Store};
+use super::lower::{Dispatch, Grid, Place, row_stride};
+use super::pipelines::{Pipelines, Range};
+use crate::cache::Positions;
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::{self, CacheType, Operand, Plan, SequenceMemory};
+
+/// Slots that a cache begins with; it doubles from there.
+const FIRST_SLOTS: usize = 256;
+
+/// One cache of the plan.
+struct CacheBuffers {
+    k: wgpu::Buffer,
+    v: wgpu::Buffer,
+    /// Slots that the buffers hold now.
+    n_slot: usize,
+}
+
+/// A dispatch over the sequence's own caches.
+pub(super) enum Bound {
+    Store { store: Store, pipeline: wgpu::ComputePipeline, group: wgpu::BindGroup },
+    Attend(Box<BoundAttend>),
+}
+
+/// Attention with the kernels that were needed so far.
+pub(super) struct BoundAttend {
+    pub attend: Attend,
+    pub group: wgpu::BindGroup,
+    pub reduce: (wgpu::ComputePipeline, wgpu::BindGroup),
+    /// By binary logarithm of the tile.
+    pub tiles: [Option<wgpu::ComputePipeline>; 5],
+}
+
+/// What one sequence remembers on a GPU. Buffers double as the text grows, up to the context length.
+pub struct GpuSequence {
+    gpu: Arc<Gpu>,
+    pub(super) positions: Positions,
+    shapes: Vec<CacheShape>,
+    caches: Vec<CacheBuffers>,
+    /// The sequence's parameters: [`attend::Sequence`].
+    pub(super) uniform: wgpu::Buffer,
+    /// By dispatch of the program with this number; made anew when buffers have moved.
+    bound: Option<(u64, Vec<Option<Bound>>)>,
+    bytes: u64,
+}
+
+/// What a sequence is bound to.
+pub(super) struct Context<'a> {
+    pub plan: &'a Plan,
+    pub pipelines: &'a mut Pipelines,
+    /// Number of the program, and its dispatches.
+    pub id: u64,
+    pub dispatches: &'a [Dispatch],
+    pub buffer: &'a dyn Fn(Place) -> &'a wgpu::Buffer,
+    pub order: &'a wgpu::Buffer,
+    pub part: &'a wgpu::Buffer,
+    pub status: &'a wgpu::Buffer,
+}
+
+impl GpuSequence {
+    /// An empty sequence of up to `n_ctx` positions, fed by at most `n_batch` rows at once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when a cache type does not fit the model's heads, [`ErrorKind::Memory`] when the device
+    /// has no room or cannot hold a cache of that length, [`ErrorKind::Gpu`].
+    pub fn new(gpu: &Arc<Gpu>, plan: &Plan, n_ctx: u32, n_batch: u32, k: CacheType, v: CacheType) -> Result<Self> {
+        let positions = Positions::new(plan, n_ctx, n_batch);
+        let mut shapes = Vec::new();
+        for (i, spec) in plan.caches().iter().enumerate() {
+            spec.check_types(k, v)?;
+            attend::fits(spec, [k, v]).map_err(|why| {
+                Error::new(ErrorKind::Gpu, format!("the GPU cannot keep {}: {why}", spec.name))
+                    .with_hint("use the CPU (--device cpu)")
+            })?;
+            let shape = CacheShape::new(spec, [k, v], positions.slots(i).n_slot() as u32);
+            let limit = gpu.caps().max_binding.min(gpu.caps().max_buffer);
+            if let Some(words) = shape.words().into_iter().find(|words| 4 * words > limit) {
+                let text = format!("a cache of {n_ctx} positions takes {} bytes, the GPU binds {limit}", 4 * words);
+                return Err(Error::new(ErrorKind::Memory, text)
+                    .with_hint("use a smaller context (-c), a smaller cache type (-ctk q8_0 -ctv q8_0) or the CPU"));
+            }
+            shapes.push(shape);
+        }
+        let mut sequence = Self {
+            gpu: gpu.clone(),
+            positions,
+            shapes,
+            caches: Vec::new(),
+            uniform: gpu.uniform("sequence", size_of::<attend::Sequence>() as u64)?,
+            bound: None,
+            bytes: 0,
+        };
+        for i in 0..sequence.shapes.len() {
+            let n_slot = FIRST_SLOTS.min(sequence.positions.slots(i).n_slot());
+            let cache = sequence.allocate(i, n_slot)?;
+            sequence.caches.push(cache);
+        }
+        Ok(sequence)
+    }
+
+    fn allocate(&mut self, cache: usize, n_slot: usize) -> Result<CacheBuffers> {
+        let shape = CacheShape { n_slot: n_slot as u32, ..self.shapes[cache] };
+        let [k, v] = shape.words().map(|words| 4 * words);
+        let buffers = CacheBuffers { k: self.gpu.storage("keys", k)?, v: self.gpu.storage("values", v)?, n_slot };
+        self.bytes += k + v;
+        Ok(buffers)
+    }
+
+    /// Makes room for `n` further rows in every cache.
+    pub(super) fn append(&mut self, n: u32) -> Result<()> {
+        self.positions.append(n)?;
+        for i in 0..self.caches.len() {
+            let (used, most) = (self.positions.slots(i).slots_used(), self.positions.slots(i).n_slot());
+            if used <= self.caches[i].n_slot {
+                continue;
+            }
+            let larger = self.allocate(i, used.next_power_of_two().min(most))?;
+            let old = std::mem::replace(&mut self.caches[i], larger);
+            let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for (from, to) in [(&old.k, &self.caches[i].k), (&old.v, &self.caches[i].v)] {
+                encoder.copy_buffer_to_buffer(from, 0, to, 0, from.size().min(to.size()));
+                self.bytes -= from.size();
+            }
+            self.gpu.queue.submit([encoder.finish()]);
+            self.bound = None;
+        }
+        Ok(())
+    }
+
+    /// The dispatches of a program over this sequence's caches.
+    pub(super) fn bind(&mut self, context: &mut Context<'_>) -> Result<()> {
+        if self.bound.as_ref().is_some_and(|(id, _)| *id == context.id) {
+            return Ok(());
+        }
+        let mut bound = Vec::with_capacity(context.dispatches.len());
+        for dispatch in context.dispatches {
+            bound.push(match &dispatch.grid {
+                Grid::Store(cache, k, v) => Some(self.bind_store(context, cache.index(), *k, *v)?),
+                Grid::Attend(step) => Some(self.bind_attend(context, step)?),
+                _ => None,
+            });
+        }
+        self.bound = Some((context.id, bound));
+        Ok(())
+    }
+
+    /// A dispatch over the sequence's caches, after [`GpuSequence::bind`].
+    pub(super) fn bound(&mut self, dispatch: usize) -> Option<&mut Bound> {
+        self.bound.as_mut()?.1.get_mut(dispatch)?.as_mut()
+    }
+
+    fn bind_store(&self, context: &mut Context<'_>, cache: usize, k: Operand, v: Operand) -> Result<Bound> {
+        let shape = self.shapes[cache];
+        let heads = |o: Operand| Heads::of(o, stride(context.plan, o), shape.heads);
+        let store = Store { cache: shape, k: heads(k), v: heads(v) };
+        let kernel = store.kernel();
+        let pipeline = context.pipelines.get(&kernel)?;
+        let params = self.params(bytemuck::bytes_of(&store.params()))?;
+        let source = |o: Operand| Range::all((context.buffer)(Place { buf: o.buf, taken: false }));
+        let ranges = [
+            source(k),
+            source(v),
+            Range::all(&self.caches[cache].k),
+            Range::all(&self.caches[cache].v),
+            Range::all(context.order),
+            Range::all(context.status),
+            Range::all(&params),
+            Range::all(&self.uniform),
+        ];
+        let group = context.pipelines.bind(kernel.slots, &ranges);
+        Ok(Bound::Store { store, pipeline, group })
+    }
+
+    fn bind_attend(&self, context: &mut Context<'_>, step: &plan::Attend) -> Result<Bound> {
+        let cache = step.cache.index();
+        let strides = [step.q, step.out].map(|o| stride(context.plan, o));
+        let attend = Attend::new(step, self.shapes[cache], strides[0], strides[1])
+            .map_err(|why| Error::new(ErrorKind::Internal, format!("attention: {why}")))?;
+        let params = self.params(bytemuck::bytes_of(&attend.params()))?;
+        let place = |o: Operand| Range::all((context.buffer)(Place { buf: o.buf, taken: false }));
+        let (params, uniform) = (Range::all(&params), Range::all(&self.uniform));
+        let (part, order) = (Range::all(context.part), Range::all(context.order));
+        let (k, v) = (Range::all(&self.caches[cache].k), Range::all(&self.caches[cache].v));
+        let kernel = attend.kernel(1);
+        let ranges = [place(step.q), k, v, place(step.out), part, order, params, uniform];
+        let group = context.pipelines.bind(kernel.slots, &ranges);
+        let reduce = attend.reduce_kernel();
+        let reduce_group = context.pipelines.bind(reduce.slots, &[place(step.out), part, order, params, uniform]);
+        let reduce = (context.pipelines.get(&reduce)?, reduce_group);
+        Ok(Bound::Attend(Box::new(BoundAttend { attend, group, reduce, tiles: [const { None }; 5] })))
+    }
+
+    fn params(&self, bytes: &[u8]) -> Result<wgpu::Buffer> {
+        let buffer = self.gpu.uniform("parameters", bytes.len() as u64)?;
+        self.gpu.queue.write_buffer(&buffer, 0, bytes);
+        Ok(buffer)
+    }
+}
+
+fn stride(plan: &Plan, o: Operand) -> u32 {
+    row_stride(plan.buffers()[o.buf.index()].width)
+}
+
+impl SequenceMemory for GpuSequence {
+    fn len(&self) -> u32 {
+        self.positions.len()
+    }
+
+    fn rewind(&mut self, len: u32) -> bool {
+        self.positions.rewind(len)
+    }
+
+    fn take_back(&mut self, len: u32) {
+        self.positions.take_back(len);
+    }
+
+    fn clear(&mut self) {
+        self.positions.clear();
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
