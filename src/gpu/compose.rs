@@ -10,7 +10,9 @@ macro_rules! files {
 }
 
 /// Every file of `shaders/`.
-const FILES: &[(&str, &str)] = files!["prelude"];
+const FILES: &[(&str, &str)] = files![
+    "prelude" "lib/select" "kernel/argmax" "kernel/top_k"
+];
 
 /// What a binding shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,13 +38,18 @@ pub(super) const ROWS: &[Slot] = &[Write, Write, Write, Read, Read, Uniform, Uni
 pub(super) const STORE: &[Slot] = &[Read, Read, Write, Write, Read, Write, Uniform, Uniform];
 /// Bindings of attention: q, cache k, cache v, out, part, order, p, seq.
 pub(super) const ATTEND: &[Slot] = &[Read, Read, Read, Write, Write, Read, Uniform, Uniform];
+/// Bindings of the kernel that joins the parts of attention: out, part, order, p, seq.
+pub(super) const ATTEND_REDUCE: &[Slot] = &[Write, Read, Read, Uniform, Uniform];
+/// Bindings of the choice of tokens: logits, part, out, p.
+pub(super) const SELECT: &[Slot] = &[Read, Write, Write, Uniform];
 
 /// A kernel and everything that its text depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Kernel {
     /// File of the kernel, without `kernel/`.
     pub name: &'static str,
-    /// Further files, in any order.
+    /// Further files, in any order. `FILE@x` is the file with x for every `KV`: its names for keys or for values,
+    /// since WGSL cannot hand a buffer to a function.
     pub fragments: Vec<&'static str>,
     /// Constants: `const NAME = value;`, of type u32.
     pub consts: Vec<(&'static str, u32)>,
@@ -91,7 +98,10 @@ impl Kernel {
         }
         let kernel = format!("kernel/{}", self.name);
         for name in ["prelude"].into_iter().chain(self.fragments.iter().copied()).chain([kernel.as_str()]) {
-            text += file(name);
+            match name.split_once('@') {
+                Some((name, letter)) => text += &file(name).replace("KV", letter),
+                None => text += file(name),
+            }
         }
         text
     }

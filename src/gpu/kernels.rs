@@ -1,0 +1,3 @@
+//! What a kernel needs beside its text: constants, parameters, sizes and grids, by kind of step.
+
+pub(super) mod select;
