@@ -11,7 +11,10 @@ macro_rules! files {
 
 /// Every file of `shaders/`.
 const FILES: &[(&str, &str)] = files![
-    "prelude" "lib/select" "kernel/argmax" "kernel/top_k"
+    "prelude"
+    "cache/f32" "cache/f16" "cache/q8_0" "cache/put_f32" "cache/put_f16" "cache/put_q8_0"
+    "lib/attend" "lib/select"
+    "kernel/store" "kernel/attend" "kernel/attend_reduce" "kernel/argmax" "kernel/top_k"
 ];
 
 /// What a binding shows.

@@ -1,3 +1,4 @@
 //! What a kernel needs beside its text: constants, parameters, sizes and grids, by kind of step.
 
+pub(super) mod attend;
 pub(super) mod select;
