@@ -350,7 +350,7 @@ fn numbers_that_cannot_be_stored_are_reported() {
     for (ty, limit) in [(CacheType::F32, f32::MAX), (CacheType::F16, 65504.0), (CacheType::Q8_0, f32::MAX)] {
         let case = Case { types: [ty; 2], kv_heads: 1, dims: [32, 32], rows: 1, ..CASE };
         for (x, wrong) in
-            [(limit, false), (-limit, false), (limit * 1.001, true), (f32::NAN, true), (f32::NEG_INFINITY, true)]
+            [(limit, false), (-limit, false), (limit.next_up(), true), (f32::NAN, true), (f32::NEG_INFINITY, true)]
         {
             for which in 0..2 {
                 let mut rows = [vec![1.0; 39], vec![1.0; 32]];
