@@ -56,6 +56,10 @@ pub(super) const QUANTIZE: &[Slot] = &[Read, Write, Write, Uniform, Uniform];
 pub(super) const STORE: &[Slot] = &[Read, Read, Write, Write, Read, Write, Uniform, Uniform];
 /// Bindings of attention: q, cache k, cache v, out, part, order, p, seq.
 pub(super) const ATTEND: &[Slot] = &[Read, Read, Read, Write, Write, Read, Uniform, Uniform];
+/// Bindings of the kernel that joins the parts of attention: out, part, order, p, seq.
+pub(super) const ATTEND_REDUCE: &[Slot] = &[Write, Read, Read, Uniform, Uniform];
+/// Bindings of the choice of tokens: logits, part, out, p.
+pub(super) const SELECT: &[Slot] = &[Read, Write, Write, Uniform];
 
 /// Bindings of the kernel that joins the parts of attention: out, part, order, p, seq.
 pub(super) const ATTEND_REDUCE: &[Slot] = &[Write, Read, Read, Uniform, Uniform];
@@ -67,7 +71,8 @@ pub(super) const SELECT: &[Slot] = &[Read, Write, Write, Uniform];
 pub(super) struct Kernel {
     /// File of the kernel, without `kernel/`.
     pub name: &'static str,
-    /// Further files, in any order.
+    /// Further files, in any order. `FILE@x` is the file with x for every `KV`: its names for keys or for values,
+    /// since WGSL cannot hand a buffer to a function.
     pub fragments: Vec<&'static str>,
     /// Constants: `const NAME = value;`, of type u32.
     pub consts: Vec<(&'static str, u32)>,

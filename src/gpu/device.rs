@@ -5,7 +5,7 @@
 //! [`Error`]. A device that is lost stays lost; nothing read from it afterwards is ever used.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use super::hal;
@@ -237,11 +237,11 @@ impl Gpu {
     /// As [`Gpu::wait`].
     pub fn read<R>(&self, buffer: &wgpu::Buffer, size: u64, take: impl FnOnce(&[u8]) -> R) -> Result<R> {
         let lost = || Error::new(ErrorKind::Gpu, format!("the GPU `{}` gave no result", self.name));
-        let mapped = Arc::new(Mutex::new(None));
-        let heard = mapped.clone();
-        buffer.map_async(wgpu::MapMode::Read, ..size, move |result| *lock(&heard) = Some(result.is_ok()));
+        let (answer, answered) = mpsc::channel();
+        buffer.map_async(wgpu::MapMode::Read, ..size, move |result| drop(answer.send(result.is_ok())));
         self.wait()?;
-        if *lock(&mapped) != Some(true) {
+        // A thread that waited at the same time may have taken the answer, and passes it on when this wait is over.
+        if answered.recv_timeout(PATIENCE) != Ok(true) {
             return Err(lost());
         }
         let taken = buffer.get_mapped_range(..size).map(|bytes| take(&bytes)).map_err(|_| lost());
