@@ -9,6 +9,7 @@ mod answer;
 mod args;
 mod argv;
 mod chat;
+mod devices;
 mod files;
 mod input;
 mod inspect;
@@ -84,6 +85,7 @@ fn dispatch(command: Option<Command>, out: &mut Output, interrupt: &Interrupt) -
         Some(Command::Tokenize(args)) => tokenize::run(&args, out),
         Some(Command::Inspect(args)) => inspect::run(&args, out),
         Some(Command::Logits(args)) => logits::run(&args, out, interrupt),
+        Some(Command::Devices(args)) => devices::run(&args, out),
         None => Err(usage("no command given", args::FIRST_STEPS)),
     }
 }

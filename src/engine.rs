@@ -4,6 +4,7 @@
 
 mod cancel;
 mod chat;
+mod device;
 mod generate;
 mod load;
 mod sampling;
@@ -11,6 +12,7 @@ mod session;
 
 pub use cancel::CancelToken;
 pub use chat::{Chat, ChatTurn};
+pub use device::{DeviceChoice, DeviceInfo, DeviceKind, GpuCheck, GpuLayers, devices};
 pub use generate::{Event, GenerateOptions, Generation, StopReason, Summary};
 pub use load::{Model, ModelOptions};
 pub use session::{Session, SessionOptions, Want};

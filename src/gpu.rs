@@ -4,6 +4,7 @@
 //! compiles them, `planes` says how weights lie and `weights` uploads them, `lower` turns a plan into dispatches,
 //! `exec` records and submits them, `sequence` keeps keys and values. Nothing here knows a metadata key or a model.
 
+mod adapters;
 mod compose;
 mod device;
 mod exec;
@@ -12,6 +13,7 @@ mod kernels;
 #[cfg(test)]
 mod lint;
 mod lower;
+mod pipeline_cache;
 mod pipelines;
 mod planes;
 mod sequence;
@@ -19,6 +21,7 @@ mod sequence;
 mod tests;
 mod weights;
 
+pub use adapters::{Facts, Kind, Memory, Pick, list, may_exist, open};
 pub use device::{Caps, Gpu};
 pub use exec::{GpuBackend, GpuOptions, Stats, unsupported};
 pub use sequence::GpuSequence;

@@ -18,8 +18,8 @@ pub mod sample;
 pub mod text;
 
 pub use engine::{
-    CancelToken, Chat, ChatTurn, Event, GenerateOptions, Generation, Model, ModelOptions, Session, SessionOptions,
-    StopReason, Summary, Want,
+    CancelToken, Chat, ChatTurn, DeviceChoice, DeviceInfo, Event, GenerateOptions, Generation, GpuCheck, GpuLayers,
+    Model, ModelOptions, Session, SessionOptions, StopReason, Summary, Want, devices,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use knobs::Knobs;

@@ -3,11 +3,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use tealight::plan::CacheType;
-use tealight::{Knobs, ModelOptions, SessionOptions};
+use tealight::{DeviceChoice, GpuCheck, GpuLayers, Knobs, ModelOptions, SessionOptions};
 
 use super::sampling::SamplingArgs;
 use super::{Outcome, usage};
@@ -74,6 +75,9 @@ pub(crate) enum Command {
     /// Write the logits of given tokens as numbers
     #[command(after_help = LOGITS_NOTES, override_usage = "tealight logits [OPTIONS] MODEL --tokens IDS -o FILE")]
     Logits(LogitsArgs),
+    /// List the GPUs that `--device` takes
+    #[command(override_usage = "tealight devices [OPTIONS]")]
+    Devices(DevicesArgs),
 }
 
 const RUN_NOTES: &str =
@@ -140,16 +144,52 @@ pub(crate) struct ComputeArgs {
     /// Compute exactly: f32 activations, dequantized weights, f32 cache (slow)
     #[arg(long, help_heading = "Model")]
     pub exact: bool,
+    #[command(flatten)]
+    pub device: DeviceArgs,
 }
 
 impl ComputeArgs {
     pub(crate) fn resolve(&self) -> Outcome<ModelOptions> {
-        let options = ModelOptions::default().with_exact(self.exact).with_knobs(Knobs::from_env()?);
+        let options = self.device.resolve()?.with_exact(self.exact);
         Ok(match usize::try_from(self.threads) {
             Ok(n) if n > 0 => options.with_threads(n),
             _ => options,
         })
     }
+}
+
+/// Where a model computes.
+#[derive(Debug, Args)]
+pub(crate) struct DeviceArgs {
+    /// What computes: auto, cpu, gpu, a number of `tealight devices` or a part of a name (short: -dev)
+    #[arg(long, value_name = "DEVICE", env = "LLAMA_ARG_DEVICE", hide_env = true, help_heading = "Model")]
+    #[arg(default_value_t = DeviceChoice::Auto, value_parser = parsed::<DeviceChoice>)]
+    pub device: DeviceChoice,
+    /// Layers on the GPU, the last ones of the model: a number, auto or all (short: -ngl)
+    #[arg(long, alias = "n-gpu-layers", value_name = "N", env = "LLAMA_ARG_N_GPU_LAYERS", hide_env = true)]
+    #[arg(help_heading = "Model", allow_negative_numbers = true)]
+    #[arg(default_value_t = GpuLayers::Auto, value_parser = parsed::<GpuLayers>)]
+    pub gpu_layers: GpuLayers,
+    /// Compare the GPU with the CPU: on = at its first use, force = each time, off
+    #[arg(long, value_name = "WHEN", help_heading = "Model")]
+    #[arg(default_value_t = GpuCheck::On, value_parser = parsed::<GpuCheck>)]
+    pub gpu_check: GpuCheck,
+}
+
+impl DeviceArgs {
+    /// Options of a model, with the knobs of the environment.
+    pub(crate) fn resolve(&self) -> Outcome<ModelOptions> {
+        let options = ModelOptions::default().with_knobs(Knobs::from_env()?);
+        Ok(options.with_device(self.device.clone()).with_gpu_layers(self.gpu_layers).with_gpu_check(self.gpu_check))
+    }
+}
+
+/// A value whose error has a hint of its own.
+fn parsed<T: FromStr<Err = tealight::Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|e: tealight::Error| match e.hint() {
+        Some(hint) => format!("{e}; {hint}"),
+        None => e.to_string(),
+    })
 }
 
 /// How a cache is stored.
@@ -312,6 +352,15 @@ pub(crate) struct InspectArgs {
     pub context: ContextArgs,
     #[command(flatten)]
     pub cache: CacheArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {
+    /// One JSON object; sizes in bytes
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,8 @@ use clap::Command;
 const SHORT: &[(&str, &str)] = &[
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
+    ("-dev", "--device"),
+    ("-ngl", "--gpu-layers"),
     ("-sys", "--system-prompt"),
     ("-sysf", "--system-prompt-file"),
     ("-no-cnv", "--no-conversation"),
@@ -80,6 +82,8 @@ mod tests {
             "tealight run m -ctk q8_0 --top_k=3 --min_p 0.1",
             "tealight run m --cache-type-k q8_0 --top-k=3 --min-p 0.1",
         );
+        check("tealight run m -ngl 99 -dev a_b -dev -ngl", "tealight run m --gpu-layers 99 --device a_b --device -ngl");
+        check("tealight run m --n_gpu_layers -1", "tealight run m --n-gpu-layers -1");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use tealight::error::{escaped, printable};
 use tealight::gguf::{Gguf, Metadata};
 use tealight::plan::MemoryEstimate;
-use tealight::{Error, Knobs, Model, ModelOptions, SessionOptions};
+use tealight::{Error, Model, ModelOptions, SessionOptions};
 
 use super::args::InspectArgs;
 use super::output::Output;
@@ -19,7 +19,7 @@ pub(crate) fn run(args: &InspectArgs, out: &mut Output) -> Outcome {
     let (path, _) = args.model.resolve(&args.words, false)?;
     let gguf = Arc::new(Gguf::open(&path)?);
     gguf.warnings().iter().for_each(|w| out.warning(w));
-    let options = ModelOptions::default().with_knobs(Knobs::from_env()?);
+    let options = args.device.resolve()?;
     let session = args.context.resolve(args.cache.resolve(false));
     let report = Report { gguf: &gguf, needs: Needs::of(&gguf, &options, &session) };
     let text = if args.json { report.json(args)? } else { report.text(args)? };

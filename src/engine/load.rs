@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::device::{DeviceChoice, GpuCheck, GpuLayers};
 use crate::arch::{self, Config};
 use crate::cpu::{self, CpuBackend, CpuOptions, Team};
 use crate::error::{Error, ErrorKind, Result};
@@ -20,6 +21,12 @@ pub struct ModelOptions {
     pub n_threads: Option<usize>,
     /// Compute exactly: f32 activations, dequantized weights, f64 sums in matrices and norms. Slow.
     pub exact: bool,
+    /// The device that computes.
+    pub device: DeviceChoice,
+    /// Layers that a GPU computes.
+    pub gpu_layers: GpuLayers,
+    /// Whether a GPU is compared with the CPU first.
+    pub gpu_check: GpuCheck,
     /// Tuning values.
     pub knobs: Knobs,
 }
@@ -36,6 +43,27 @@ impl ModelOptions {
     #[must_use]
     pub fn with_exact(mut self, exact: bool) -> Self {
         self.exact = exact;
+        self
+    }
+
+    /// Chooses the device that computes.
+    #[must_use]
+    pub fn with_device(mut self, device: DeviceChoice) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Sets the layers that a GPU computes.
+    #[must_use]
+    pub fn with_gpu_layers(mut self, gpu_layers: GpuLayers) -> Self {
+        self.gpu_layers = gpu_layers;
+        self
+    }
+
+    /// Sets whether a GPU is compared with the CPU first.
+    #[must_use]
+    pub fn with_gpu_check(mut self, gpu_check: GpuCheck) -> Self {
+        self.gpu_check = gpu_check;
         self
     }
 
@@ -97,8 +125,10 @@ impl Model {
     /// The model of a file that is open already.
     ///
     /// # Errors
-    /// [`ErrorKind::Model`] when it is not supported.
+    /// [`ErrorKind::Model`] when it is not supported, [`ErrorKind::Usage`] for a device that the build leaves out.
     pub fn from_gguf(gguf: Arc<Gguf>, options: &ModelOptions) -> Result<Model> {
+        #[cfg(not(feature = "gpu"))]
+        super::device::open(&options.device)?;
         let inner = Inner {
             gguf,
             options: options.clone(),

@@ -61,11 +61,6 @@ pub(super) const ATTEND_REDUCE: &[Slot] = &[Write, Read, Read, Uniform, Uniform]
 /// Bindings of the choice of tokens: logits, part, out, p.
 pub(super) const SELECT: &[Slot] = &[Read, Write, Write, Uniform];
 
-/// Bindings of the kernel that joins the parts of attention: out, part, order, p, seq.
-pub(super) const ATTEND_REDUCE: &[Slot] = &[Write, Read, Read, Uniform, Uniform];
-/// Bindings of the choice of tokens: logits, part, out, p.
-pub(super) const SELECT: &[Slot] = &[Read, Write, Write, Uniform];
-
 /// A kernel and everything that its text depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Kernel {

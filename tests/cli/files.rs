@@ -35,7 +35,7 @@ fn what_is_no_model_is_refused_by_every_command() {
         (file("cut.gguf", &whole[..whole.len() / 2]), 3, "byte"),
     ];
     for (path, code, word) in &cases {
-        for name in COMMANDS {
+        for name in MODEL_COMMANDS {
             check(name, path, *code, &[word]);
         }
     }

@@ -3,6 +3,7 @@
 mod chat;
 #[path = "../common/mod.rs"]
 mod common;
+mod devices;
 mod files;
 mod inspect;
 mod logits;
@@ -110,4 +111,6 @@ fn vocabulary_only(folder: &TempDir, name: &str) -> String {
     path.to_string_lossy().into_owned()
 }
 
-const COMMANDS: [&str; 5] = ["run", "chat", "inspect", "tokenize", "logits"];
+const COMMANDS: [&str; 6] = ["run", "chat", "inspect", "tokenize", "logits", "devices"];
+/// Those that read a model.
+const MODEL_COMMANDS: [&str; 5] = ["run", "chat", "inspect", "tokenize", "logits"];

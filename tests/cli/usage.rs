@@ -54,6 +54,11 @@ fn wrong_usage_says_what_is_right() {
     check(&["logits", m, "--tokens", "1", "-o", m], &["is the input"]);
     check(&["run", m, "hi", "--repeat-penalty", "0"], &["repeat_penalty", "a number above 0"]);
     check(&["run", m, "hi", "--repeat-last-n", "-2"], &["repeat_last_n", "-1"]);
+    check(&["run", m, "hi", "--device", ""], &["--device", "auto, cpu, gpu"]);
+    check(&["run", m, "hi", "-ngl", "many"], &["`many`", "--gpu-layers", "auto or all"]);
+    check(&["run", m, "hi", "-ngl", "-3"], &["`-3`"]);
+    check(&["chat", m, "--gpu-check", "maybe"], &["`maybe`", "off, on or force"]);
+    check(&["devices", m], &["unexpected argument"]);
     let llama = &model("llama31");
     check(&["run", llama, "hi", "-l", "3+1", "-l", "999999+5"], &["--logit-bias", "999999", "384 tokens"]);
     check(&["chat", llama, "-l", "384-inf"], &["--logit-bias", "384 tokens"]);
