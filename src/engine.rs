@@ -5,6 +5,7 @@
 mod cancel;
 mod chat;
 mod device;
+mod executor;
 mod generate;
 mod load;
 mod sampling;

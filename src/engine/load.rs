@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::device::{DeviceChoice, GpuCheck, GpuLayers};
+use super::executor::Executor;
 use crate::arch::{self, Config};
-use crate::cpu::{self, CpuBackend, CpuOptions, Team};
+use crate::cpu::{self, Team};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Gguf;
 use crate::knobs::Knobs;
@@ -80,9 +81,9 @@ impl ModelOptions {
 #[derive(Clone)]
 pub struct Model(Arc<Inner>);
 
-struct Inner {
-    gguf: Arc<Gguf>,
-    options: ModelOptions,
+pub(super) struct Inner {
+    pub gguf: Arc<Gguf>,
+    pub options: ModelOptions,
     vocab: OnceLock<Vocab>,
     template: OnceLock<Option<ChatTemplate>>,
     /// The threads of all programs, started at the first use.
@@ -96,15 +97,27 @@ pub(crate) struct Program {
     pub plan: Arc<Plan>,
     pub config: Config,
     pub n_vocab: u32,
-    weights: Arc<MappedWeights>,
-    backend: Mutex<Option<CpuBackend>>,
+    executor: Mutex<Option<Executor>>,
 }
 
 /// Weights where they lie in the mapped files.
-struct MappedWeights {
+pub(super) struct MappedWeights {
     gguf: Arc<Gguf>,
     /// Index into the file's tensors, by weight.
     tensors: Vec<usize>,
+}
+
+impl MappedWeights {
+    /// The weights of a plan of the file's.
+    pub fn new(gguf: &Arc<Gguf>, plan: &Plan) -> Result<Self> {
+        let by_name: HashMap<&str, usize> =
+            gguf.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
+        let tensors: Option<Vec<usize>> =
+            plan.weights().iter().map(|w| by_name.get(w.name.as_str()).copied()).collect();
+        let tensors =
+            tensors.ok_or_else(|| Error::new(ErrorKind::Internal, "a plan names a tensor that is not there"))?;
+        Ok(Self { gguf: gguf.clone(), tensors })
+    }
 }
 
 impl Weights for MappedWeights {
@@ -219,13 +232,13 @@ impl Model {
         Ok(self.program(n_ctx)?.plan.clone())
     }
 
-    /// Name of the kernels in use.
+    /// Name of the CPU kernels or of the GPU in use.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] when the chosen kernels do not run on this CPU, [`ErrorKind::Memory`] when threads cannot
     /// start.
-    pub fn kernels(&self) -> Result<&'static str> {
-        self.with_backend(self.any_program(), |b| Ok(b.kernels()))
+    pub fn kernels(&self) -> Result<String> {
+        self.with_executor(self.any_program(), self.n_ctx_train(), |e| Ok(e.name()))
     }
 
     /// Threads that compute.
@@ -245,14 +258,18 @@ impl Model {
         Ok(team.insert(Arc::new(Team::new(n_threads, self.0.options.knobs.spins)?)).clone())
     }
 
-    /// Calls `f` with the executor of a program, which is made at its first use.
-    pub(crate) fn with_backend<R>(&self, program: &Program, f: impl FnOnce(&mut CpuBackend) -> Result<R>) -> Result<R> {
-        let mut backend = program.backend.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(backend) = &mut *backend {
-            return f(backend);
+    /// Calls `f` with the executor of a program, which is made at its first use for sessions of `n_ctx` positions.
+    pub(crate) fn with_executor<R>(
+        &self,
+        program: &Program,
+        n_ctx: u32,
+        f: impl FnOnce(&mut Executor) -> Result<R>,
+    ) -> Result<R> {
+        let mut executor = program.executor.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(executor) = &mut *executor {
+            return f(executor);
         }
-        let cpu = CpuOptions { exact: self.0.options.exact, kernels: self.0.options.knobs.cpu.clone() };
-        f(backend.insert(CpuBackend::new(program.plan.clone(), program.weights.clone(), self.team()?, &cpu)?))
+        f(executor.insert(Executor::new(&program.plan, &self.0, || self.team(), n_ctx)?))
     }
 
     pub(crate) fn options(&self) -> &ModelOptions {
@@ -273,14 +290,7 @@ impl Model {
             return Ok(program.clone());
         }
         let arch::Lowered { plan, config, n_vocab } = arch::lower(gguf, n_ctx)?;
-        let by_name: HashMap<&str, usize> =
-            gguf.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
-        let tensors: Option<Vec<usize>> =
-            plan.weights().iter().map(|w| by_name.get(w.name.as_str()).copied()).collect();
-        let tensors =
-            tensors.ok_or_else(|| Error::new(ErrorKind::Internal, "a plan names a tensor that is not there"))?;
-        let weights = Arc::new(MappedWeights { gguf: gguf.clone(), tensors });
-        let program = Program { plan: Arc::new(plan), config, n_vocab, weights, backend: Mutex::new(None) };
+        let program = Program { plan: Arc::new(plan), config, n_vocab, executor: Mutex::new(None) };
         Ok(slot.get_or_init(|| Arc::new(program)).clone())
     }
 }

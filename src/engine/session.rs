@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::cancel::CancelToken;
+use super::executor::{Executor, Memory};
 use super::load::{Model, Program};
-use crate::cpu::{CpuBackend, CpuSequence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Backend, CacheType, MemoryEstimate, Probe, Rows, SequenceMemory};
 
@@ -61,7 +61,7 @@ pub enum Want {
 pub struct Session {
     model: Model,
     program: Arc<Program>,
-    memory: CpuSequence,
+    memory: Memory,
     tokens: Vec<u32>,
     n_ctx: u32,
     cancel: CancelToken,
@@ -87,7 +87,8 @@ impl Model {
             return Err(Error::new(ErrorKind::Usage, "a context length of 0 holds no text"));
         }
         let program = self.program(n_ctx)?;
-        let memory = CpuSequence::new(&program.plan, n_ctx, self.n_batch(), options.cache_k, options.cache_v)?;
+        let (k, v) = (options.cache_k, options.cache_v);
+        let memory = self.with_executor(&program, n_ctx, |e| e.memory(n_ctx, self.n_batch(), k, v))?;
         Ok(Session {
             model: self.clone(),
             program,
@@ -119,7 +120,7 @@ impl Model {
     /// the sessions hold what they held before.
     pub fn feed_together(&self, sessions: &mut [(&mut Session, &[u32])]) -> Result<Vec<Vec<f32>>> {
         let Some((first, _)) = sessions.first() else { return Ok(Vec::new()) };
-        let program = first.program.clone();
+        let (program, first_ctx) = (first.program.clone(), first.n_ctx);
         let n_row: usize = sessions.iter().map(|(_, tokens)| tokens.len()).sum();
         let fits = n_row <= self.n_batch() as usize
             && sessions
@@ -145,8 +146,8 @@ impl Model {
         let mut rows = Vec::new();
         // A pass is short; tokens of the other sessions are looked at between passes.
         let cancel = sessions[0].0.cancel.clone();
-        let mut memories: Vec<&mut CpuSequence> = sessions.iter_mut().map(|(s, _)| &mut s.memory).collect();
-        self.with_backend(&program, |b| b.run(&batch, &mut memories, None, cancel.flag(), &mut rows))?;
+        let mut memories: Vec<&mut Memory> = sessions.iter_mut().map(|(s, _)| &mut s.memory).collect();
+        self.with_executor(&program, first_ctx, |b| b.run(&batch, &mut memories, None, cancel.flag(), &mut rows))?;
         if let Some(i) = rows.iter().position(|x| !x.is_finite()) {
             sessions.iter_mut().for_each(|(s, _)| s.memory.take_back(s.tokens.len() as u32));
             let session = &mut sessions[i / self.n_output() as usize];
@@ -270,7 +271,8 @@ impl Session {
             let batch = Rows { token: chunk, pos: &self.pos, seq: &self.seq, want: &self.want, input: &[] };
             let (memory, cancel) = (&mut self.memory, self.cancel.flag());
             let n_before = rows.len();
-            self.model.with_backend(&self.program, |b| b.run(&batch, &mut [memory], probe, cancel, rows))?;
+            self.model
+                .with_executor(&self.program, self.n_ctx, |b| b.run(&batch, &mut [memory], probe, cancel, rows))?;
             if let Some(i) = rows[n_before..].iter().position(|x| !x.is_finite()) {
                 self.memory.take_back(self.tokens.len() as u32);
                 rows.clear();
@@ -310,8 +312,8 @@ impl Session {
             let mut rows = Vec::new();
             let memory = &mut self.memory;
             let run =
-                |b: &mut CpuBackend| b.run(&batch, &mut [memory], Some(probe), CancelToken::new().flag(), &mut rows);
-            let result = self.model.with_backend(&self.program, run);
+                |b: &mut Executor| b.run(&batch, &mut [memory], Some(probe), CancelToken::new().flag(), &mut rows);
+            let result = self.model.with_executor(&self.program, self.n_ctx, run);
             self.memory.take_back(n_token);
             if result.is_ok() && rows.iter().any(|x| !x.is_finite()) {
                 return Some(section.clone());
@@ -398,9 +400,8 @@ mod tests {
             let rows = Rows { token: &token, pos: &pos, seq: &seq, want: &want, input: &[] };
             let mut out = Vec::new();
             let memories = &mut [&mut ahead.memory, &mut behind.memory];
-            let run =
-                |b: &mut crate::cpu::CpuBackend| b.run(&rows, memories, None, CancelToken::new().flag(), &mut out);
-            model.with_backend(&ahead.program, run).unwrap();
+            let run = |b: &mut Executor| b.run(&rows, memories, None, CancelToken::new().flag(), &mut out);
+            model.with_executor(&ahead.program, 64, run).unwrap();
             for (i, row) in out.chunks_exact(width).enumerate() {
                 let at = if i % 2 == 0 { 13 + i / 2 } else { i / 2 };
                 assert_close(row, &whole[at * width..(at + 1) * width], &format!("{fixture} row {i}"));

@@ -294,7 +294,7 @@ impl Gpu {
     /// [`ErrorKind::Gpu`] when the device was lost.
     pub fn poll(&self) -> Result<()> {
         // An error is a timeout, and this does not wait.
-        drop(self.call(|| self.device.poll(wgpu::PollType::Poll))?);
+        let _ = self.call(|| self.device.poll(wgpu::PollType::Poll))?;
         self.check()
     }
 
@@ -319,7 +319,11 @@ impl Gpu {
     pub fn read<R>(&self, buffer: &wgpu::Buffer, size: u64, take: impl FnOnce(&[u8]) -> R) -> Result<R> {
         let lost = || Error::new(ErrorKind::Gpu, format!("the GPU `{}` gave no result", self.name));
         let (answer, answered) = mpsc::channel();
-        self.call(|| buffer.map_async(wgpu::MapMode::Read, ..size, move |r| drop(answer.send(r.is_ok()))))?;
+        self.call(|| {
+            buffer.map_async(wgpu::MapMode::Read, ..size, move |r| {
+                let _ = answer.send(r.is_ok());
+            })
+        })?;
         self.wait()?;
         // A thread that waited at the same time may have taken the answer, and passes it on when this wait is over.
         if answered.recv_timeout(PATIENCE) != Ok(true) {

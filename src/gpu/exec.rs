@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 use super::compose::Kernel;
 use super::device::Gpu;
 use super::kernels::attend;
-use super::lower::{
-    self, Bound, Chunks, Dispatch, Grid, Kernels, Lowered, MATVEC_COLS, MATVEC_ROWS, Place, TILE, Variant, row_stride,
-};
+use super::lower::{self, Bound, Chunks, Dispatch, Grid, Lowered, MATVEC_ROWS, Place, TILE, Variant, row_stride};
 use super::pipelines::{Pipelines, Range};
 use super::sequence::{self, Context, GpuSequence};
 use super::weights::DeviceWeights;

@@ -32,6 +32,7 @@ fn fixtures() -> Vec<PathBuf> {
         found.extend(entries.map(|e| e.unwrap().path().join("model.gguf")).filter(|p| p.is_file()));
     }
     found.sort();
+    found.dedup_by(|a, b| a.parent().unwrap().file_name() == b.parent().unwrap().file_name());
     found
 }
 
@@ -61,7 +62,8 @@ fn every_fixture_gives_what_the_exact_cpu_gives() {
         let options = CpuOptions { exact: true, kernels: "auto".into() };
         let mut cpu = CpuBackend::new(plan.clone(), weights.clone(), team.clone(), &options).unwrap();
         let cancel = AtomicBool::new(false);
-        let options = GpuOptions { n_batch: 64, checked: true, int8: [false; 2], ..GpuOptions::default() };
+        let options =
+            GpuOptions { n_batch: 64, checked: name.starts_with('g'), int8: [false; 2], ..GpuOptions::default() };
         let mut on_gpu = GpuBackend::new(gpu.clone(), plan.clone(), &*weights, &options, &cancel, &mut |_| {}).unwrap();
         for cache in [CacheType::F32, CacheType::F16] {
             for chunk in [45, 7, 1] {
@@ -72,6 +74,7 @@ fn every_fixture_gives_what_the_exact_cpu_gives() {
                 let scale = want.iter().fold(0f32, |m, x| m.max(x.abs()));
                 let worst = want.iter().zip(&got).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / scale;
                 println!("{name:20} {cache:?} chunks of {chunk:2}: {worst:.1e}");
+                assert!(worst <= 2e-3, "{name} {cache:?} in chunks of {chunk}: {worst:e}");
             }
         }
     }

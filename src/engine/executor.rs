@@ -1,0 +1,274 @@
+//! What runs a plan: the CPU, a GPU, or the CPU for the first layers and a GPU for the rest.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::load::{Inner, MappedWeights};
+use crate::cpu::{CpuBackend, CpuOptions, CpuSequence, Team};
+use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "gpu")]
+use crate::gpu::{GpuBackend, GpuSequence};
+use crate::plan::{Backend, CacheType, Plan, Probe, Rows, SequenceMemory};
+
+/// Without the feature there is no GPU: types without values.
+#[cfg(not(feature = "gpu"))]
+mod absent {
+    use super::*;
+
+    pub enum GpuBackend {}
+    pub enum GpuSequence {}
+
+    impl SequenceMemory for GpuSequence {
+        fn len(&self) -> u32 {
+            match *self {}
+        }
+        fn rewind(&mut self, _: u32) -> bool {
+            match *self {}
+        }
+        fn take_back(&mut self, _: u32) {
+            match *self {}
+        }
+        fn clear(&mut self) {
+            match *self {}
+        }
+        fn bytes(&self) -> u64 {
+            match *self {}
+        }
+    }
+
+    impl Backend for GpuBackend {
+        type Sequence = GpuSequence;
+
+        fn run(
+            &mut self,
+            _: &Rows<'_>,
+            _: &mut [&mut GpuSequence],
+            _: Option<Probe>,
+            _: &AtomicBool,
+            _: &mut Vec<f32>,
+        ) -> Result<()> {
+            match *self {}
+        }
+    }
+}
+#[cfg(not(feature = "gpu"))]
+use absent::{GpuBackend, GpuSequence};
+
+/// A back-end and the plan that it runs.
+struct Part<B> {
+    backend: B,
+    plan: Arc<Plan>,
+}
+
+/// Runs one plan, the steps before `seam` on the CPU and the rest on the GPU.
+pub(crate) struct Executor {
+    cpu: Option<Part<CpuBackend>>,
+    gpu: Option<Part<GpuBackend>>,
+    seam: usize,
+    /// What the CPU hands to the GPU.
+    handed: Vec<f32>,
+}
+
+/// What one sequence remembers on either side.
+pub(crate) struct Memory {
+    cpu: Option<CpuSequence>,
+    gpu: Option<GpuSequence>,
+}
+
+impl Executor {
+    /// The executor of a plan as the model's options want it. `n_ctx` positions are what memory must suffice for.
+    pub(super) fn new(
+        plan: &Arc<Plan>,
+        inner: &Inner,
+        team: impl Fn() -> Result<Arc<Team>>,
+        n_ctx: u32,
+    ) -> Result<Self> {
+        let on_cpu = |plan: Arc<Plan>| -> Result<Part<CpuBackend>> {
+            let options = CpuOptions { exact: inner.options.exact, kernels: inner.options.knobs.cpu.clone() };
+            let weights = Arc::new(MappedWeights::new(&inner.gguf, &plan)?);
+            Ok(Part { backend: CpuBackend::new(plan.clone(), weights, team()?, &options)?, plan })
+        };
+        let Some((seam, gpu)) = on_gpu(plan, inner, n_ctx)? else {
+            let cpu = Some(on_cpu(plan.clone())?);
+            return Ok(Self { cpu, gpu: None, seam: plan.steps().len(), handed: Vec::new() });
+        };
+        let cpu = match seam {
+            0 => None,
+            _ => Some(on_cpu(Arc::new(excerpt(plan, 0..seam)?))?),
+        };
+        Ok(Self { cpu, gpu: Some(gpu), seam, handed: Vec::new() })
+    }
+
+    /// Name of what computes.
+    pub fn name(&self) -> String {
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = &self.gpu {
+            return gpu.backend.gpu().name().to_owned();
+        }
+        self.cpu.as_ref().map_or("none", |part| part.backend.kernels()).to_owned()
+    }
+
+    /// An empty sequence of up to `n_ctx` positions, fed by at most `n_batch` rows at once.
+    pub fn memory(&self, n_ctx: u32, n_batch: u32, k: CacheType, v: CacheType) -> Result<Memory> {
+        let cpu = self.cpu.as_ref().map(|part| CpuSequence::new(&part.plan, n_ctx, n_batch, k, v)).transpose()?;
+        #[cfg(feature = "gpu")]
+        let gpu = match &self.gpu {
+            Some(part) => Some(GpuSequence::new(part.backend.gpu(), &part.plan, n_ctx, n_batch, k, v)?),
+            None => None,
+        };
+        #[cfg(not(feature = "gpu"))]
+        let gpu = None;
+        Ok(Memory { cpu, gpu })
+    }
+}
+
+fn excerpt(plan: &Plan, steps: std::ops::Range<usize>) -> Result<Plan> {
+    plan.excerpt(&[steps]).ok_or_else(|| Error::new(ErrorKind::Internal, "the plan cannot be cut there"))
+}
+
+#[cfg(not(feature = "gpu"))]
+fn on_gpu(_: &Arc<Plan>, _: &Inner, _: u32) -> Result<Option<(usize, Part<GpuBackend>)>> {
+    Ok(None)
+}
+
+/// The GPU's part of a plan, if one is chosen: the last layers and the head.
+#[cfg(feature = "gpu")]
+fn on_gpu(plan: &Arc<Plan>, inner: &Inner, n_ctx: u32) -> Result<Option<(usize, Part<GpuBackend>)>> {
+    use super::device::{DeviceChoice, GpuLayers};
+    use crate::gpu::{self, GpuOptions};
+    use crate::knobs::GpuVariant;
+
+    let options = &inner.options;
+    let is_off = options.exact || matches!(options.device, DeviceChoice::Cpu | DeviceChoice::Auto);
+    if is_off || options.gpu_layers == GpuLayers::Count(0) {
+        return Ok(None);
+    }
+    let Some(device) = super::device::open(&options.device)? else { return Ok(None) };
+    let gpu_options = GpuOptions {
+        n_batch: options.knobs.n_ubatch as u32,
+        max_chunk: options.knobs.gpu_chunk,
+        plain: options.knobs.gpu_variant == GpuVariant::Plain,
+        ..GpuOptions::default()
+    };
+    let layers: Vec<usize> = plan.sections().iter().filter(|s| s.1.starts_with("blk.")).map(|s| s.0).collect();
+    let seams = plan.seams();
+    let cut_at = |seam: usize| if seam == 0 || seams.contains(&seam) { Some(seam) } else { None };
+    let candidates: Vec<usize> = match options.gpu_layers {
+        GpuLayers::Count(n) if (n as usize) <= layers.len() => {
+            cut_at(layers[layers.len() - n as usize]).into_iter().collect()
+        }
+        GpuLayers::Count(_) | GpuLayers::All => vec![0],
+        GpuLayers::Auto => std::iter::once(0).chain(seams.iter().copied()).collect(),
+    };
+    let budget = device.memory().map_or(u64::MAX, |m| m.budget.unwrap_or(m.total) / 100 * 85);
+    let mut why = String::from("no layer fits");
+    for seam in candidates {
+        let part = match seam {
+            0 => plan.clone(),
+            _ => Arc::new(excerpt(plan, seam..plan.steps().len())?),
+        };
+        if let Some((step, reason)) = gpu::unsupported(&part, &device) {
+            why = format!("`{}`: {reason}", part.section_of(step));
+            continue;
+        }
+        let estimate = part.memory(n_ctx.into(), options.knobs.n_ubatch as u64, CacheType::F16, CacheType::F16);
+        if options.gpu_layers == GpuLayers::Auto && estimate.total() > budget {
+            why = format!("{} bytes are needed, {budget} are free", estimate.total());
+            continue;
+        }
+        let weights = MappedWeights::new(&inner.gguf, &part)?;
+        let never = AtomicBool::new(false);
+        let made = GpuBackend::new(device.clone(), part.clone(), &weights, &gpu_options, &never, &mut |_| {});
+        match made {
+            Ok(backend) => return Ok(Some((seam, Part { backend, plan: part }))),
+            Err(e) if e.kind() == ErrorKind::Memory && options.gpu_layers == GpuLayers::Auto => why = e.to_string(),
+            Err(e) => return Err(e),
+        }
+    }
+    Err(Error::new(ErrorKind::Gpu, format!("the GPU `{}` cannot run this model: {why}", device.name()))
+        .with_hint("use the CPU (--device cpu)"))
+}
+
+/// References to one side of several memories.
+fn sides<'m, S>(
+    memories: &'m mut [&mut Memory],
+    side: impl Fn(&'m mut Memory) -> Option<&'m mut S>,
+) -> Result<Vec<&'m mut S>> {
+    let found: Option<Vec<&'m mut S>> = memories.iter_mut().map(|m| side(m)).collect();
+    found.ok_or_else(|| Error::new(ErrorKind::Internal, "a session of another executor"))
+}
+
+impl Backend for Executor {
+    type Sequence = Memory;
+
+    fn run(
+        &mut self,
+        rows: &Rows<'_>,
+        memories: &mut [&mut Memory],
+        probe: Option<Probe>,
+        cancel: &AtomicBool,
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
+        let Some(gpu) = &mut self.gpu else {
+            let cpu = self.cpu.as_mut().expect("one of both is there");
+            return cpu.backend.run(rows, &mut sides(memories, |m| m.cpu.as_mut())?, probe, cancel, out);
+        };
+        let Some(cpu) = &mut self.cpu else {
+            return gpu.backend.run(rows, &mut sides(memories, |m| m.gpu.as_mut())?, probe, cancel, out);
+        };
+        let behind = probe.map(|p| p.behind(self.seam));
+        if let Some(None) = behind {
+            let lengths: Vec<u32> = memories.iter().map(|m| m.len()).collect();
+            cpu.backend.run(rows, &mut sides(memories, |m| m.cpu.as_mut())?, probe, cancel, out)?;
+            // Only half of the memory has moved.
+            memories.iter_mut().zip(lengths).for_each(|(m, len)| m.take_back(len));
+            return Ok(());
+        }
+        self.handed.clear();
+        let lengths: Vec<u32> = memories.iter().map(|m| m.len()).collect();
+        let want: Vec<u32> = (0..rows.token.len() as u32).collect();
+        let all = Rows { want: &want, ..*rows };
+        cpu.backend.run(&all, &mut sides(memories, |m| m.cpu.as_mut())?, None, cancel, &mut self.handed)?;
+        let rest = Rows { input: &self.handed, ..*rows };
+        let result = gpu.backend.run(&rest, &mut sides(memories, |m| m.gpu.as_mut())?, behind.flatten(), cancel, out);
+        if result.is_err() {
+            memories.iter_mut().zip(lengths).for_each(|(m, len)| m.take_back(len));
+        }
+        result
+    }
+}
+
+impl Memory {
+    fn each(&mut self) -> impl Iterator<Item = &mut dyn SequenceMemory> {
+        let cpu = self.cpu.as_mut().map(|s| s as &mut dyn SequenceMemory);
+        cpu.into_iter().chain(self.gpu.as_mut().map(|s| s as &mut dyn SequenceMemory))
+    }
+}
+
+impl SequenceMemory for Memory {
+    fn len(&self) -> u32 {
+        let gpu = self.gpu.as_ref().map(SequenceMemory::len);
+        gpu.or(self.cpu.as_ref().map(SequenceMemory::len)).unwrap_or(0)
+    }
+
+    fn rewind(&mut self, len: u32) -> bool {
+        self.each().all(|s| s.rewind(len))
+    }
+
+    fn take_back(&mut self, len: u32) {
+        self.each().for_each(|s| s.take_back(len));
+        // A side that could not go back holds nothing: neither may the other.
+        if self.each().any(|s| s.len() != len) {
+            self.clear();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.each().for_each(|s| s.clear());
+    }
+
+    fn bytes(&self) -> u64 {
+        self.cpu.as_ref().map_or(0, SequenceMemory::bytes) + self.gpu.as_ref().map_or(0, SequenceMemory::bytes)
+    }
+}
