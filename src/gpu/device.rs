@@ -13,8 +13,9 @@ use super::{hal, pipeline_cache};
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::knobs::{GpuVariant, Knobs};
 
-/// Longest wait for work in flight. A device that takes longer is taken for lost.
+/// Longest wait for work in flight. A device that takes longer is taken for lost. Software on a busy machine is slow.
 const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE_WITH_SOFTWARE: Duration = Duration::from_secs(300);
 
 /// What a device can do beyond plain WebGPU, and its limits; chooses the variants of kernels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -298,16 +299,23 @@ impl Gpu {
         self.check()
     }
 
+    const fn patience(&self) -> Duration {
+        match self.kind {
+            Kind::Software => PATIENCE_WITH_SOFTWARE,
+            _ => PATIENCE,
+        }
+    }
+
     /// Waits until everything submitted so far is done.
     ///
     /// # Errors
     /// [`ErrorKind::Gpu`] when the device was lost or does not answer.
     pub fn wait(&self) -> Result<()> {
-        let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(PATIENCE) };
+        let wait = wgpu::PollType::Wait { submission_index: None, timeout: Some(self.patience()) };
         // A lost device makes `poll` panic.
         let polled = self.call(|| self.device.poll(wait))?;
         if polled.is_err() {
-            self.lose(&format!("no answer for {} s", PATIENCE.as_secs()));
+            self.lose(&format!("no answer for {} s", self.patience().as_secs()));
         }
         self.check()
     }
@@ -326,7 +334,7 @@ impl Gpu {
         })?;
         self.wait()?;
         // A thread that waited at the same time may have taken the answer, and passes it on when this wait is over.
-        if answered.recv_timeout(PATIENCE) != Ok(true) {
+        if answered.recv_timeout(self.patience()) != Ok(true) {
             return Err(lost());
         }
         // `take` is the caller's: its panics are not the driver's.
