@@ -4,16 +4,26 @@
 
 mod cancel;
 mod chat;
+#[cfg(feature = "gpu")]
+mod choice;
 mod device;
 mod executor;
 mod generate;
 mod load;
+mod notice;
+#[cfg(feature = "gpu")]
+mod placement;
+#[cfg(feature = "gpu")]
+mod remembered;
 mod sampling;
 mod session;
+#[cfg(feature = "gpu")]
+mod trust;
 
 pub use cancel::CancelToken;
 pub use chat::{Chat, ChatTurn};
 pub use device::{DeviceChoice, DeviceInfo, DeviceKind, GpuCheck, GpuLayers, devices};
 pub use generate::{Event, GenerateOptions, Generation, StopReason, Summary};
 pub use load::{Model, ModelOptions};
+pub use notice::Notice;
 pub use session::{Session, SessionOptions, Want};

@@ -24,6 +24,7 @@ mod tests;
 mod weights;
 
 pub use adapters::{Facts, Kind, Pick, list, may_exist, open};
+pub use compose::fingerprint;
 pub use device::Gpu;
 pub use exec::{GpuBackend, GpuOptions, unsupported};
 pub use sequence::GpuSequence;

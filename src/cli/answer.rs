@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tealight::engine::{Event, GenerateOptions, StopReason, Summary};
+use tealight::engine::{Event, GenerateOptions, Notice, StopReason, Summary};
 use tealight::sample::SampleOptions;
 use tealight::{Model, ModelOptions, Result};
 
@@ -27,6 +27,16 @@ pub(crate) fn open(path: &Path, options: &ModelOptions, out: &Output) -> Outcome
 /// Shows what is odd about a model; about its vocabulary, if that has been read.
 pub(crate) fn warn(model: &Model, out: &Output) {
     model.warnings().iter().for_each(|w| out.warning(w));
+}
+
+/// Tells where the model computes and why, and what did not go as asked.
+pub(crate) fn tell(model: &Model, out: &Output) {
+    for notice in model.take_notices() {
+        match notice {
+            Notice::Fallback(text) => out.warning(&text),
+            other => out.notice(&other.to_string()),
+        }
+    }
 }
 
 /// Warns of a context that the model has never seen the like of.

@@ -17,6 +17,7 @@ pub(crate) fn run(args: ChatArgs, out: &mut Output, interrupt: &Interrupt) -> Ou
     let (path, _) = args.model.resolve(&args.words, false)?;
     let model = answer::open(&path, &args.compute.resolve()?, out)?;
     let mut chat = model.chat(&args.context.resolve(args.cache.resolve(args.compute.exact)))?;
+    answer::tell(&model, out);
     answer::check_context(&model, chat.session().n_ctx(), out);
     chat.set_cancel_token(interrupt.token());
     chat.set_system(args.answer.system(false)?.as_deref());
@@ -102,6 +103,7 @@ impl Talk {
         }
         let guard = interrupt.stoppable();
         let n_ctx = self.chat.session().n_ctx();
+        let model = self.chat.session().model().clone();
         let turn = match text {
             Some(text) => Some(self.chat.say(text, &options)?),
             None => self.chat.regenerate(&options)?,
@@ -113,6 +115,7 @@ impl Talk {
         let summary = answer::stream(turn, out)?;
         drop(guard);
         out.end_turn()?;
+        answer::tell(&model, out);
         let Some(summary) = summary else { return Ok(()) };
         answer::report(&summary, n_ctx, self.show_timings, out);
         match summary.reason {

@@ -29,18 +29,22 @@ pub(crate) fn run(args: &LogitsArgs, out: &mut Output, interrupt: &Interrupt) ->
     let session = args.cache.resolve(args.compute.exact).with_ctx(n_token);
     let probe = args.label.as_deref().map(|label| find_label(&*model.plan(n_token)?, label)).transpose()?;
     let mut session = model.session(&session)?;
+    answer::tell(&model, out);
     let _guard = interrupt.stoppable();
     session.set_cancel_token(interrupt.token());
     let rows = Rows { tokens: &tokens, n_chunk: args.chunk.unwrap_or(n_batch).min(n_batch), probe, last: args.last };
     let output = args.output.as_deref().unwrap_or(Path::new("-"));
     if output == Path::new("-") {
-        return rows.write(&mut session, out, &mut |bytes| output::to_stdout(bytes));
+        rows.write(&mut session, out, &mut |bytes| output::to_stdout(bytes))?;
+        answer::tell(&model, out);
+        return Ok(());
     }
     let inputs: Vec<&Path> = model.gguf().shard_paths().collect();
     let mut file = AtomicFile::create(output, &inputs)?;
     rows.write(&mut session, out, &mut |bytes| {
         file.write_all(bytes).map_err(|e| Failure::Error(Error::io("cannot write", output, e)))
     })?;
+    answer::tell(&model, out);
     Ok(file.commit()?)
 }
 

@@ -39,10 +39,11 @@ fn write(
         let mut chat = model.chat(&session)?;
         chat.set_cancel_token(interrupt.token());
         chat.set_system(system.as_deref());
+        answer::tell(model, out);
         answer::check_context(model, chat.session().n_ctx(), out);
         let prompt = input::utf8(prompt, "the prompt")?;
         let summary = answer::stream(chat.say(&prompt, &options)?, out)?;
-        return finish(summary, chat.session().n_ctx(), show_timings, out);
+        return finish(model, summary, chat.session().n_ctx(), show_timings, out);
     }
     if system.is_some() {
         let why = if args.raw { "--raw leaves it out" } else { "the file has none" };
@@ -50,14 +51,22 @@ fn write(
     }
     let tokens = input::encode(model, &prompt, args.parse_special)?;
     let mut session = model.session(&session)?;
+    answer::tell(model, out);
     answer::check_context(model, session.n_ctx(), out);
     session.set_cancel_token(interrupt.token());
     let summary = answer::stream(session.generate(&tokens, &options)?, out)?;
-    finish(summary, session.n_ctx(), show_timings, out)
+    finish(model, summary, session.n_ctx(), show_timings, out)
 }
 
-fn finish(summary: Option<Summary>, n_ctx: u32, show_timings: bool, out: &mut Output) -> Outcome<Option<Summary>> {
+fn finish(
+    model: &Model,
+    summary: Option<Summary>,
+    n_ctx: u32,
+    show_timings: bool,
+    out: &mut Output,
+) -> Outcome<Option<Summary>> {
     out.end_line()?;
+    answer::tell(model, out);
     if let Some(summary) = &summary {
         answer::report(summary, n_ctx, show_timings, out);
     }

@@ -1,103 +1,115 @@
 //! What runs a plan: the CPU, a GPU, or the CPU for the first layers and a GPU for the rest.
+//!
+//! A GPU that fails is left: the CPU takes the whole plan, and sequences that were on the GPU are fed to it once
+//! more. The answer goes on, and people are told by a [`Notice`].
 #![forbid(unsafe_code)]
+
+#[cfg(not(feature = "gpu"))]
+mod absent;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+#[cfg(not(feature = "gpu"))]
+use absent::{GpuBackend, GpuSequence};
+
 use super::load::{Inner, MappedWeights};
+use super::notice::Notice;
+#[cfg(feature = "gpu")]
+use super::placement;
 use crate::cpu::{CpuBackend, CpuOptions, CpuSequence, Team};
 use crate::error::{Error, ErrorKind, Result};
+use crate::gguf::Gguf;
 #[cfg(feature = "gpu")]
 use crate::gpu::{GpuBackend, GpuSequence};
 use crate::plan::{Backend, CacheType, Plan, Probe, Rows, SequenceMemory};
 
-/// Without the feature there is no GPU: types without values.
-#[cfg(not(feature = "gpu"))]
-mod absent {
-    use super::*;
-
-    pub enum GpuBackend {}
-    pub enum GpuSequence {}
-
-    impl SequenceMemory for GpuSequence {
-        fn len(&self) -> u32 {
-            match *self {}
-        }
-        fn rewind(&mut self, _: u32) -> bool {
-            match *self {}
-        }
-        fn take_back(&mut self, _: u32) {
-            match *self {}
-        }
-        fn clear(&mut self) {
-            match *self {}
-        }
-        fn bytes(&self) -> u64 {
-            match *self {}
-        }
-    }
-
-    impl Backend for GpuBackend {
-        type Sequence = GpuSequence;
-
-        fn run(
-            &mut self,
-            _: &Rows<'_>,
-            _: &mut [&mut GpuSequence],
-            _: Option<Probe>,
-            _: &AtomicBool,
-            _: &mut Vec<f32>,
-        ) -> Result<()> {
-            match *self {}
-        }
-    }
-}
-#[cfg(not(feature = "gpu"))]
-use absent::{GpuBackend, GpuSequence};
-
 /// A back-end and the plan that it runs.
-struct Part<B> {
-    backend: B,
-    plan: Arc<Plan>,
+pub(super) struct Part<B> {
+    pub backend: B,
+    pub plan: Arc<Plan>,
+}
+
+/// Makes CPU back-ends for plans of one file.
+pub(super) struct CpuMaker {
+    gguf: Arc<Gguf>,
+    options: CpuOptions,
+    team: Arc<Team>,
+}
+
+impl CpuMaker {
+    pub fn new(inner: &Inner, team: Arc<Team>) -> Self {
+        let options = CpuOptions { exact: inner.options.exact, kernels: inner.options.knobs.cpu.clone() };
+        Self { gguf: inner.gguf.clone(), options, team }
+    }
+
+    /// The same, computing exactly.
+    #[cfg(feature = "gpu")]
+    pub fn exact(&self) -> Self {
+        let options = CpuOptions { exact: true, ..self.options.clone() };
+        Self { gguf: self.gguf.clone(), options, team: self.team.clone() }
+    }
+
+    pub fn weights(&self, plan: &Plan) -> Result<MappedWeights> {
+        MappedWeights::new(&self.gguf, plan)
+    }
+
+    pub fn make(&self, plan: Arc<Plan>) -> Result<Part<CpuBackend>> {
+        let weights = Arc::new(self.weights(&plan)?);
+        let backend = CpuBackend::new(plan.clone(), weights, self.team.clone(), &self.options)?;
+        Ok(Part { backend, plan })
+    }
+
+    /// Threads that compute.
+    #[cfg(feature = "gpu")]
+    pub fn n_threads(&self) -> usize {
+        self.team.n_threads()
+    }
 }
 
 /// Runs one plan, the steps before `seam` on the CPU and the rest on the GPU.
 pub(crate) struct Executor {
+    plan: Arc<Plan>,
+    maker: CpuMaker,
     cpu: Option<Part<CpuBackend>>,
     gpu: Option<Part<GpuBackend>>,
     seam: usize,
     /// What the CPU hands to the GPU.
     handed: Vec<f32>,
+    /// How often the plan has moved to another back-end; memories of an earlier time must follow.
+    moves: u32,
+    notices: Vec<Notice>,
 }
 
 /// What one sequence remembers on either side.
 pub(crate) struct Memory {
     cpu: Option<CpuSequence>,
     gpu: Option<GpuSequence>,
+    /// The tokens that both sides hold, for feeding them to another back-end.
+    tokens: Vec<u32>,
+    n_ctx: u32,
+    n_batch: u32,
+    types: (CacheType, CacheType),
+    moves: u32,
 }
 
 impl Executor {
     /// The executor of a plan as the model's options want it. `n_ctx` positions are what memory must suffice for.
-    pub(super) fn new(
-        plan: &Arc<Plan>,
-        inner: &Inner,
-        team: impl Fn() -> Result<Arc<Team>>,
-        n_ctx: u32,
-    ) -> Result<Self> {
-        let on_cpu = |plan: Arc<Plan>| -> Result<Part<CpuBackend>> {
-            let options = CpuOptions { exact: inner.options.exact, kernels: inner.options.knobs.cpu.clone() };
-            let weights = Arc::new(MappedWeights::new(&inner.gguf, &plan)?);
-            Ok(Part { backend: CpuBackend::new(plan.clone(), weights, team()?, &options)?, plan })
-        };
-        let Some((seam, gpu)) = on_gpu(plan, inner, n_ctx)? else {
-            let cpu = Some(on_cpu(plan.clone())?);
-            return Ok(Self { cpu, gpu: None, seam: plan.steps().len(), handed: Vec::new() });
-        };
+    pub(super) fn new(plan: &Arc<Plan>, inner: &Inner, team: Arc<Team>, n_ctx: u32) -> Result<Self> {
+        let maker = CpuMaker::new(inner, team);
+        #[cfg(feature = "gpu")]
+        let (placed, notices) = placement::place(plan, inner, &maker, n_ctx)?;
+        #[cfg(not(feature = "gpu"))]
+        let (placed, notices) = (None::<(usize, Part<GpuBackend>)>, Vec::<Notice>::new());
+        #[cfg(not(feature = "gpu"))]
+        let _ = n_ctx;
+        let (seam, gpu) = placed.map_or((plan.steps().len(), None), |(seam, part)| (seam, Some(part)));
         let cpu = match seam {
             0 => None,
-            _ => Some(on_cpu(Arc::new(excerpt(plan, 0..seam)?))?),
+            _ if gpu.is_none() => Some(maker.make(plan.clone())?),
+            _ => Some(maker.make(Arc::new(excerpt(plan, 0..seam)?))?),
         };
-        Ok(Self { cpu, gpu: Some(gpu), seam, handed: Vec::new() })
+        Ok(Self { plan: plan.clone(), maker, cpu, gpu, seam, handed: Vec::new(), moves: 0, notices })
     }
 
     /// Name of what computes.
@@ -109,85 +121,93 @@ impl Executor {
         self.cpu.as_ref().map_or("none", |part| part.backend.kernels()).to_owned()
     }
 
+    /// What people should hear, once.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
     /// An empty sequence of up to `n_ctx` positions, fed by at most `n_batch` rows at once.
-    pub fn memory(&self, n_ctx: u32, n_batch: u32, k: CacheType, v: CacheType) -> Result<Memory> {
-        let cpu = self.cpu.as_ref().map(|part| CpuSequence::new(&part.plan, n_ctx, n_batch, k, v)).transpose()?;
+    pub fn memory(&mut self, n_ctx: u32, n_batch: u32, k: CacheType, v: CacheType) -> Result<Memory> {
         #[cfg(feature = "gpu")]
         let gpu = match &self.gpu {
-            Some(part) => Some(GpuSequence::new(part.backend.gpu(), &part.plan, n_ctx, n_batch, k, v)?),
+            Some(part) => match GpuSequence::new(part.backend.gpu(), &part.plan, n_ctx, n_batch, k, v) {
+                Ok(memory) => Some(memory),
+                Err(e) if is_of_gpu(&e) => {
+                    self.leave_gpu(&e)?;
+                    None
+                }
+                Err(e) => return Err(e),
+            },
             None => None,
         };
         #[cfg(not(feature = "gpu"))]
         let gpu = None;
-        Ok(Memory { cpu, gpu })
+        let cpu = self.cpu.as_ref().map(|part| CpuSequence::new(&part.plan, n_ctx, n_batch, k, v)).transpose()?;
+        Ok(Memory { cpu, gpu, tokens: Vec::new(), n_ctx, n_batch, types: (k, v), moves: self.moves })
     }
-}
 
-fn excerpt(plan: &Plan, steps: std::ops::Range<usize>) -> Result<Plan> {
-    plan.excerpt(&[steps]).ok_or_else(|| Error::new(ErrorKind::Internal, "the plan cannot be cut there"))
-}
-
-#[cfg(not(feature = "gpu"))]
-fn on_gpu(_: &Arc<Plan>, _: &Inner, _: u32) -> Result<Option<(usize, Part<GpuBackend>)>> {
-    Ok(None)
-}
-
-/// The GPU's part of a plan, if one is chosen: the last layers and the head.
-#[cfg(feature = "gpu")]
-fn on_gpu(plan: &Arc<Plan>, inner: &Inner, n_ctx: u32) -> Result<Option<(usize, Part<GpuBackend>)>> {
-    use super::device::{DeviceChoice, GpuLayers};
-    use crate::gpu::{self, GpuOptions};
-    use crate::knobs::GpuVariant;
-
-    let options = &inner.options;
-    let is_off = options.exact || matches!(options.device, DeviceChoice::Cpu | DeviceChoice::Auto);
-    if is_off || options.gpu_layers == GpuLayers::Count(0) {
-        return Ok(None);
+    /// The CPU takes the whole plan, because the GPU failed.
+    fn leave_gpu(&mut self, why: &Error) -> Result<()> {
+        self.cpu = Some(self.maker.make(self.plan.clone())?);
+        self.gpu = None;
+        self.seam = self.plan.steps().len();
+        self.moves += 1;
+        self.notices.push(Notice::Fallback(format!("{why}; the CPU goes on")));
+        Ok(())
     }
-    let Some(device) = super::device::open(&options.device)? else { return Ok(None) };
-    let gpu_options = GpuOptions {
-        n_batch: options.knobs.n_ubatch as u32,
-        max_chunk: options.knobs.gpu_chunk,
-        plain: options.knobs.gpu_variant == GpuVariant::Plain,
-        ..GpuOptions::default()
-    };
-    let layers: Vec<usize> = plan.sections().iter().filter(|s| s.1.starts_with("blk.")).map(|s| s.0).collect();
-    let seams = plan.seams();
-    let cut_at = |seam: usize| if seam == 0 || seams.contains(&seam) { Some(seam) } else { None };
-    let candidates: Vec<usize> = match options.gpu_layers {
-        GpuLayers::Count(n) if (n as usize) <= layers.len() => {
-            cut_at(layers[layers.len() - n as usize]).into_iter().collect()
+
+    /// Feeds what a memory of another back-end holds to the CPU.
+    fn follow(&mut self, memory: &mut Memory, cancel: &AtomicBool) -> Result<()> {
+        let cpu = self.cpu.as_mut().expect("a GPU that was left leaves the CPU");
+        let (k, v) = memory.types;
+        let mut sequence = CpuSequence::new(&cpu.plan, memory.n_ctx, memory.n_batch, k, v)?;
+        let mut start = 0;
+        for token in memory.tokens.chunks(memory.n_batch.max(1) as usize) {
+            let pos: Vec<u32> = (start..start + token.len() as u32).collect();
+            let rows = Rows { token, pos: &pos, seq: &vec![0; token.len()], want: &[], input: &[] };
+            cpu.backend.run(&rows, &mut [&mut sequence], None, cancel, &mut Vec::new())?;
+            start += token.len() as u32;
         }
-        GpuLayers::Count(_) | GpuLayers::All => vec![0],
-        GpuLayers::Auto => std::iter::once(0).chain(seams.iter().copied()).collect(),
-    };
-    let budget = device.memory().map_or(u64::MAX, |m| m.budget.unwrap_or(m.total) / 100 * 85);
-    let mut why = String::from("no layer fits");
-    for seam in candidates {
-        let part = match seam {
-            0 => plan.clone(),
-            _ => Arc::new(excerpt(plan, seam..plan.steps().len())?),
+        (memory.cpu, memory.gpu, memory.moves) = (Some(sequence), None, self.moves);
+        Ok(())
+    }
+
+    /// One forward pass on the back-ends as they stand.
+    fn pass(
+        &mut self,
+        rows: &Rows<'_>,
+        memories: &mut [&mut Memory],
+        probe: Option<Probe>,
+        cancel: &AtomicBool,
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
+        let Some(gpu) = &mut self.gpu else {
+            let cpu = self.cpu.as_mut().expect("one of both is there");
+            return cpu.backend.run(rows, &mut sides(memories, |m| m.cpu.as_mut())?, probe, cancel, out);
         };
-        if let Some((step, reason)) = gpu::unsupported(&part, &device) {
-            why = format!("`{}`: {reason}", part.section_of(step));
-            continue;
+        let Some(cpu) = &mut self.cpu else {
+            return gpu.backend.run(rows, &mut sides(memories, |m| m.gpu.as_mut())?, probe, cancel, out);
+        };
+        let behind = probe.map(|p| p.behind(self.seam));
+        if let Some(None) = behind {
+            return cpu.backend.run(rows, &mut sides(memories, |m| m.cpu.as_mut())?, probe, cancel, out);
         }
-        let estimate = part.memory(n_ctx.into(), options.knobs.n_ubatch as u64, CacheType::F16, CacheType::F16);
-        if options.gpu_layers == GpuLayers::Auto && estimate.total() > budget {
-            why = format!("{} bytes are needed, {budget} are free", estimate.total());
-            continue;
-        }
-        let weights = MappedWeights::new(&inner.gguf, &part)?;
-        let never = AtomicBool::new(false);
-        let made = GpuBackend::new(device.clone(), part.clone(), &weights, &gpu_options, &never, &mut |_| {});
-        match made {
-            Ok(backend) => return Ok(Some((seam, Part { backend, plan: part }))),
-            Err(e) if e.kind() == ErrorKind::Memory && options.gpu_layers == GpuLayers::Auto => why = e.to_string(),
-            Err(e) => return Err(e),
-        }
+        self.handed.clear();
+        let want: Vec<u32> = (0..rows.token.len() as u32).collect();
+        let all = Rows { want: &want, ..*rows };
+        cpu.backend.run(&all, &mut sides(memories, |m| m.cpu.as_mut())?, None, cancel, &mut self.handed)?;
+        let rest = Rows { input: &self.handed, ..*rows };
+        gpu.backend.run(&rest, &mut sides(memories, |m| m.gpu.as_mut())?, behind.flatten(), cancel, out)
     }
-    Err(Error::new(ErrorKind::Gpu, format!("the GPU `{}` cannot run this model: {why}", device.name()))
-        .with_hint("use the CPU (--device cpu)"))
+}
+
+/// Is a failure one of the GPU, which the CPU does not share?
+fn is_of_gpu(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Gpu | ErrorKind::Memory)
+}
+
+pub(super) fn excerpt(plan: &Plan, steps: std::ops::Range<usize>) -> Result<Plan> {
+    plan.excerpt(&[steps]).ok_or_else(|| Error::new(ErrorKind::Internal, "the plan cannot be cut there"))
 }
 
 /// References to one side of several memories.
@@ -210,32 +230,29 @@ impl Backend for Executor {
         cancel: &AtomicBool,
         out: &mut Vec<f32>,
     ) -> Result<()> {
-        let Some(gpu) = &mut self.gpu else {
-            let cpu = self.cpu.as_mut().expect("one of both is there");
-            return cpu.backend.run(rows, &mut sides(memories, |m| m.cpu.as_mut())?, probe, cancel, out);
-        };
-        let Some(cpu) = &mut self.cpu else {
-            return gpu.backend.run(rows, &mut sides(memories, |m| m.gpu.as_mut())?, probe, cancel, out);
-        };
-        let behind = probe.map(|p| p.behind(self.seam));
-        if let Some(None) = behind {
-            let lengths: Vec<u32> = memories.iter().map(|m| m.len()).collect();
-            cpu.backend.run(rows, &mut sides(memories, |m| m.cpu.as_mut())?, probe, cancel, out)?;
-            // Only half of the memory has moved.
-            memories.iter_mut().zip(lengths).for_each(|(m, len)| m.take_back(len));
-            return Ok(());
+        let n_before = out.len();
+        loop {
+            let moves = self.moves;
+            for memory in memories.iter_mut().filter(|m| m.moves != moves) {
+                self.follow(memory, cancel)?;
+            }
+            let result = self.pass(rows, memories, probe, cancel, out);
+            match result {
+                Err(e) if self.gpu.is_some() && is_of_gpu(&e) => {
+                    // What the memories hold now does not matter: they follow by their tokens.
+                    out.truncate(n_before);
+                    self.leave_gpu(&e)?;
+                }
+                _ => {
+                    let is_done = result.is_ok();
+                    for (i, memory) in memories.iter_mut().enumerate() {
+                        let new = rows.token.iter().zip(rows.seq).filter(|(_, seq)| **seq as usize == i);
+                        memory.settle(is_done.then_some(new.map(|(token, _)| *token)));
+                    }
+                    return result;
+                }
+            }
         }
-        self.handed.clear();
-        let lengths: Vec<u32> = memories.iter().map(|m| m.len()).collect();
-        let want: Vec<u32> = (0..rows.token.len() as u32).collect();
-        let all = Rows { want: &want, ..*rows };
-        cpu.backend.run(&all, &mut sides(memories, |m| m.cpu.as_mut())?, None, cancel, &mut self.handed)?;
-        let rest = Rows { input: &self.handed, ..*rows };
-        let result = gpu.backend.run(&rest, &mut sides(memories, |m| m.gpu.as_mut())?, behind.flatten(), cancel, out);
-        if result.is_err() {
-            memories.iter_mut().zip(lengths).for_each(|(m, len)| m.take_back(len));
-        }
-        result
     }
 }
 
@@ -244,20 +261,35 @@ impl Memory {
         let cpu = self.cpu.as_mut().map(|s| s as &mut dyn SequenceMemory);
         cpu.into_iter().chain(self.gpu.as_mut().map(|s| s as &mut dyn SequenceMemory))
     }
+
+    /// After a pass over `new` tokens: both sides hold them, or neither does. Half a pass is taken back, as after a
+    /// failure or for a look at the first side's results.
+    fn settle(&mut self, new: Option<impl Iterator<Item = u32>>) {
+        let before = self.tokens.len();
+        self.tokens.extend(new.into_iter().flatten());
+        let len = self.tokens.len() as u32;
+        if self.each().any(|s| s.len() != len) {
+            self.take_back(before as u32);
+        }
+    }
 }
 
 impl SequenceMemory for Memory {
     fn len(&self) -> u32 {
-        let gpu = self.gpu.as_ref().map(SequenceMemory::len);
-        gpu.or(self.cpu.as_ref().map(SequenceMemory::len)).unwrap_or(0)
+        self.tokens.len() as u32
     }
 
     fn rewind(&mut self, len: u32) -> bool {
-        self.each().all(|s| s.rewind(len))
+        let is_back = self.each().all(|s| s.rewind(len));
+        if is_back {
+            self.tokens.truncate(len as usize);
+        }
+        is_back
     }
 
     fn take_back(&mut self, len: u32) {
         self.each().for_each(|s| s.take_back(len));
+        self.tokens.truncate(len as usize);
         // A side that could not go back holds nothing: neither may the other.
         if self.each().any(|s| s.len() != len) {
             self.clear();
@@ -266,6 +298,7 @@ impl SequenceMemory for Memory {
 
     fn clear(&mut self) {
         self.each().for_each(|s| s.clear());
+        self.tokens.clear();
     }
 
     fn bytes(&self) -> u64 {

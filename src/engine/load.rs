@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::device::{DeviceChoice, GpuCheck, GpuLayers};
 use super::executor::Executor;
+use super::notice::Notice;
 use crate::arch::{self, Config};
 use crate::cpu::{self, Team};
 use crate::error::{Error, ErrorKind, Result};
@@ -204,6 +205,14 @@ impl Model {
         self.gguf().warnings().iter().chain(self.any_program().plan.notes()).chain(vocab).cloned().collect()
     }
 
+    /// What has happened since the last call that people should hear: where the model computes and why, and a GPU that
+    /// was left. New ones come when a session is made and when one is fed.
+    pub fn take_notices(&self) -> Vec<Notice> {
+        let executors = self.0.programs.iter().filter_map(OnceLock::get).map(|p| &p.executor);
+        let locked = executors.map(|e| e.lock().unwrap_or_else(PoisonError::into_inner));
+        locked.flat_map(|mut e| e.as_mut().map(Executor::take_notices).unwrap_or_default()).collect()
+    }
+
     /// Context length that the model was trained for.
     pub fn n_ctx_train(&self) -> u32 {
         self.any_program().config.n_ctx_train
@@ -269,7 +278,7 @@ impl Model {
         if let Some(executor) = &mut *executor {
             return f(executor);
         }
-        f(executor.insert(Executor::new(&program.plan, &self.0, || self.team(), n_ctx)?))
+        f(executor.insert(Executor::new(&program.plan, &self.0, self.team()?, n_ctx)?))
     }
 
     pub(crate) fn options(&self) -> &ModelOptions {

@@ -131,7 +131,7 @@ fn file(name: &str) -> &'static str {
 }
 
 /// A number that changes with every text: part of the key of cached verdicts.
-pub(super) fn fingerprint() -> u64 {
+pub fn fingerprint() -> u64 {
     // FNV-1a.
     let bytes = FILES.iter().flat_map(|(name, text)| name.bytes().chain(text.bytes()));
     bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))

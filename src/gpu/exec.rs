@@ -181,6 +181,11 @@ impl GpuBackend {
         self.stats
     }
 
+    /// Are activations of any product rounded to 8 bits?
+    pub fn uses_int8(&self) -> bool {
+        self.variant.int8_prompt || self.variant.int8_decode
+    }
+
     /// Bytes of weights on the device.
     pub fn weight_bytes(&self) -> u64 {
         self.weights.bytes()

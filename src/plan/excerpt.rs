@@ -1,6 +1,7 @@
 //! Parts of a plan as plans of their own: for running them on different back-ends, and for looking at a few layers
 //! instead of all.
 
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use super::{BufId, Operand, Plan, PlanBuilder};
@@ -58,5 +59,24 @@ impl Plan {
         let take = self.steps.iter().position(|s| matches!(s, super::Step::Take { .. })).unwrap_or(usize::MAX);
         let one = |step: &usize| *step > 0 && *step <= take && live[step - 1].len() == 1;
         self.sections.iter().map(|s| s.0).filter(one).collect()
+    }
+
+    /// What is left of a plan without its names: equal for plans that ask the same of a back-end, such as those of
+    /// equal layers.
+    pub fn signature(&self) -> String {
+        let mut text = String::new();
+        let mut push = |part: std::fmt::Arguments<'_>| {
+            // Writing to a string cannot fail.
+            let _ = text.write_fmt(part);
+        };
+        self.steps.iter().for_each(|s| push(format_args!("{s:?};")));
+        self.buffers.iter().for_each(|b| push(format_args!("{};", b.width)));
+        self.weights.iter().for_each(|w| push(format_args!("{:?}{:?};", w.ty, w.shape)));
+        self.caches
+            .iter()
+            .for_each(|c| push(format_args!("{:?};", super::CacheSpec { name: String::new(), ..c.clone() })));
+        self.tables.iter().for_each(|t| push(format_args!("{}*{};", t.freqs.len(), t.amp)));
+        push(format_args!("{:?}>{:?}", self.inputs, self.outputs));
+        text
     }
 }
