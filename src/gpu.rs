@@ -26,5 +26,7 @@ mod weights;
 pub use adapters::{Facts, Kind, Pick, list, may_exist, open};
 pub use compose::fingerprint;
 pub use device::Gpu;
-pub use exec::{GpuBackend, GpuOptions, unsupported};
+pub use exec::{GpuBackend, GpuOptions, kernels, unsupported};
+#[cfg(test)]
+pub use pipelines::testing;
 pub use sequence::GpuSequence;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
+use tealight::engine::{DeviceChoice, Placement};
 use tealight::error::{escaped, printable};
 use tealight::gguf::{Gguf, Metadata};
 use tealight::plan::MemoryEstimate;
@@ -21,7 +22,12 @@ pub(crate) fn run(args: &InspectArgs, out: &mut Output) -> Outcome {
     gguf.warnings().iter().for_each(|w| out.warning(w));
     let options = args.device.resolve()?;
     let session = args.context.resolve(args.cache.resolve(false));
-    let report = Report { gguf: &gguf, needs: Needs::of(&gguf, &options, &session) };
+    let needs = Needs::of(&gguf, &options, &session);
+    let placement = match (&needs, args.plan) {
+        (Ok(needs), true) => Some(Model::from_gguf(gguf.clone(), &options)?.placement(needs.n_ctx)?),
+        _ => None,
+    };
+    let report = Report { gguf: &gguf, needs, placement };
     let text = if args.json { report.json(args)? } else { report.text(args)? };
     out.bytes(text.as_bytes())
 }
@@ -30,6 +36,7 @@ pub(crate) fn run(args: &InspectArgs, out: &mut Output) -> Outcome {
 struct Report<'a> {
     gguf: &'a Gguf,
     needs: Result<Needs, Error>,
+    placement: Option<Placement>,
 }
 
 /// What running takes.
@@ -42,7 +49,8 @@ struct Needs {
 
 impl Needs {
     fn of(gguf: &Arc<Gguf>, options: &ModelOptions, session: &SessionOptions) -> Result<Needs, Error> {
-        let model = Model::from_gguf(gguf.clone(), options)?;
+        // Looking at a file loads nothing onto a GPU.
+        let model = Model::from_gguf(gguf.clone(), &options.clone().with_device(DeviceChoice::Cpu))?;
         // An empty session takes no memory, and is refused where `run` would be.
         let n_ctx = model.session(session)?.n_ctx();
         let memory = model.memory(n_ctx, session)?;
@@ -162,6 +170,15 @@ impl Report<'_> {
         });
         if args.plan {
             report["plan"] = self.plan()?.into();
+            report["placement"] = self.placement.as_ref().map_or(Json::Null, |p| {
+                json!({
+                    "cpu": p.cpu,
+                    "gpu": Some(&p.device).filter(|d| !d.is_empty()),
+                    "first_gpu_step": p.first_gpu_step,
+                    "why": p.why,
+                    "kernels": p.kernels.iter().map(|(step, name)| json!([step, name])).collect::<Json>(),
+                })
+            });
         }
         Ok(format!("{report:#}\n"))
     }
@@ -206,6 +223,9 @@ impl Report<'_> {
             let plan = self.plan()?;
             let plan = plan.unwrap_or_else(|| format!("none: {}\n", self.reason().unwrap_or_default()));
             push(&mut text, format_args!("\nplan\n{}", plan.trim_end()));
+            if let Some(placement) = &self.placement {
+                push(&mut text, format_args!("\nplacement\n{}", placed(placement).trim_end()));
+            }
         }
         Ok(text)
     }
@@ -261,6 +281,23 @@ impl Report<'_> {
         }
         rows
     }
+}
+
+/// What computes which steps, and why.
+fn placed(p: &Placement) -> String {
+    let mut text = String::new();
+    match p.first_gpu_step {
+        None => push(&mut text, format_args!("all steps: CPU ({})", p.cpu)),
+        Some(first) => {
+            if first > 0 {
+                push(&mut text, format_args!("steps 0 to {}: CPU ({})", first - 1, p.cpu));
+            }
+            push(&mut text, format_args!("steps from {first}: GPU {}", p.device));
+        }
+    }
+    push(&mut text, format_args!("why: {}", p.why));
+    p.kernels.iter().for_each(|(step, kernel)| push(&mut text, format_args!("{step:4} {kernel}")));
+    text
 }
 
 fn push(text: &mut String, line: std::fmt::Arguments<'_>) {

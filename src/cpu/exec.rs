@@ -129,16 +129,34 @@ pub struct CpuBackend {
     batch: Batch,
 }
 
+impl CpuOptions {
+    fn set(&self) -> Result<KernelSet> {
+        match self.exact {
+            true => Ok(KernelSet::SCALAR),
+            false => KernelSet::by_name(&self.kernels).ok_or_else(|| unknown_kernels(&self.kernels)),
+        }
+    }
+
+    /// Name of the kernel set that will be in use.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for kernels that this CPU lacks.
+    pub fn kernels_in_use(&self) -> Result<&'static str> {
+        Ok(name(self.exact, &self.set()?))
+    }
+}
+
+fn name(exact: bool, set: &KernelSet) -> &'static str {
+    if exact { "exact" } else { set.name() }
+}
+
 impl CpuBackend {
     /// An executor that computes with the threads of `team`.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] for kernels that this CPU lacks.
     pub fn new(plan: Arc<Plan>, weights: Arc<dyn Weights>, team: Arc<Team>, options: &CpuOptions) -> Result<Self> {
-        let set = match options.exact {
-            true => KernelSet::SCALAR,
-            false => KernelSet::by_name(&options.kernels).ok_or_else(|| unknown_kernels(&options.kernels))?,
-        };
+        let set = options.set()?;
         let mut vectors = vec![Vec::new(); plan.weights().len()];
         for step in plan.steps() {
             let small = match step {
@@ -173,7 +191,7 @@ impl CpuBackend {
 
     /// Name of the kernel set in use.
     pub fn kernels(&self) -> &'static str {
-        if self.exact { "exact" } else { self.set.name() }
+        name(self.exact, &self.set)
     }
 
     fn grow(&mut self) -> Result<()> {

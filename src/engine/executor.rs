@@ -60,6 +60,11 @@ impl CpuMaker {
         Ok(Part { backend, plan })
     }
 
+    /// Name of the kernels.
+    pub fn kernels(&self) -> Result<String> {
+        self.options.kernels_in_use().map(str::to_owned)
+    }
+
     /// Threads that compute.
     #[cfg(feature = "gpu")]
     pub fn n_threads(&self) -> usize {
@@ -305,3 +310,6 @@ impl SequenceMemory for Memory {
         self.cpu.as_ref().map_or(0, SequenceMemory::bytes) + self.gpu.as_ref().map_or(0, SequenceMemory::bytes)
     }
 }
+
+#[cfg(all(test, feature = "gpu"))]
+mod tests;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::device::{DeviceChoice, GpuCheck, GpuLayers};
-use super::executor::Executor;
-use super::notice::Notice;
+use super::executor::{CpuMaker, Executor};
+use super::notice::{Notice, Placement};
 use crate::arch::{self, Config};
 use crate::cpu::{self, Team};
 use crate::error::{Error, ErrorKind, Result};
@@ -241,6 +241,18 @@ impl Model {
         Ok(self.program(n_ctx)?.plan.clone())
     }
 
+    /// Where sessions of `n_ctx` positions run, without loading weights. A choice that is left open is measured.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Gpu`] or [`ErrorKind::Usage`] when the chosen device does not exist or cannot run the model.
+    pub fn placement(&self, n_ctx: u32) -> Result<Placement> {
+        let maker = CpuMaker::new(&self.0, self.team()?);
+        #[cfg(feature = "gpu")]
+        return super::placement::placement(&self.plan(n_ctx)?, &self.0, &maker, n_ctx);
+        #[cfg(not(feature = "gpu"))]
+        return Ok(Placement::on_cpu(maker.kernels()?, format!("{n_ctx} positions; built without GPU support")));
+    }
+
     /// Name of the CPU kernels or of the GPU in use.
     ///
     /// # Errors
@@ -265,6 +277,13 @@ impl Model {
         }
         let n_threads = self.0.options.n_threads.unwrap_or_else(cpu::default_threads);
         Ok(team.insert(Arc::new(Team::new(n_threads, self.0.options.knobs.spins)?)).clone())
+    }
+
+    /// What the choice between both devices goes by.
+    #[cfg(all(test, feature = "gpu"))]
+    pub(super) fn measured(&self, plan: &Arc<Plan>, gpu: &Arc<crate::gpu::Gpu>) -> Result<super::choice::Measured> {
+        let maker = CpuMaker::new(&self.0, self.team()?);
+        super::choice::compare(plan, 0, &self.0, &maker, gpu, &crate::gpu::GpuOptions::default())
     }
 
     /// Calls `f` with the executor of a program, which is made at its first use for sessions of `n_ctx` positions.

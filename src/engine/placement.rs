@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use super::device::{DeviceChoice, GpuCheck, GpuLayers};
 use super::executor::{CpuMaker, Part, excerpt};
 use super::load::Inner;
-use super::notice::Notice;
+use super::notice::{Notice, Placement};
 use super::{choice, device, trust};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{self, Gpu, GpuBackend, GpuOptions};
@@ -20,6 +20,13 @@ const SHARE: u64 = 85;
 /// First step on the GPU, and what runs from there.
 type Placed = Option<(usize, Part<GpuBackend>)>;
 
+/// What is to be done, and why.
+enum Decision<'a> {
+    Cpu(String),
+    /// First steps on the GPU that may do, best first. At least one, or the reason for none.
+    Gpu(Place<'a>, Vec<usize>, String),
+}
+
 /// The GPU's part of a plan, if one is chosen: the last layers and the head; and what people should hear of it.
 /// `n_ctx` positions are what memory must suffice for.
 ///
@@ -28,9 +35,13 @@ type Placed = Option<(usize, Part<GpuBackend>)>;
 /// GPU that computes wrongly, the CPU is chosen with a notice.
 pub(super) fn place(plan: &Arc<Plan>, inner: &Inner, maker: &CpuMaker, n_ctx: u32) -> Result<(Placed, Vec<Notice>)> {
     let mut notices = Vec::new();
-    let is_open = inner.options.device == DeviceChoice::Auto;
-    match try_place(plan, inner, maker, n_ctx, &mut notices) {
-        Err(e) if is_open && e.kind() != ErrorKind::Interrupted => {
+    let placed = match decide(plan, inner, maker, n_ctx, &mut notices) {
+        Ok(Decision::Cpu(_)) => Ok(None),
+        Ok(Decision::Gpu(place, candidates, why)) => place.upload_first(candidates, why, &mut notices).map(Some),
+        Err(e) => Err(e),
+    };
+    match placed {
+        Err(e) if inner.options.device == DeviceChoice::Auto && e.kind() != ErrorKind::Interrupted => {
             notices.push(Notice::Fallback(format!("no GPU is used: {e}")));
             Ok((None, notices))
         }
@@ -38,48 +49,69 @@ pub(super) fn place(plan: &Arc<Plan>, inner: &Inner, maker: &CpuMaker, n_ctx: u3
     }
 }
 
-fn try_place(
-    plan: &Arc<Plan>,
-    inner: &Inner,
-    maker: &CpuMaker,
+/// What [`place`] would do, without loading weights.
+///
+/// # Errors
+/// As [`place`].
+pub(super) fn placement(plan: &Arc<Plan>, inner: &Inner, maker: &CpuMaker, n_ctx: u32) -> Result<Placement> {
+    let mut notices = Vec::new();
+    let decision = decide(plan, inner, maker, n_ctx, &mut notices)?;
+    let cpu = maker.kernels()?;
+    let (place, seam) = match decision {
+        Decision::Cpu(why) => return Ok(Placement::on_cpu(cpu, why)),
+        Decision::Gpu(place, candidates, why) => {
+            let seam = candidates.first().copied().ok_or_else(|| place.refused(&why))?;
+            (place, seam)
+        }
+    };
+    let kernels = gpu::kernels(&*place.part(seam)?, &place.gpu, &place.options());
+    let mut why = place.told(seam).map_or_else(|| format!("{} layers", place.n_layer(seam)), |n| n.to_string());
+    for notice in &notices {
+        why += &format!("; {notice}");
+    }
+    Ok(Placement {
+        device: place.gpu.name().to_owned(),
+        cpu,
+        first_gpu_step: Some(seam),
+        kernels: kernels.into_iter().map(|(step, kernel)| (seam + step, kernel)).collect(),
+        why,
+    })
+}
+
+fn decide<'a>(
+    plan: &'a Arc<Plan>,
+    inner: &'a Inner,
+    maker: &'a CpuMaker,
     n_ctx: u32,
     notices: &mut Vec<Notice>,
-) -> Result<Placed> {
+) -> Result<Decision<'a>> {
     let options = &inner.options;
-    if options.exact || options.gpu_layers == GpuLayers::Count(0) {
-        return Ok(None);
+    let cpu = |why: &str| Ok(Decision::Cpu(why.to_owned()));
+    if options.exact {
+        return cpu("exact results were asked for");
     }
-    let Some(gpu) = device::open(&options.device)? else { return Ok(None) };
+    if options.device == DeviceChoice::Cpu || options.gpu_layers == GpuLayers::Count(0) {
+        return cpu("it was asked for");
+    }
+    let Some(gpu) = device::open(&options.device)? else { return cpu("there is no GPU") };
     let place = Place { plan, inner, maker, gpu };
-    let (mut candidates, mut why) = place.candidates(n_ctx);
+    let (candidates, why) = place.candidates(n_ctx);
+    let Some(&best) = candidates.first() else { return Ok(Decision::Gpu(place, candidates, why)) };
     if options.gpu_check != GpuCheck::Off
-        && !candidates.is_empty()
         && let Some(fault) = trust::fault(plan, inner, maker, &place.gpu, &place.options())?
     {
-        notices.push(Notice::Fallback(format!("the GPU `{}` is not used: {fault}", place.gpu.name())));
-        return Ok(None);
+        let text = format!("the GPU `{}` is not used: {fault}", place.gpu.name());
+        notices.push(Notice::Fallback(text.clone()));
+        return Ok(Decision::Cpu(text));
     }
-    if options.device == DeviceChoice::Auto
-        && let Some(&seam) = candidates.first()
-    {
-        let measured = choice::compare(plan, seam, inner, maker, &place.gpu, &place.options())?;
+    if options.device == DeviceChoice::Auto {
+        let measured = choice::compare(plan, best, inner, maker, &place.gpu, &place.options())?;
         notices.push(Notice::Choice(measured.to_string()));
         if !measured.gpu_wins() {
-            return Ok(None);
+            return Ok(Decision::Cpu(measured.to_string()));
         }
     }
-    for seam in candidates.drain(..) {
-        match place.upload(seam) {
-            Ok(part) => {
-                notices.extend(place.told(seam));
-                return Ok(Some((seam, part)));
-            }
-            Err(e) if e.kind() == ErrorKind::Memory && options.gpu_layers == GpuLayers::Auto => why = e.to_string(),
-            Err(e) => return Err(e),
-        }
-    }
-    Err(Error::new(ErrorKind::Gpu, format!("the GPU `{}` cannot run this model: {why}", place.gpu.name()))
-        .with_hint("use the CPU (--device cpu)"))
+    Ok(Decision::Gpu(place, candidates, why))
 }
 
 /// A plan on its way to a GPU.
@@ -123,7 +155,7 @@ impl Place<'_> {
             GpuLayers::Count(_) | GpuLayers::All => vec![0],
             GpuLayers::Auto => std::iter::once(0).chain(seams.iter().copied()).collect(),
         };
-        let is_bounded = self.inner.options.gpu_layers == GpuLayers::Auto;
+        let is_bounded = self.is_bounded();
         let budget = self.gpu.memory().map_or(u64::MAX, |m| m.budget.unwrap_or(m.total) / 100 * SHARE);
         let mut why = String::from("it cannot be cut there");
         let mut fits = |seam: &usize| {
@@ -151,13 +183,47 @@ impl Place<'_> {
         Ok(Part { backend, plan })
     }
 
+    /// Uploads the first candidate that there is room for.
+    fn upload_first(
+        &self,
+        candidates: Vec<usize>,
+        mut why: String,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(usize, Part<GpuBackend>)> {
+        for seam in candidates {
+            match self.upload(seam) {
+                Ok(part) => {
+                    notices.extend(self.told(seam));
+                    return Ok((seam, part));
+                }
+                Err(e) if e.kind() == ErrorKind::Memory && self.is_bounded() => why = e.to_string(),
+                Err(e) => return Err(e),
+            }
+        }
+        Err(self.refused(&why))
+    }
+
+    fn refused(&self, why: &str) -> Error {
+        Error::new(ErrorKind::Gpu, format!("the GPU `{}` cannot run this model: {why}", self.gpu.name()))
+            .with_hint("use the CPU (--device cpu)")
+    }
+
+    /// Is the number of layers left open, so that memory bounds it?
+    fn is_bounded(&self) -> bool {
+        self.inner.options.gpu_layers == GpuLayers::Auto
+    }
+
+    /// Layers from a step on.
+    fn n_layer(&self, seam: usize) -> usize {
+        self.layers().iter().filter(|l| **l >= seam).count()
+    }
+
     /// What people should hear of a cut that they did not ask for.
     fn told(&self, seam: usize) -> Option<Notice> {
-        if seam == 0 || self.inner.options.gpu_layers != GpuLayers::Auto {
+        if seam == 0 || !self.is_bounded() {
             return None;
         }
-        let layers = self.layers();
-        let n = layers.iter().filter(|l| **l >= seam).count();
+        let (n, layers) = (self.n_layer(seam), self.layers());
         let name = self.gpu.name();
         Some(Notice::Choice(format!(
             "{n} of {} layers fit into the memory of `{name}`; the CPU computes the rest",

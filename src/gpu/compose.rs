@@ -97,10 +97,16 @@ impl Kernel {
         self
     }
 
+    /// The file and the fragments.
+    pub fn parts(&self) -> String {
+        let mut parts = self.name.to_owned();
+        self.fragments.iter().for_each(|f| parts.extend(["+", f]));
+        parts
+    }
+
     /// Name for people: the file, the fragments, the constants.
     pub fn label(&self) -> String {
-        let mut label = self.name.to_owned();
-        self.fragments.iter().for_each(|f| label.extend(["+", f]));
+        let mut label = self.parts();
         self.consts.iter().for_each(|(name, value)| write!(label, " {name}={value}").expect("a string"));
         label
     }

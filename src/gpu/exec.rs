@@ -131,6 +131,23 @@ pub fn unsupported(plan: &Plan, gpu: &Gpu) -> Option<(usize, String)> {
     lowered.err().map(|e| (e.step, e.why))
 }
 
+/// The kernels that a plan would run on a GPU: the last step that each computes, and its name. Empty where one step
+/// cannot run.
+pub fn kernels(plan: &Plan, gpu: &Gpu, options: &GpuOptions) -> Vec<(usize, String)> {
+    let lowered = lower::lower(plan, plan.steps().len(), &options.variant(gpu), &lower::WholeMatrices(plan));
+    lowered.map(|l| lower::names(&l)).unwrap_or_default()
+}
+
+impl GpuOptions {
+    fn variant(&self, gpu: &Gpu) -> Variant {
+        let mut variant = Variant::of(gpu.caps());
+        variant.subgroups &= !self.plain;
+        variant.int8_prompt &= self.int8[0] && !self.plain;
+        variant.int8_decode = gpu.caps().int8_dot && self.int8[1] && !self.plain;
+        variant
+    }
+}
+
 impl GpuBackend {
     /// Uploads the weights of a plan and prepares to run it. `progress` hears bytes of weights that are uploaded.
     ///
@@ -145,10 +162,7 @@ impl GpuBackend {
         cancel: &AtomicBool,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
-        let mut variant = Variant::of(gpu.caps());
-        variant.subgroups &= !options.plain;
-        variant.int8_prompt &= options.int8[0] && !options.plain;
-        variant.int8_decode = gpu.caps().int8_dot && options.int8[1] && !options.plain;
+        let variant = options.variant(&gpu);
         let weights = DeviceWeights::upload(&gpu, &plan, weights, options.max_chunk, cancel, progress)?;
         let lowered = lower_or_say(&plan, plan.steps().len(), &variant, &weights)?;
         let mut pipelines = Pipelines::new(gpu.clone(), options.checked);

@@ -196,6 +196,22 @@ pub(super) fn lower(plan: &Plan, end: usize, variant: &Variant, chunks: &dyn Chu
     Ok(lowering.out)
 }
 
+/// The kernels of a lowered plan, for people: the last step of each dispatch, and what computes it.
+pub(super) fn names(lowered: &Lowered) -> Vec<(usize, String)> {
+    let name = |d: &Dispatch| match (&d.grid, d.kernels.all().first()) {
+        (Grid::Store(..), _) => "store".to_owned(),
+        (Grid::Attend(_), _) => "attend".to_owned(),
+        (_, Some(kernel)) => kernel.parts(),
+        (_, None) => String::new(),
+    };
+    let rows = |d: &Dispatch| match (*d.rows.start(), *d.rows.end()) {
+        (0 | 1, u32::MAX) => String::new(),
+        (start, u32::MAX) => format!(" from {start} rows"),
+        (_, end) => format!(" up to {end} rows"),
+    };
+    lowered.dispatches.iter().map(|d| (d.step, name(d) + &rows(d))).collect()
+}
+
 struct Lowering<'a> {
     plan: &'a Plan,
     variant: &'a Variant,

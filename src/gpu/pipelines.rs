@@ -116,4 +116,4 @@ impl Pipelines {
 
 #[cfg(test)]
 #[path = "pipelines/tests.rs"]
-pub(super) mod testing;
+pub mod testing;

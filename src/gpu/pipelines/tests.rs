@@ -16,7 +16,13 @@ pub fn gpu() -> Option<Arc<Gpu>> {
 }
 
 /// Runs `kernel` over `buffers` (bytes by slot) with `grid` workgroups, and returns them as they are afterwards.
-pub fn run(gpu: &Arc<Gpu>, kernel: &Kernel, buffers: &[&[u8]], grid: [u32; 3], checked: bool) -> Vec<Vec<u8>> {
+pub(in crate::gpu) fn run(
+    gpu: &Arc<Gpu>,
+    kernel: &Kernel,
+    buffers: &[&[u8]],
+    grid: [u32; 3],
+    checked: bool,
+) -> Vec<Vec<u8>> {
     let mut pipelines = Pipelines::new(gpu.clone(), checked);
     let pipeline = pipelines.get(kernel).unwrap_or_else(|e| panic!("{e}\n{}", kernel.text()));
     let up = |(slot, bytes): (&Slot, &&[u8])| {
