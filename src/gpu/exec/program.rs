@@ -1,0 +1,162 @@
+//! A lowered plan with its pipelines and bind groups, and how it is recorded.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Stats;
+use super::buffers::{Buffers, attends};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gpu::compose::Kernel;
+use crate::gpu::device::Gpu;
+use crate::gpu::kernels::attend;
+use crate::gpu::lower::{Bound, Dispatch, Grid, MATVEC_ROWS, TILE};
+use crate::gpu::pipelines::{Pipelines, Range};
+use crate::gpu::sequence::{self, GpuSequence};
+use crate::gpu::weights::DeviceWeights;
+use crate::plan::Plan;
+
+/// Parameter blocks begin at multiples of this.
+const PARAM_ALIGN: u64 = 256;
+
+/// A dispatch ready to record.
+struct Ready {
+    pipelines: Vec<wgpu::ComputePipeline>,
+    group: Option<wgpu::BindGroup>,
+}
+
+/// A plan, or its beginning, ready to record.
+pub(super) struct Program {
+    /// Unique: sequences bind their caches to it.
+    pub id: u64,
+    pub dispatches: Vec<Dispatch>,
+    ready: Vec<Ready>,
+    pub attends: Vec<attend::Attend>,
+}
+
+impl Program {
+    pub fn new(
+        gpu: &Gpu,
+        plan: &Plan,
+        dispatches: Vec<Dispatch>,
+        weights: &DeviceWeights,
+        buffers: &Buffers,
+        pipelines: &mut Pipelines,
+    ) -> Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let block = |d: &Dispatch| (4 * d.params.len() as u64).next_multiple_of(PARAM_ALIGN);
+        let mut bytes = vec![0u8; dispatches.iter().map(block).sum::<u64>() as usize];
+        let mut starts = Vec::with_capacity(dispatches.len());
+        let mut at = 0;
+        for d in &dispatches {
+            starts.push(at);
+            bytes[at as usize..at as usize + 4 * d.params.len()].copy_from_slice(bytemuck::cast_slice(&d.params));
+            at += block(d);
+        }
+        let params = gpu.uniform("parameters", at)?;
+        gpu.queue.write_buffer(&params, 0, &bytes);
+        let all: Vec<Kernel> = dispatches.iter().flat_map(|d| d.kernels.all()).cloned().collect();
+        pipelines.compile(&all)?;
+        let mut ready = Vec::with_capacity(dispatches.len());
+        for (d, start) in dispatches.iter().zip(starts) {
+            let kernels = d.kernels.all();
+            let Some(first) = kernels.first() else {
+                ready.push(Ready { pipelines: Vec::new(), group: None });
+                continue;
+            };
+            let params = Range { buffer: &params, start, size: (4 * d.params.len() as u64).next_multiple_of(16) };
+            let range = |bound: &Bound| -> Range<'_> {
+                match bound {
+                    Bound::Place(place) => Range::all(buffers.place(*place)),
+                    Bound::PlaneA(id, chunk) => weights.matrix_of(*id).chunks[*chunk].plane_a(),
+                    Bound::PlaneS(id, chunk) => weights.matrix_of(*id).chunks[*chunk].plane_s(),
+                    Bound::Grid(id) => Range::all(weights.matrix_of(*id).tables.as_ref().unwrap_or(&buffers.unused)),
+                    Bound::Vector(id) => Range::all(weights.vector_of(*id)),
+                    Bound::Codes => Range::all(&buffers.codes),
+                    Bound::Scales => Range::all(&buffers.scales),
+                    Bound::Aligned => Range::all(&buffers.aligned),
+                    Bound::RowInfo => Range::all(&buffers.row_info),
+                    Bound::Want => Range::all(&buffers.want),
+                    Bound::Order => Range::all(&buffers.order),
+                    Bound::Groups => Range::all(&buffers.groups),
+                    Bound::Rotation(table) => Range::all(&buffers.rotations[table.index()]),
+                    Bound::Params => params,
+                    Bound::Batch => Range::all(&buffers.batch),
+                    Bound::Unused => Range::all(&buffers.unused),
+                }
+            };
+            let ranges: Vec<Range<'_>> = d.bindings.iter().map(range).collect();
+            let group = Some(pipelines.bind(first.slots, &ranges));
+            let compiled = kernels.iter().map(|k| pipelines.get(k)).collect::<Result<_>>()?;
+            ready.push(Ready { pipelines: compiled, group });
+        }
+        gpu.check()?;
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { id, dispatches, ready, attends: attends(plan) })
+    }
+
+    /// First dispatch over wanted rows only.
+    pub fn take(&self) -> usize {
+        self.dispatches.iter().position(|d| d.taken).unwrap_or(self.dispatches.len())
+    }
+}
+
+/// One pass over a program.
+pub(super) struct Recorder<'a> {
+    pub gpu: &'a Gpu,
+    pub program: &'a Program,
+    pub pipelines: &'a mut Pipelines,
+    pub stats: &'a mut Stats,
+}
+
+impl Recorder<'_> {
+    /// Records one dispatch for `n` rows.
+    pub fn record(
+        &mut self,
+        pass: &mut wgpu::ComputePass<'_>,
+        index: usize,
+        n: u32,
+        sequences: &mut [&mut GpuSequence],
+        counts: &[(u32, u32)],
+    ) -> Result<()> {
+        let (dispatch, ready) = (&self.program.dispatches[index], &self.program.ready[index]);
+        let mut run = |pipeline: &wgpu::ComputePipeline, group: &wgpu::BindGroup, [x, y, z]: [u32; 3]| {
+            pass.set_pipeline(pipeline);
+            pass.set_bind_group(0, group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+            self.stats.dispatches += 1;
+        };
+        if let Some(group) = &ready.group {
+            let (kernel, grid) = match dispatch.grid {
+                Grid::Rows(x) => (0, [x, n, 1]),
+                Grid::Sequences(x) => (0, [x, sequences.len() as u32, 1]),
+                Grid::Matvec(rows) => {
+                    let groups = rows.div_ceil(MATVEC_ROWS);
+                    let x = groups.min(self.gpu.caps().max_groups);
+                    (n.next_power_of_two().ilog2() as usize, [x, groups.div_ceil(x), 1])
+                }
+                Grid::Matmul(rows) => (0, [rows.div_ceil(TILE.0), n.div_ceil(TILE.1), 1]),
+                Grid::Store(..) | Grid::Attend(_) => unreachable!("bound by the sequence"),
+            };
+            run(&ready.pipelines[kernel], group, grid);
+            return Ok(());
+        }
+        for (sequence, &(count, n_split)) in sequences.iter_mut().zip(counts).filter(|(_, c)| c.0 > 0) {
+            match sequence.bound(index) {
+                Some(sequence::Bound::Store { store, pipeline, group }) => run(pipeline, group, store.grid(count)),
+                Some(sequence::Bound::Attend(bound)) => {
+                    let tile = bound.attend.tile(count);
+                    let slot = tile.ilog2() as usize;
+                    if bound.tiles[slot].is_none() {
+                        bound.tiles[slot] = Some(self.pipelines.get(&bound.attend.kernel(tile))?);
+                    }
+                    let pipeline = bound.tiles[slot].as_ref().expect("set above");
+                    run(pipeline, &bound.group, bound.attend.grid(count, n_split));
+                    if n_split > 1 {
+                        run(&bound.reduce.0, &bound.reduce.1, bound.attend.reduce_grid(count));
+                    }
+                }
+                None => return Err(Error::new(ErrorKind::Internal, "a sequence is not bound to its program")),
+            }
+        }
+        Ok(())
+    }
+}
