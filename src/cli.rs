@@ -8,6 +8,7 @@
 mod answer;
 mod args;
 mod argv;
+mod bench;
 mod chat;
 mod devices;
 mod files;
@@ -85,6 +86,8 @@ fn dispatch(command: Option<Command>, out: &mut Output, interrupt: &Interrupt) -
         Some(Command::Tokenize(args)) => tokenize::run(&args, out),
         Some(Command::Inspect(args)) => inspect::run(&args, out),
         Some(Command::Logits(args)) => logits::run(&args, out, interrupt),
+        Some(Command::Perplexity(args)) => perplexity::run(&args, out, interrupt),
+        Some(Command::Bench(args)) => bench::run(&args, out, interrupt),
         Some(Command::Devices(args)) => devices::run(&args, out),
         None => Err(usage("no command given", args::FIRST_STEPS)),
     }

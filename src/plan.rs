@@ -16,6 +16,7 @@ mod memory;
 mod op;
 mod print;
 mod verify;
+mod work;
 
 pub use backend::{Backend, Probe, RowOrder, Rows, SequenceMemory, Weights};
 pub use build::PlanBuilder;
@@ -25,6 +26,7 @@ pub use op::{
     Step, TableId, Temper, WeightId, WeightRef,
 };
 pub use verify::PlanError;
+pub use work::Work;
 
 /// What one forward pass does. Immutable and verified.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use tealight::plan::CacheType;
 use tealight::{DeviceChoice, GpuCheck, GpuLayers, Knobs, ModelOptions, SessionOptions};
 
+use super::bench::{Numbers, pair};
 use super::sampling::SamplingArgs;
 use super::{Outcome, usage};
 
@@ -75,6 +76,12 @@ pub(crate) enum Command {
     /// Write the logits of given tokens as numbers
     #[command(after_help = LOGITS_NOTES, override_usage = "tealight logits [OPTIONS] MODEL --tokens IDS -o FILE")]
     Logits(LogitsArgs),
+    /// Measure how well a model predicts a text
+    #[command(override_usage = "tealight perplexity [OPTIONS] MODEL --file FILE")]
+    Perplexity(PerplexityArgs),
+    /// Measure how fast models read prompts and write answers
+    #[command(after_help = BENCH_NOTES, override_usage = "tealight bench [OPTIONS] MODEL...")]
+    Bench(Box<BenchArgs>),
     /// List the GPUs that `--device` takes
     #[command(override_usage = "tealight devices [OPTIONS]")]
     Devices(DevicesArgs),
@@ -96,6 +103,14 @@ Commands in a conversation:
 
 const LOGITS_NOTES: &str =
     "The file is [tokens, vocabulary] in little-endian 32-bit floats, one row per token: raw scores before sampling.";
+
+const BENCH_NOTES: &str =
+    "Flags that take NUMBERS take `512`, `1,2,4`, `1-4`, `128-1024*2` or `16-64+16`; every combination is measured.
+
+Examples:
+  tealight bench model.gguf
+  tealight bench model.gguf -p 256 -n 64 -t 1,2,4 -o json
+  tealight bench model.gguf -p 0 -n 32 -d 512,8192";
 
 /// Which model file.
 #[derive(Debug, Args)]
@@ -354,6 +369,86 @@ pub(crate) struct InspectArgs {
     pub cache: CacheArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PerplexityArgs {
+    /// Model file
+    #[arg(value_name = "MODEL")]
+    pub words: Vec<OsString>,
+    /// The text
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Tokens of a chunk; the second half of each is scored
+    #[arg(short, long, alias = "ctx", value_name = "N", default_value_t = 512)]
+    #[arg(value_parser = clap::value_parser!(u32).range(4..))]
+    pub ctx_size: u32,
+    /// Chunks at most [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub chunks: Option<u32>,
+    #[command(flatten)]
+    pub model: ModelFlag,
+    #[command(flatten)]
+    pub cache: CacheArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Model files
+    #[arg(value_name = "MODEL")]
+    pub words: Vec<OsString>,
+    /// Model file, repeatable
+    #[arg(short, long, value_name = "FILE")]
+    pub model: Vec<PathBuf>,
+    /// Tokens of a prompt [default: 512]
+    #[arg(short = 'p', long, value_name = "NUMBERS")]
+    pub n_prompt: Vec<Numbers>,
+    /// Tokens of an answer [default: 128]
+    #[arg(short, long, value_name = "NUMBERS")]
+    pub n_gen: Vec<Numbers>,
+    /// A prompt and an answer together, as in 512,128 (short: -pg)
+    #[arg(long, value_name = "PP,TG", value_parser = pair)]
+    pub prompt_and_gen: Vec<(usize, usize)>,
+    /// Tokens that are there before [default: 0]
+    #[arg(short = 'd', long, value_name = "NUMBERS")]
+    pub n_depth: Vec<Numbers>,
+    /// Threads [default: physical cores]
+    #[arg(short, long, value_name = "NUMBERS")]
+    pub threads: Vec<Numbers>,
+    /// Tokens that are handed over at once
+    #[arg(short, long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
+    /// Tokens of one forward pass (short: -ub) [default: 256]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub ubatch_size: Option<u32>,
+    /// Repetitions
+    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repetitions: u32,
+    /// Measure the first run too
+    #[arg(long)]
+    pub no_warmup: bool,
+    /// Form of the results
+    #[arg(short, long, value_name = "FORM", value_enum, default_value_t = BenchFormat::Md)]
+    pub output: BenchFormat,
+    #[command(flatten)]
+    pub cache: CacheArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// Form of a benchmark's results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BenchFormat {
+    /// A table in Markdown
+    Md,
+    /// An array of objects
+    Json,
+    /// An object a line
+    Jsonl,
+    /// A table of values separated by commas
+    Csv,
 }
 
 #[derive(Debug, Args)]

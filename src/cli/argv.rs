@@ -11,6 +11,8 @@ const SHORT: &[(&str, &str)] = &[
     ("-ctv", "--cache-type-v"),
     ("-dev", "--device"),
     ("-ngl", "--gpu-layers"),
+    ("-ub", "--ubatch-size"),
+    ("-pg", "--prompt-and-gen"),
     ("-sys", "--system-prompt"),
     ("-sysf", "--system-prompt-file"),
     ("-no-cnv", "--no-conversation"),

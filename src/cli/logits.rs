@@ -10,6 +10,7 @@ use tealight::{Error, ErrorKind, Model, Session, Want};
 use super::args::LogitsArgs;
 use super::interrupt::Interrupt;
 use super::output::{self, Output};
+use super::perplexity::Scoring;
 use super::progress::Progress;
 use super::{Failure, Outcome, answer, input, perplexity, usage};
 
@@ -20,7 +21,11 @@ pub(crate) fn run(args: &LogitsArgs, out: &mut Output, interrupt: &Interrupt) ->
     // A call must not feed more than a pass takes, so that the rows of one pass are all that is held.
     let n_batch = options.knobs.n_ubatch as u32;
     if args.nll {
-        return perplexity::run(&model, args, n_batch, out, interrupt);
+        let file = args.file.as_deref().ok_or_else(|| usage("--nll needs a text", "give --file FILE"))?;
+        let n_batch = args.chunk.unwrap_or(n_batch).min(n_batch);
+        let session = args.cache.resolve(args.compute.exact);
+        let scoring = Scoring { file, n_ctx: args.ctx_size, n_chunk: args.chunks, n_batch, session };
+        return perplexity::score(&model, &scoring, out, interrupt);
     }
     let tokens = tokens(&model, args)?;
     answer::warn(&model, out);

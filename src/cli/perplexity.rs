@@ -2,10 +2,11 @@
 //! of each replaced by BOS where the model wants one, the second half of each scored.
 
 use std::ops::AddAssign;
+use std::path::Path;
 
-use tealight::{Model, Session, Want};
+use tealight::{Model, Session, SessionOptions, Want};
 
-use super::args::LogitsArgs;
+use super::args::PerplexityArgs;
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::progress::Progress;
@@ -41,11 +42,35 @@ impl Score {
     }
 }
 
-pub(super) fn run(model: &Model, args: &LogitsArgs, n_batch: u32, out: &mut Output, interrupt: &Interrupt) -> Outcome {
+/// What is scored, and how.
+pub(super) struct Scoring<'a> {
+    pub file: &'a Path,
+    pub n_ctx: u32,
+    /// Chunks at most.
+    pub n_chunk: Option<u32>,
+    /// Tokens of a call.
+    pub n_batch: u32,
+    pub session: SessionOptions,
+}
+
+pub(crate) fn run(args: &PerplexityArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
+    let (path, _) = args.model.resolve(&args.words, false)?;
+    let options = args.compute.resolve()?;
+    let model = Model::open(&path, &options)?;
+    let scoring = Scoring {
+        file: &args.file,
+        n_ctx: args.ctx_size,
+        n_chunk: args.chunks,
+        n_batch: options.knobs.n_ubatch as u32,
+        session: args.cache.resolve(args.compute.exact),
+    };
+    score(&model, &scoring, out, interrupt)
+}
+
+pub(super) fn score(model: &Model, scoring: &Scoring<'_>, out: &mut Output, interrupt: &Interrupt) -> Outcome {
     logits::check_writes_text(model)?;
-    let n_ctx = args.ctx_size as usize;
-    let path = args.file.as_deref().ok_or_else(|| usage("--nll needs a text", "give --file FILE"))?;
-    let tokens = input::encode(model, &input::file(path)?, false)?;
+    let n_ctx = scoring.n_ctx as usize;
+    let tokens = input::encode(model, &input::file(scoring.file)?, false)?;
     answer::warn(model, out);
     if tokens.len() < 2 * n_ctx {
         let text = format!("the text has {} tokens, two chunks of {n_ctx} are needed", tokens.len());
@@ -53,8 +78,9 @@ pub(super) fn run(model: &Model, args: &LogitsArgs, n_batch: u32, out: &mut Outp
     }
     let vocab = model.vocab()?;
     let bos = vocab.bos().filter(|_| vocab.add_bos());
-    let n_chunk = (tokens.len() / n_ctx).min(args.chunks.map_or(usize::MAX, |n| n as usize));
-    let mut session = model.session(&args.cache.resolve(args.compute.exact).with_ctx(args.ctx_size))?;
+    let n_chunk = (tokens.len() / n_ctx).min(scoring.n_chunk.map_or(usize::MAX, |n| n as usize));
+    let mut session = model.session(&scoring.session.clone().with_ctx(scoring.n_ctx))?;
+    answer::tell(model, out);
     let _guard = interrupt.stoppable();
     session.set_cancel_token(interrupt.token());
     let progress = Progress::start(out, "scoring");
@@ -62,11 +88,12 @@ pub(super) fn run(model: &Model, args: &LogitsArgs, n_batch: u32, out: &mut Outp
     for (i, chunk) in tokens.chunks_exact(n_ctx).take(n_chunk).enumerate() {
         let mut chunk = chunk.to_vec();
         chunk[0] = bos.unwrap_or(chunk[0]);
-        score_chunk(&mut session, &chunk, args.chunk.unwrap_or(n_batch).min(n_batch), &mut score)?;
+        score_chunk(&mut session, &chunk, scoring.n_batch, &mut score)?;
         progress.set((i + 1) * n_ctx, n_chunk * n_ctx);
         out.detail(&format!("[{}] {:.4}", i + 1, score.perplexity().0));
     }
     drop(progress);
+    answer::tell(model, out);
     let (ppl, error) = score.perplexity();
     let error = error.map(|e| format!(" +/- {e:.5}")).unwrap_or_default();
     out.bytes(format!("Final estimate: PPL = {ppl:.4}{error}\n").as_bytes())

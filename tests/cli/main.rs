@@ -1,5 +1,6 @@
 //! The binary as users and scripts meet it: standard output, standard error, exit code of every subcommand.
 
+mod bench;
 mod chat;
 #[path = "../common/mod.rs"]
 mod common;
@@ -111,6 +112,6 @@ fn vocabulary_only(folder: &TempDir, name: &str) -> String {
     path.to_string_lossy().into_owned()
 }
 
-const COMMANDS: [&str; 6] = ["run", "chat", "inspect", "tokenize", "logits", "devices"];
+const COMMANDS: [&str; 8] = ["bench", "perplexity", "run", "chat", "inspect", "tokenize", "logits", "devices"];
 /// Those that read a model.
-const MODEL_COMMANDS: [&str; 5] = ["run", "chat", "inspect", "tokenize", "logits"];
+const MODEL_COMMANDS: [&str; 6] = ["bench", "run", "chat", "inspect", "tokenize", "logits"];
