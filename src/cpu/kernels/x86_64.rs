@@ -9,6 +9,7 @@ mod float;
 use super::KernelSet;
 use bytemuck::Pod;
 use std::arch::x86_64::*;
+use tealight_quant::blocks::iq::BlockIq4Xs;
 
 /// Every set of this machine, best first.
 pub(super) fn available() -> Vec<KernelSet> {
@@ -169,6 +170,30 @@ fn scales_then_mins(s: &[u8; 12]) -> __m128i {
     _mm_set_epi64x(join(mins), join(scales))
 }
 
+/// The sixteen signed scales of Q3_K, in bytes; as `BlockQ3K::scale`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sixteen_scales(s: &[u8; 12]) -> __m128i {
+    let word = |i: usize| u32::from_le_bytes([s[i], s[i + 1], s[i + 2], s[i + 3]]);
+    let (a, b, c) = (word(0), word(4), word(8));
+    let four = |low: u32, high: u32| ((low & 0x0f0f_0f0f) | (high & 0x0303_0303) << 4) as i32;
+    let scales = _mm_set_epi32(four(b >> 4, c >> 6), four(a >> 4, c >> 4), four(b, c >> 2), four(a, c));
+    _mm_sub_epi8(scales, _mm_set1_epi8(32))
+}
+
+/// The eight signed scales of IQ4_XS.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn eight_scales(b: &BlockIq4Xs) -> __m256i {
+    let low = _mm256_set1_epi32(i32::from_le_bytes(b.scales_l));
+    let low = _mm256_srlv_epi32(low, _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+    let high = _mm256_set1_epi32(i32::from(u16::from_le_bytes(b.scales_h)));
+    let high = _mm256_srlv_epi32(high, _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
+    let low = _mm256_and_si256(low, _mm256_set1_epi32(15));
+    let high = _mm256_slli_epi32::<4>(_mm256_and_si256(high, _mm256_set1_epi32(3)));
+    _mm256_sub_epi32(_mm256_or_si256(low, high), _mm256_set1_epi32(32))
+}
+
 /// Eight sums of 32 quants from sixteen of 16; at most 32 * 127 in magnitude.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -212,8 +237,11 @@ mod tests {
         let avx512 = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c";
         for (text, features) in [
             (include_str!("x86_64/avx2.rs"), avx2),
+            (include_str!("x86_64/avx2/blocks.rs"), avx2),
             (include_str!("x86_64/avx2/float.rs"), avx2),
             (include_str!("x86_64/avx512.rs"), avx512),
+            (include_str!("x86_64/avx512/blocks_256.rs"), avx512),
+            (include_str!("x86_64/avx512/blocks_32.rs"), avx512),
             (include_str!("x86_64/avx512/float.rs"), avx512),
         ] {
             let mut n = 0;

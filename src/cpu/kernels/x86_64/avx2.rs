@@ -3,10 +3,11 @@
 //! `vpmaddubsw` wants unsigned weights and sums pairs in i16: nibbles and 6-bit quants keep their
 //! offset, which the sums of the activations take away; Q8_0 moves its signs to the activations.
 
-pub(super) mod float;
-
 use super::super::{Row8, SUM_LEN};
-use super::{half, load_128, load_256, prefetch, scales_then_mins, store_128, sum_128, sum_256, sums_of_32};
+use super::{
+    eight_scales, half, load_128, load_256, prefetch, scales_then_mins, sixteen_scales, store_128, sum_128, sum_256,
+    sums_of_32,
+};
 use half::f16;
 use std::arch::x86_64::*;
 use tealight_quant::blocks::k::{BlockQ4K, BlockQ6K};
@@ -37,6 +38,9 @@ macro_rules! blocks_of_32 {
         $row.iter().zip($x.q.as_chunks::<32>().0).zip($x.d.iter().zip($x.sums.as_chunks::<2>().0)).enumerate()
     };
 }
+
+pub(super) mod blocks;
+pub(super) mod float;
 
 /// The nibbles of one block in order of elements.
 #[inline]

@@ -4,14 +4,15 @@
 //! arithmetic is the same alone. `vpdpbusd` wants unsigned weights: Q4_0, Q8_0 and Q6_K keep their
 //! offset, and the accumulator begins with minus the offset times the sum of the activations.
 
-pub(super) mod float;
-
 use super::super::{Row8, SUM_LEN};
-use super::{four_halves, half, load_128, load_256, load_512, prefetch, scales_then_mins, store_128, sums_of_32};
+use super::{
+    eight_scales, four_halves, half, load_128, load_256, load_512, prefetch, scales_then_mins, sixteen_scales,
+    store_128, sums_of_32,
+};
 use half::f16;
 use std::arch::x86_64::*;
 use tealight_quant::blocks::k::{BlockQ4K, BlockQ6K};
-use tealight_quant::blocks::legacy::{BlockQ4_0, BlockQ4_1, BlockQ8_0};
+use tealight_quant::blocks::legacy::BlockQ8_0;
 
 /// A row product of all rows from the dot products of two and of one.
 macro_rules! matvec {
@@ -32,8 +33,10 @@ macro_rules! matvec {
     };
 }
 
-matvec!(matvec_q4_0_q8_0, dot_q4_0_q8_0, BlockQ4_0);
-matvec!(matvec_q4_1_q8_0, dot_q4_1_q8_0, BlockQ4_1);
+pub(super) mod blocks_256;
+pub(super) mod blocks_32;
+pub(super) mod float;
+
 matvec!(matvec_q8_0_q8_0, dot_q8_0_q8_0, BlockQ8_0);
 matvec!(matvec_q4_k_q8_k, dot_q4_k_q8_k, BlockQ4K);
 matvec!(matvec_q6_k_q8_k, dot_q6_k_q8_k, BlockQ6K);
@@ -108,80 +111,6 @@ fn sixteens(q: &[i8; 128]) -> [__m512i; 2] {
 fn nibbles(qs: &[u8; 16]) -> __m256i {
     let bytes = load_128(qs);
     _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16::<4>(bytes), bytes), _mm256_set1_epi8(15))
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn dot_q4_0_q8_0<const R: usize>(rows: [&[BlockQ4_0]; R], x: Row8<'_>) -> [f32; R] {
-    let spread = load_512(&SPREAD_BY_4);
-    let mut acc = [_mm512_setzero_ps(); R];
-    let (q, q_tail) = x.q.as_chunks::<128>();
-    let (d, d_tail) = x.d.as_chunks::<GROUP>();
-    let (sums, sums_tail) = x.sums.as_chunks::<8>();
-    for (g, ((q, d), sums)) in q.iter().zip(d).zip(sums).enumerate() {
-        let q = sixteens(q);
-        let sums = _mm512_maskz_permutexvar_epi32(0x1111, spread, _mm512_castsi128_si512(load_128(sums)));
-        let start = _mm512_dpwssd_epi32(_mm512_setzero_si512(), sums, _mm512_set1_epi16(-8));
-        let d = _mm_castsi128_ps(load_128(d));
-        for (row, acc) in rows.iter().zip(&mut acc) {
-            let [b0, b1, b2, b3] = &row.as_chunks::<GROUP>().0[g];
-            prefetch(b0, GROUP * size_of::<BlockQ4_0>());
-            let [low, high] = four_nibbles([&b0.qs, &b1.qs, &b2.qs, &b3.qs]);
-            let dot = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, low, q[0]), high, q[1]);
-            let d = _mm512_castps128_ps512(_mm_mul_ps(four_halves([b0.d, b1.d, b2.d, b3.d]), d));
-            *acc = _mm512_fmadd_ps(_mm512_permutexvar_ps(spread, d), _mm512_cvtepi32_ps(dot), *acc);
-        }
-    }
-    let tail = q_tail.as_chunks::<32>().0.iter().zip(d_tail).zip(sums_tail.as_chunks::<2>().0);
-    for (i, ((q, &d), &sums)) in tail.enumerate() {
-        let start = minus_offset(8, sums);
-        for (row, acc) in rows.iter().zip(&mut acc) {
-            let b = &row.as_chunks::<GROUP>().1[i];
-            let dot = _mm256_dpbusd_epi32(start, nibbles(&b.qs), load_256(q));
-            *acc = add_scaled(*acc, half(b.d) * d, dot);
-        }
-    }
-    reduce(acc)
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn dot_q4_1_q8_0<const R: usize>(rows: [&[BlockQ4_1]; R], x: Row8<'_>) -> [f32; R] {
-    let spread = load_512(&SPREAD_BY_4);
-    let mut acc = [_mm512_setzero_ps(); R];
-    let mut acc_min = [_mm_setzero_ps(); R];
-    let (q, q_tail) = x.q.as_chunks::<128>();
-    let (d, d_tail) = x.d.as_chunks::<GROUP>();
-    let (sums, sums_tail) = x.sums.as_chunks::<8>();
-    for (g, ((q, d), sums)) in q.iter().zip(d).zip(sums).enumerate() {
-        let q = sixteens(q);
-        let d = _mm_castsi128_ps(load_128(d));
-        let sums = _mm_cvtepi32_ps(_mm_madd_epi16(load_128(sums), _mm_set1_epi16(1)));
-        let scaled_sums = _mm_mul_ps(sums, d);
-        for (row, acc) in rows.iter().zip(acc.iter_mut().zip(&mut acc_min)) {
-            let [b0, b1, b2, b3] = &row.as_chunks::<GROUP>().0[g];
-            prefetch(b0, GROUP * size_of::<BlockQ4_1>());
-            let [low, high] = four_nibbles([&b0.qs, &b1.qs, &b2.qs, &b3.qs]);
-            let dot = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), low, q[0]), high, q[1]);
-            let d = _mm512_castps128_ps512(_mm_mul_ps(four_halves([b0.d, b1.d, b2.d, b3.d]), d));
-            *acc.0 = _mm512_fmadd_ps(_mm512_permutexvar_ps(spread, d), _mm512_cvtepi32_ps(dot), *acc.0);
-            *acc.1 = _mm_fmadd_ps(four_halves([b0.m, b1.m, b2.m, b3.m]), scaled_sums, *acc.1);
-        }
-    }
-    let tail = q_tail.as_chunks::<32>().0.iter().zip(d_tail).zip(sums_tail.as_chunks::<2>().0);
-    for (i, ((q, &d), sums)) in tail.enumerate() {
-        let scaled_sum = (i32::from(sums[0]) + i32::from(sums[1])) as f32 * d;
-        for (row, acc) in rows.iter().zip(acc.iter_mut().zip(&mut acc_min)) {
-            let b = &row.as_chunks::<GROUP>().1[i];
-            let dot = _mm256_dpbusd_epi32(_mm256_setzero_si256(), nibbles(&b.qs), load_256(q));
-            *acc.0 = add_scaled(*acc.0, half(b.d) * d, dot);
-            *acc.1 = _mm_fmadd_ps(_mm_set_ss(half(b.m)), _mm_set_ss(scaled_sum), *acc.1);
-        }
-    }
-    for (acc, min) in acc.iter_mut().zip(acc_min) {
-        *acc = _mm512_add_ps(*acc, _mm512_zextps128_ps512(min));
-    }
-    reduce(acc)
 }
 
 #[inline]
