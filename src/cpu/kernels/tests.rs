@@ -1,6 +1,8 @@
 //! Every kernel set against the scalar one, and the scalar one against f64 over dequantized rows.
 
 use super::*;
+mod panel;
+
 use half::bf16;
 
 /// Uniform numbers by xorshift64*.
@@ -99,7 +101,10 @@ fn matvec(set: &KernelSet, ty: BlockType, rows: &[u8], x: &[f32], n_row: usize) 
     let mut out = vec![f32::NAN; n_row];
     match set.activation(ty) {
         ActivationKind::F32 => set.matvec_f32(ty, rows, x, &mut out, &mut Vec::new()),
-        kind => set.matvec_q8(ty, rows, Quantized::new(&KernelSet::SCALAR, kind, x).row(), &mut out),
+        kind => {
+            let x = Quantized::new(&KernelSet::SCALAR, kind, x);
+            set.matvec_q8(ty, rows, x.row(), &mut out, &mut Vec::new());
+        }
     }
     out
 }

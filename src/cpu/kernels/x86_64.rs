@@ -5,6 +5,7 @@
 mod avx2;
 mod avx512;
 mod float;
+mod peak;
 
 use super::KernelSet;
 use bytemuck::Pod;
@@ -51,6 +52,9 @@ const AVX2: KernelSet = KernelSet {
     exp_sum: avx2::float::exp_sum,
     silu_mul: avx2::float::silu_mul,
     gelu_mul: avx2::float::gelu_mul,
+    matvec_codes: |_| None,
+    panels: super::scalar::panel::PANELS,
+    peak: peak::avx2,
 };
 
 const AVX512: KernelSet = KernelSet {
@@ -75,6 +79,9 @@ const AVX512: KernelSet = KernelSet {
     exp_sum: avx512::float::exp_sum,
     silu_mul: avx512::float::silu_mul,
     gelu_mul: avx512::float::gelu_mul,
+    matvec_codes: |_| None,
+    panels: avx512::panel::PANELS,
+    peak: peak::avx512,
 };
 
 /// Bytes ahead that a row product prefetches into L1, and into L2. The far one crosses page borders
@@ -91,6 +98,15 @@ fn prefetch<T>(at: &T, n_bytes: usize) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(NEAR + line)) };
         // SAFETY: as above.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(FAR + line)) };
+    }
+}
+
+/// Prefetches what follows a row's columns in memory: its next ones, as many lines.
+#[inline(always)]
+fn prefetch_next(row: &[u8]) {
+    for line in (0..row.len() + 63).step_by(64) {
+        // SAFETY: a prefetch of any address is a hint that cannot fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(row.len() + line).cast()) };
     }
 }
 

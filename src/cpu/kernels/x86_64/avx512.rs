@@ -5,6 +5,8 @@
 //! offset, and the accumulator begins with minus the offset times the sum of the activations.
 
 pub(super) mod float;
+pub(super) mod panel;
+mod unpack;
 
 use super::super::{Row8, SUM_LEN};
 use super::{four_halves, half, load_128, load_256, load_512, prefetch, scales_then_mins, store_128, sums_of_32};
