@@ -7,6 +7,7 @@ mod attention;
 mod exact;
 mod exec;
 pub(crate) mod kernels;
+pub mod limits;
 mod linear;
 mod pool;
 mod rows;

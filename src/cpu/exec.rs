@@ -203,7 +203,9 @@ impl CpuBackend {
             for (table, out) in self.plan.tables().iter().zip(&mut self.rotations) {
                 out.grow(n_row * 2 * table.freqs.len())?;
             }
-            self.activations.grow((n_row * self.sizes.quantized.0).max(n_want * self.sizes.quantized.1))
+            let (before, after) = self.sizes.quantized;
+            self.activations.grow(n_row, before)?;
+            self.activations.grow(n_want, after)
         };
         grow().map_err(|e| e.with_hint("use a smaller batch (TEALIGHT_UBATCH)"))
     }
@@ -358,7 +360,7 @@ impl Pass<'_> {
                 }
                 steps.iter().for_each(|step| self.rows.run(step, list, row, &mut scratch.rows));
                 if let Some((x, kinds)) = prepare {
-                    kinds.put(&self.backend.activations, self.rows.set, row, self.rows.read(row, x));
+                    kinds.put(&self.backend.activations, self.rows.set, row, n, self.rows.read(row, x));
                 }
             }
         };

@@ -8,13 +8,18 @@
 //! Row products read raw GGUF blocks at any alignment, and nothing behind the last one.
 #![allow(unsafe_code)] // calls through the table; see `KernelSet`
 
+mod codes;
+mod panel;
 mod scalar;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+pub use panel::{PANEL_COLS, PANEL_ROWS, PANEL_TOKENS, Panel, Rows8};
+
 use half::f16;
+use panel::PanelKernels;
 use tealight_quant::{BlockType, dequantize};
 
 /// One activation row, quantized to 8 bits.
@@ -49,13 +54,16 @@ impl ActivationKind {
         }
     }
 
-    /// What products with weights of type `ty` read. F32 stands for every type without an integer
-    /// kernel: its blocks are dequantized on the fly.
+    /// What products with weights of type `ty` read: blocks of 256 go with Q8_K, shorter ones with Q8_0,
+    /// plain numbers and the formats of activations with numbers.
     pub const fn of(ty: BlockType) -> Self {
         match ty {
-            BlockType::Q4_0 | BlockType::Q4_1 | BlockType::Q8_0 => Self::Q8_0,
-            BlockType::Q4K | BlockType::Q6K => Self::Q8K,
-            _ => Self::F32,
+            BlockType::Q8_1 | BlockType::Q8K => Self::F32,
+            _ => match ty.block_len() {
+                1 => Self::F32,
+                256 => Self::Q8K,
+                _ => Self::Q8_0,
+            },
         }
     }
 }
@@ -66,6 +74,15 @@ type MatvecF32 = unsafe fn(rows: &[u8], x: &[f32], out: &mut [f32]);
 type MatvecQ8 = unsafe fn(rows: &[u8], x: Row8<'_>, out: &mut [f32]);
 /// Quantization of activations.
 type Quantize = unsafe fn(x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i16]);
+
+/// Which products a limit counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Peak {
+    /// Of 8-bit integers, four of them added to an i32.
+    Int8,
+    /// Fused multiply-adds of f32.
+    F32,
+}
 
 /// The kernels of one instruction set. A value of this type is the proof that the CPU has that set:
 /// [`KernelSet::available`] makes them beside the detection, and nothing else does.
@@ -82,6 +99,8 @@ pub struct KernelSet {
     matvec_q8_0: MatvecQ8,
     matvec_q4_k: MatvecQ8,
     matvec_q6_k: MatvecQ8,
+    /// For other types with integer codes, where the set has a kernel.
+    matvec_codes: fn(BlockType) -> Option<MatvecQ8>,
     quantize_q8_0: Quantize,
     quantize_q8_k: Quantize,
     dot_f32: unsafe fn(&[f32], &[f32]) -> f32,
@@ -93,6 +112,8 @@ pub struct KernelSet {
     exp_sum: unsafe fn(&mut [f32], f32) -> f32,
     silu_mul: unsafe fn(&[f32], &mut [f32]),
     gelu_mul: unsafe fn(&[f32], &mut [f32]),
+    panels: PanelKernels,
+    peak: fn(Peak, usize) -> Option<usize>,
 }
 
 impl KernelSet {
@@ -119,6 +140,9 @@ impl KernelSet {
         exp_sum: scalar::exp_sum,
         silu_mul: scalar::silu_mul,
         gelu_mul: scalar::gelu_mul,
+        matvec_codes: scalar::panel::matvec_codes,
+        panels: scalar::panel::PANELS,
+        peak: |_, _| None,
     };
 
     /// Every set that this CPU can run, best first.
@@ -139,6 +163,12 @@ impl KernelSet {
     /// `scalar`, `avx2` or `avx512`.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Runs `n` steps of nothing but products, from registers; how many products these were. `None` if the
+    /// set has no instruction for them.
+    pub fn peak(&self, of: Peak, n: usize) -> Option<usize> {
+        (self.peak)(of, n)
     }
 
     /// What products with weights of type `ty` read; the same for every set.
@@ -177,24 +207,37 @@ impl KernelSet {
 
     /// `out[r] = sum_k W[r, k] * x[k]` for the types whose [`ActivationKind`] is not F32.
     ///
-    /// `rows`: blocks of type `ty`, [out.len(), n].
+    /// `rows`: blocks of type `ty`, [out.len(), n]. Where the set has no integer kernel for the type, the
+    /// activations' values go to `scratch`, which grows to `[n]` once, and their product is one of numbers.
     ///
     /// # Panics
-    /// The lengths do not fit, or the type has no such kernel.
-    pub fn matvec_q8(&self, ty: BlockType, rows: &[u8], x: Row8<'_>, out: &mut [f32]) {
+    /// The lengths do not fit, or the activations are not of the type's kind.
+    pub fn matvec_q8(&self, ty: BlockType, rows: &[u8], x: Row8<'_>, out: &mut [f32], scratch: &mut Vec<f32>) {
         check_rows(ty, rows, x.q.len(), out.len());
         let kind = ActivationKind::of(ty);
         assert!(x.d.len() * kind.block_len() == x.q.len() && x.sums.len() * SUM_LEN == x.q.len());
         let kernel = match ty {
-            BlockType::Q4_0 => self.matvec_q4_0,
-            BlockType::Q4_1 => self.matvec_q4_1,
-            BlockType::Q8_0 => self.matvec_q8_0,
-            BlockType::Q4K => self.matvec_q4_k,
-            BlockType::Q6K => self.matvec_q6_k,
-            _ => panic!("{ty} has no integer kernel"),
+            BlockType::Q4_0 => Some(self.matvec_q4_0),
+            BlockType::Q4_1 => Some(self.matvec_q4_1),
+            BlockType::Q8_0 => Some(self.matvec_q8_0),
+            BlockType::Q4K => Some(self.matvec_q4_k),
+            BlockType::Q6K => Some(self.matvec_q6_k),
+            _ => (self.matvec_codes)(ty),
+        };
+        let Some(kernel) = kernel else {
+            scratch.clear();
+            let blocks = x.q.chunks_exact(kind.block_len()).zip(x.d);
+            scratch.extend(blocks.flat_map(|(q, d)| q.iter().map(move |&q| f32::from(q) * d)));
+            return self.matvec_f32(ty, rows, scratch, out, &mut Vec::new());
         };
         // SAFETY: a `KernelSet` exists only if its features were detected.
         unsafe { kernel(rows, x, out) }
+    }
+
+    /// Whether [`KernelSet::matvec_q8`] has an integer kernel for the type.
+    pub fn has_matvec_q8(&self, ty: BlockType) -> bool {
+        matches!(ty, BlockType::Q4_0 | BlockType::Q4_1 | BlockType::Q8_0 | BlockType::Q4K | BlockType::Q6K)
+            || (self.matvec_codes)(ty).is_some()
     }
 
     /// Quantizes activations in blocks of 32 as llama.cpp's q8_0: `d = f16(amax / 127)`, quants with

@@ -5,7 +5,7 @@ use std::ops::Range;
 use tealight_quant as quant;
 
 use super::exact;
-use super::kernels::{ActivationKind, KernelSet, Row8};
+use super::kernels::{ActivationKind, KernelSet, PANEL_COLS, PANEL_ROWS, PANEL_TOKENS, Panel, Row8, Rows8};
 use super::pool::Shared;
 use crate::error::Result;
 use crate::plan::{Part, Plan, Step, WeightRef};
@@ -13,45 +13,70 @@ use crate::plan::{Part, Plan, Step, WeightRef};
 /// Bytes of weights that one chunk of a single row's product covers: about 5 us of reading, far above the cost of
 /// claiming it, small enough to spread.
 const CHUNK_BYTES: usize = 64 << 10;
-/// Weight rows of a chunk when many activation rows use them: they stay in the first-level cache.
-const CHUNK_ROWS: usize = 16;
+/// Activation rows from which on a panel is faster than one row product after the other; formats whose row product
+/// takes no integers unpack each row for every product, so a panel serves them from two rows on.
+const MIN_PANEL: usize = 6;
+/// Activation rows from which on their blocks lie together, as panels read them: in few rows of a power of two
+/// elements the caches keep what a panel needs, in many they would not.
+const MIN_BY_BLOCK: usize = 16;
 
-/// One kind of quantized activations of a batch.
+/// One kind of quantized activations of a batch: row after row, or from [`MIN_BY_BLOCK`] rows on the first 256
+/// elements of all rows, then the next ones.
 struct Quantized {
     q: Shared<i8>,
     d: Shared<f32>,
     sums: Shared<i16>,
-    block: usize,
+    kind: ActivationKind,
 }
 
 impl Quantized {
-    const fn new(block: usize) -> Self {
-        Self { q: Shared::new(), d: Shared::new(), sums: Shared::new(), block }
+    const fn new(kind: ActivationKind) -> Self {
+        Self { q: Shared::new(), d: Shared::new(), sums: Shared::new(), kind }
     }
 
     fn grow(&mut self, n: usize) -> Result<()> {
         self.q.grow(n)?;
-        self.d.grow(n.div_ceil(32))?;
-        self.sums.grow(n.div_ceil(16))
+        self.d.grow(n / self.kind.block_len())?;
+        self.sums.grow(n / 16)
     }
 
-    fn put(&self, set: &KernelSet, row: usize, x: &[f32]) {
-        let (start, end) = (row * x.len(), (row + 1) * x.len());
-        let q = self.q.write(start..end);
-        let d = self.d.write(start / self.block..end / self.block);
-        let sums = self.sums.write(start / 16..end / 16);
-        match self.block {
-            32 => set.quantize_q8_0(x, q, d, sums),
-            _ => set.quantize_q8_k(x, q, d, sums),
+    /// Quantizes a row of a batch of `n_row`.
+    fn put(&self, set: &KernelSet, row: usize, n_row: usize, x: &[f32]) {
+        let per_part = if n_row < MIN_BY_BLOCK { x.len() } else { PANEL_COLS };
+        for (i, x) in x.chunks(per_part).enumerate() {
+            let start = if n_row < MIN_BY_BLOCK { row * x.len() } else { (i * n_row + row) * PANEL_COLS };
+            let (end, per_scale) = (start + x.len(), self.kind.block_len());
+            let q = self.q.write(start..end);
+            let d = self.d.write(start / per_scale..end / per_scale);
+            let sums = self.sums.write(start / 16..end / 16);
+            match self.kind {
+                ActivationKind::Q8K => set.quantize_q8_k(x, q, d, sums),
+                _ => set.quantize_q8_0(x, q, d, sums),
+            }
         }
     }
 
+    /// A row of `n` of a batch of less than [`MIN_BY_BLOCK`].
     fn row(&self, row: usize, n: usize) -> Row8<'_> {
         let (start, end) = (row * n, (row + 1) * n);
         Row8 {
             q: self.q.read(start..end),
-            d: self.d.read(start / self.block..end / self.block),
+            d: self.d.read(start / self.kind.block_len()..end / self.kind.block_len()),
             sums: self.sums.read(start / 16..end / 16),
+        }
+    }
+
+    /// All of the `n_row` rows of `n`.
+    fn rows(&self, n_row: usize, n: usize) -> Rows8<'_> {
+        let (token_stride, block_stride) =
+            if n_row < MIN_BY_BLOCK { (n, PANEL_COLS) } else { (PANEL_COLS, n_row * PANEL_COLS) };
+        Rows8 {
+            q: self.q.read(0..self.q.len()),
+            d: self.d.read(0..self.d.len()),
+            sums: self.sums.read(0..self.sums.len()),
+            kind: self.kind,
+            token_stride,
+            block_stride,
         }
     }
 }
@@ -64,11 +89,12 @@ pub(super) struct Activations {
 
 impl Activations {
     pub const fn new() -> Self {
-        Self { q8_0: Quantized::new(32), q8_k: Quantized::new(256) }
+        Self { q8_0: Quantized::new(ActivationKind::Q8_0), q8_k: Quantized::new(ActivationKind::Q8K) }
     }
 
-    /// Room for `n` numbers of each kind.
-    pub fn grow(&mut self, n: usize) -> Result<()> {
+    /// Room for `n_row` rows of at most `width` numbers of each kind, and for what panels read behind them.
+    pub fn grow(&mut self, n_row: usize, width: usize) -> Result<()> {
+        let n = n_row.saturating_mul(width.next_multiple_of(PANEL_COLS)).saturating_add(PANEL_COLS);
         self.q8_0.grow(n)?;
         self.q8_k.grow(n)
     }
@@ -93,13 +119,13 @@ impl Kinds {
         self.q8_0 || self.q8_k
     }
 
-    /// Quantizes a row.
-    pub fn put(self, to: &Activations, set: &KernelSet, row: usize, x: &[f32]) {
+    /// Quantizes a row of a batch of `n_row`.
+    pub fn put(self, to: &Activations, set: &KernelSet, row: usize, n_row: usize, x: &[f32]) {
         if self.q8_0 {
-            to.q8_0.put(set, row, x);
+            to.q8_0.put(set, row, n_row, x);
         }
         if self.q8_k {
-            to.q8_k.put(set, row, x);
+            to.q8_k.put(set, row, n_row, x);
         }
     }
 }
@@ -117,8 +143,8 @@ impl Cut {
         let limit = max_chunks / parts.len();
         for part in parts {
             let w = &plan.weights()[part.weight.index()];
-            let wanted = if n_row == 1 { (CHUNK_BYTES / w.row_bytes().max(1)).max(1) } else { CHUNK_ROWS };
-            let rows = wanted.max(w.n_rows().div_ceil(limit));
+            let wanted = if n_row == 1 { (CHUNK_BYTES / w.row_bytes().max(1)).max(1) } else { PANEL_ROWS };
+            let rows = wanted.max(w.n_rows().div_ceil(limit).next_multiple_of(wanted));
             cut.parts.push((rows, cut.n_chunk));
             cut.n_chunk += w.n_rows().div_ceil(rows);
         }
@@ -141,6 +167,9 @@ pub(super) struct LinearScratch {
     /// Dequantized rows of a chunk.
     rows: Vec<f32>,
     kernel: Vec<f32>,
+    panel: Option<Box<Panel>>,
+    /// Results of a panel, by activation row.
+    c: Vec<[f32; PANEL_ROWS]>,
 }
 
 /// Rows of one matrix times all rows of the batch.
@@ -153,7 +182,32 @@ pub(super) struct RowsWork<'a> {
     pub activations: &'a Activations,
 }
 
+/// How a product is computed.
+#[derive(Clone, Copy)]
+enum Way {
+    /// Weights in f32, sums in f64.
+    Exact,
+    /// One activation row after the other.
+    Rows,
+    /// The same over weights that are dequantized once.
+    Expanded,
+    Panels,
+}
+
 impl RowsWork<'_> {
+    fn way(&self, n_row: usize) -> Way {
+        let (set, ty) = (self.set, self.weight.ty);
+        let has_panels = set.has_panels(ty) || set.has_f32_panels(ty);
+        let has_rows = ty.is_float() || set.has_matvec_q8(ty);
+        match n_row {
+            _ if self.exact => Way::Exact,
+            MIN_PANEL.. if has_panels => Way::Panels,
+            2.. if has_panels && !has_rows => Way::Panels,
+            2.. if !has_rows => Way::Expanded,
+            _ => Way::Rows,
+        }
+    }
+
     /// `x(row)` is the f32 input, `out(row)` the columns of the result that these weight rows make.
     pub fn run<'x, 'o>(
         &self,
@@ -162,28 +216,63 @@ impl RowsWork<'_> {
         x: impl Fn(usize) -> &'x [f32],
         out: impl Fn(usize) -> &'o mut [f32],
     ) {
-        let Self { set, exact, weight, bytes, activations } = *self;
+        let Self { set, weight, bytes, activations, .. } = *self;
         let (ty, n) = (weight.ty, weight.row_len());
-        let kind = set.activation(ty);
-        let LinearScratch { rows, kernel } = scratch;
-        // Formats without an integer kernel are dequantized once for all rows of the batch.
-        let expand = exact || (kind == ActivationKind::F32 && !ty.is_float() && n_row > 1);
-        if expand {
+        let way = self.way(n_row);
+        if let Way::Panels = way {
+            return self.panels(n_row, scratch, x, out);
+        }
+        let LinearScratch { rows, kernel, .. } = scratch;
+        if let Way::Exact | Way::Expanded = way {
             rows.resize(bytes.len() / ty.block_bytes() * ty.block_len(), 0.0);
             quant::dequantize(ty, bytes, rows).expect("the bytes of whole rows: the gate has checked the tensor");
         }
         for row in 0..n_row {
             let out = out(row);
-            if exact {
-                let x = x(row);
-                out.iter_mut().zip(rows.chunks_exact(n)).for_each(|(o, w)| *o = exact::dot(w, x));
-            } else if expand {
-                set.matvec_f32(quant::BlockType::F32, bytemuck::cast_slice(rows), x(row), out, kernel);
-            } else {
-                match kind {
-                    ActivationKind::F32 => set.matvec_f32(ty, bytes, x(row), out, kernel),
-                    ActivationKind::Q8_0 => set.matvec_q8(ty, bytes, activations.q8_0.row(row, n), out),
-                    ActivationKind::Q8K => set.matvec_q8(ty, bytes, activations.q8_k.row(row, n), out),
+            match (way, set.activation(ty)) {
+                (Way::Exact, _) => {
+                    let x = x(row);
+                    out.iter_mut().zip(rows.chunks_exact(n)).for_each(|(o, w)| *o = exact::dot(w, x));
+                }
+                (Way::Expanded, _) => {
+                    set.matvec_f32(quant::BlockType::F32, bytemuck::cast_slice(rows), x(row), out, kernel);
+                }
+                (_, ActivationKind::F32) => set.matvec_f32(ty, bytes, x(row), out, kernel),
+                (_, ActivationKind::Q8_0) => set.matvec_q8(ty, bytes, activations.q8_0.row(row, n), out, kernel),
+                (_, ActivationKind::Q8K) => set.matvec_q8(ty, bytes, activations.q8_k.row(row, n), out, kernel),
+            }
+        }
+    }
+
+    fn panels<'x, 'o>(
+        &self,
+        n_row: usize,
+        scratch: &mut LinearScratch,
+        x: impl Fn(usize) -> &'x [f32],
+        out: impl Fn(usize) -> &'o mut [f32],
+    ) {
+        let Self { set, weight, bytes, activations, .. } = *self;
+        let (ty, n) = (weight.ty, weight.row_len());
+        let panel = scratch.panel.get_or_insert_with(Panel::new);
+        let quantized = match set.activation(ty) {
+            ActivationKind::F32 => None,
+            ActivationKind::Q8_0 => Some(activations.q8_0.rows(n_row, n)),
+            ActivationKind::Q8K => Some(activations.q8_k.rows(n_row, n)),
+        };
+        for (i, bytes) in bytes.chunks(PANEL_ROWS * weight.row_bytes()).enumerate() {
+            for first in (0..n_row).step_by(PANEL_TOKENS) {
+                let tokens = first..n_row.min(first + PANEL_TOKENS);
+                scratch.c.resize(tokens.len(), [0.0; PANEL_ROWS]);
+                match &quantized {
+                    Some(x) => set.matmul_q8(ty, bytes, n, x, tokens.clone(), panel, &mut scratch.c),
+                    None => {
+                        let x: Vec<_> = tokens.clone().map(&x).collect();
+                        set.matmul_f32(ty, bytes, &x, panel, &mut scratch.c);
+                    }
+                }
+                for (row, c) in tokens.zip(&scratch.c) {
+                    let columns = out(row).iter_mut().skip(i * PANEL_ROWS);
+                    columns.zip(c).for_each(|(out, c)| *out = *c);
                 }
             }
         }

@@ -123,7 +123,7 @@ block_struct! {
 
 /// The signs of a run of a 7-bit code: the eighth makes the number of minus signs even.
 #[inline(always)]
-fn even_signs(code: u32) -> u8 {
+pub fn even_signs(code: u32) -> u8 {
     let code = (code & 127) as u8;
     code | (code.count_ones() as u8 & 1) << 7
 }
@@ -315,7 +315,7 @@ impl Block<256> for BlockIq1S {
 impl BlockIq1M {
     /// The bits of `d`, little endian: the top nibbles of the four words of scales, lowest first.
     #[inline(always)]
-    fn d(&self) -> [u8; 2] {
+    pub fn d(&self) -> [u8; 2] {
         let top = |i: usize| self.scales[i][1] >> 4;
         [top(0) | top(1) << 4, top(2) | top(3) << 4]
     }

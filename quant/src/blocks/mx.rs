@@ -40,7 +40,7 @@ impl BlockMxfp4 {
 /// Half the value of an unsigned E4M3 number with bias 7. Bit 7 is ignored; 0x7f, which is NaN in
 /// the OCP format, counts as zero, as in ggml.
 #[inline(always)]
-fn half_e4m3(byte: u8) -> f32 {
+pub fn half_e4m3(byte: u8) -> f32 {
     let (exp, man) = (byte >> 3 & 15, byte & 7);
     match byte & 0x7f {
         0 | 0x7f => 0.0,

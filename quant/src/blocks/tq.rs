@@ -28,7 +28,7 @@ block_struct! {
 
 /// Digit `n` of a byte, which is a fraction of 256 in base 3, most significant digit first.
 #[inline(always)]
-fn digit(byte: u8, n: usize) -> i32 {
+pub fn digit(byte: u8, n: usize) -> i32 {
     const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
     (i32::from(byte.wrapping_mul(POWERS[n])) * 3) >> 8
 }

@@ -1,6 +1,8 @@
 //! The specification of every kernel: plain loops. Integer parts are exact; each block adds one f32
 //! to its row's sum.
 
+pub(super) mod panel;
+
 use super::{GELU_CUBIC, GELU_SCALE, MatvecF32, Row8, SUM_LEN};
 use bytemuck::Pod;
 use half::slice::HalfFloatSliceExt;

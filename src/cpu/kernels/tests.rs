@@ -1,6 +1,8 @@
 //! Every kernel set against the scalar one, and the scalar one against f64 over dequantized rows.
 
 use super::*;
+mod panel;
+
 use half::bf16;
 
 /// Uniform numbers by xorshift64*.
@@ -28,7 +30,7 @@ impl Random {
     }
 }
 
-const WEIGHTS: [BlockType; 8] = [
+const WEIGHTS: [BlockType; 16] = [
     BlockType::F32,
     BlockType::F16,
     BlockType::Bf16,
@@ -37,6 +39,14 @@ const WEIGHTS: [BlockType; 8] = [
     BlockType::Q8_0,
     BlockType::Q4K,
     BlockType::Q6K,
+    BlockType::Q5_0,
+    BlockType::Q5_1,
+    BlockType::Iq4Nl,
+    BlockType::Mxfp4,
+    BlockType::Q2K,
+    BlockType::Q3K,
+    BlockType::Q5K,
+    BlockType::Iq4Xs,
 ];
 
 /// Rows of random quants under finite scales of either sign.
@@ -53,8 +63,16 @@ fn random_rows(ty: BlockType, n_row: usize, n: usize, random: &mut Random) -> Ve
             BlockType::F32 => block.copy_from_slice(&random.unit().to_le_bytes()),
             BlockType::F16 => put(0, random.unit()),
             BlockType::Bf16 => block.copy_from_slice(&bf16::from_f32(random.unit()).to_le_bytes()),
-            BlockType::Q4_0 | BlockType::Q8_0 | BlockType::Q5_0 | BlockType::Iq4Nl => put(0, random.unit()),
-            BlockType::Q4_1 | BlockType::Q4K | BlockType::Q5K => {
+            BlockType::Q4_0 | BlockType::Q8_0 | BlockType::Q5_0 | BlockType::Iq4Nl | BlockType::Iq4Xs => {
+                put(0, random.unit());
+            }
+            BlockType::Mxfp4 => block[0] = 120 + random.below(8) as u8,
+            BlockType::Q2K => {
+                put(80, random.unit());
+                put(82, random.unit());
+            }
+            BlockType::Q3K => put(108, random.unit()),
+            BlockType::Q4_1 | BlockType::Q5_1 | BlockType::Q4K | BlockType::Q5K => {
                 put(0, random.unit());
                 put(2, random.unit());
             }
@@ -99,7 +117,10 @@ fn matvec(set: &KernelSet, ty: BlockType, rows: &[u8], x: &[f32], n_row: usize) 
     let mut out = vec![f32::NAN; n_row];
     match set.activation(ty) {
         ActivationKind::F32 => set.matvec_f32(ty, rows, x, &mut out, &mut Vec::new()),
-        kind => set.matvec_q8(ty, rows, Quantized::new(&KernelSet::SCALAR, kind, x).row(), &mut out),
+        kind => {
+            let x = Quantized::new(&KernelSet::SCALAR, kind, x);
+            set.matvec_q8(ty, rows, x.row(), &mut out, &mut Vec::new());
+        }
     }
     out
 }
@@ -136,7 +157,7 @@ fn shapes(ty: BlockType) -> Vec<(usize, usize)> {
 #[test]
 fn row_products_equal_f64_over_dequantized_weights() {
     for set in KernelSet::available() {
-        for ty in WEIGHTS.into_iter().chain([BlockType::Q5_0, BlockType::Q5K, BlockType::Iq4Nl, BlockType::I16]) {
+        for ty in WEIGHTS.into_iter().chain([BlockType::I16]) {
             let mut random = Random(7 + u64::from(ty.id()));
             for (n_row, n) in shapes(ty) {
                 let (rows, x) = (random_rows(ty, n_row, n, &mut random), random.units(n));
@@ -214,6 +235,12 @@ fn extreme_quants_do_not_overflow() {
             [(BlockType::Q4_0, 0xff), (BlockType::Q4_1, 0xff), (BlockType::Q8_0, 0x80), (BlockType::Q8_0, 0x7f)]
                 .into_iter()
                 .chain([(BlockType::Q4K, 0xff), (BlockType::Q6K, 0xff), (BlockType::Q6K, 0x00), (BlockType::Q6K, 0x80)])
+                .chain([BlockType::Q5_0, BlockType::Q5_1, BlockType::Q5K, BlockType::Q2K].map(|ty| (ty, 0xff)))
+                .chain(
+                    [BlockType::Q3K, BlockType::Iq4Nl, BlockType::Iq4Xs]
+                        .into_iter()
+                        .flat_map(|ty| [(ty, 0), (ty, 0xff)]),
+                )
         {
             for sign in [1.0, -1.0] {
                 let (n_row, n, one) = (3, 1024, f16::ONE.to_le_bytes());
@@ -222,7 +249,11 @@ fn extreme_quants_do_not_overflow() {
                     block.fill(fill);
                     match ty {
                         BlockType::Q6K => block[208..].copy_from_slice(&one),
-                        BlockType::Q4_1 | BlockType::Q4K => block[..4].copy_from_slice(&[one, one].concat()),
+                        BlockType::Q2K => block[80..].copy_from_slice(&[one, one].concat()),
+                        BlockType::Q3K => block[108..].copy_from_slice(&one),
+                        BlockType::Q4_1 | BlockType::Q5_1 | BlockType::Q4K | BlockType::Q5K => {
+                            block[..4].copy_from_slice(&[one, one].concat())
+                        }
                         _ => block[..2].copy_from_slice(&one),
                     }
                 }

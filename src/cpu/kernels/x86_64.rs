@@ -5,6 +5,7 @@
 mod avx2;
 mod avx512;
 mod float;
+mod peak;
 
 use super::KernelSet;
 use bytemuck::Pod;
@@ -52,6 +53,9 @@ const AVX2: KernelSet = KernelSet {
     exp_sum: avx2::float::exp_sum,
     silu_mul: avx2::float::silu_mul,
     gelu_mul: avx2::float::gelu_mul,
+    matvec_codes: avx2::matvec_codes,
+    panels: super::scalar::panel::PANELS,
+    peak: peak::avx2,
 };
 
 const AVX512: KernelSet = KernelSet {
@@ -60,8 +64,8 @@ const AVX512: KernelSet = KernelSet {
     matvec_f16: avx512::float::matvec_f16_f32,
     matvec_bf16: avx512::float::matvec_bf16_f32,
     matvec_blocks: avx512::float::matvec_blocks_or_avx2,
-    matvec_q4_0: avx512::matvec_q4_0_q8_0,
-    matvec_q4_1: avx512::matvec_q4_1_q8_0,
+    matvec_q4_0: avx512::blocks_32::matvec_q4_0_q8_0,
+    matvec_q4_1: avx512::blocks_32::matvec_q4_1_q8_0,
     matvec_q8_0: avx512::matvec_q8_0_q8_0,
     matvec_q4_k: avx512::matvec_q4_k_q8_k,
     matvec_q6_k: avx512::matvec_q6_k_q8_k,
@@ -76,6 +80,9 @@ const AVX512: KernelSet = KernelSet {
     exp_sum: avx512::float::exp_sum,
     silu_mul: avx512::float::silu_mul,
     gelu_mul: avx512::float::gelu_mul,
+    matvec_codes: avx512::matvec_codes,
+    panels: avx512::panel::PANELS,
+    peak: peak::avx512,
 };
 
 /// Bytes ahead that a row product prefetches into L1, and into L2. The far one crosses page borders
@@ -92,6 +99,15 @@ fn prefetch<T>(at: &T, n_bytes: usize) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(NEAR + line)) };
         // SAFETY: as above.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(FAR + line)) };
+    }
+}
+
+/// Prefetches what follows a row's columns in memory: its next ones, as many lines.
+#[inline(always)]
+fn prefetch_next(row: &[u8]) {
+    for line in (0..row.len() + 63).step_by(64) {
+        // SAFETY: a prefetch of any address is a hint that cannot fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(row.len() + line).cast()) };
     }
 }
 
@@ -251,7 +267,7 @@ mod tests {
                     n += 1;
                 }
             }
-            assert!(n > 5);
+            assert!(n > 3);
         }
         let shared = include_str!("x86_64/float.rs");
         assert!(shared.split("target_feature(enable = ").skip(1).all(|part| part.starts_with("$features)")));

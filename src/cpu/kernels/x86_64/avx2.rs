@@ -3,13 +3,14 @@
 //! `vpmaddubsw` wants unsigned weights and sums pairs in i16: nibbles and 6-bit quants keep their
 //! offset, which the sums of the activations take away; Q8_0 moves its signs to the activations.
 
-use super::super::{Row8, SUM_LEN};
+use super::super::{MatvecQ8, Row8, SUM_LEN};
 use super::{
     eight_scales, half, load_128, load_256, prefetch, scales_then_mins, sixteen_scales, store_128, sum_128, sum_256,
     sums_of_32,
 };
 use half::f16;
 use std::arch::x86_64::*;
+use tealight_quant::BlockType;
 use tealight_quant::blocks::k::{BlockQ4K, BlockQ6K};
 use tealight_quant::blocks::legacy::{BlockQ4_0, BlockQ4_1, BlockQ8_0};
 
@@ -251,4 +252,19 @@ pub(in crate::cpu::kernels) fn quantize_q8_k(x: &[f32], q: &mut [i8], d: &mut [f
             *sum = quantize_16(x, inverse, q);
         }
     }
+}
+
+/// Row products of the formats beside those that everybody uses.
+pub(super) fn matvec_codes(ty: BlockType) -> Option<MatvecQ8> {
+    Some(match ty {
+        BlockType::Q5_0 => blocks::matvec_q5_0_q8_0,
+        BlockType::Q5_1 => blocks::matvec_q5_1_q8_0,
+        BlockType::Iq4Nl => blocks::matvec_iq4_nl_q8_0,
+        BlockType::Mxfp4 => blocks::matvec_mxfp4_q8_0,
+        BlockType::Q2K => blocks::matvec_q2_k_q8_k,
+        BlockType::Q3K => blocks::matvec_q3_k_q8_k,
+        BlockType::Q5K => blocks::matvec_q5_k_q8_k,
+        BlockType::Iq4Xs => blocks::matvec_iq4_xs_q8_k,
+        _ => return None,
+    })
 }

@@ -4,13 +4,14 @@
 //! arithmetic is the same alone. `vpdpbusd` wants unsigned weights: Q4_0, Q8_0 and Q6_K keep their
 //! offset, and the accumulator begins with minus the offset times the sum of the activations.
 
-use super::super::{Row8, SUM_LEN};
+use super::super::{MatvecQ8, Row8, SUM_LEN};
 use super::{
     eight_scales, four_halves, half, load_128, load_256, load_512, prefetch, scales_then_mins, sixteen_scales,
     store_128, sums_of_32,
 };
 use half::f16;
 use std::arch::x86_64::*;
+use tealight_quant::BlockType;
 use tealight_quant::blocks::k::{BlockQ4K, BlockQ6K};
 use tealight_quant::blocks::legacy::BlockQ8_0;
 
@@ -36,6 +37,8 @@ macro_rules! matvec {
 pub(super) mod blocks_256;
 pub(super) mod blocks_32;
 pub(super) mod float;
+pub(super) mod panel;
+mod unpack;
 
 matvec!(matvec_q8_0_q8_0, dot_q8_0_q8_0, BlockQ8_0);
 matvec!(matvec_q4_k_q8_k, dot_q4_k_q8_k, BlockQ4K);
@@ -316,4 +319,19 @@ pub(in crate::cpu::kernels) fn quantize_q8_k(x: &[f32], q: &mut [i8], d: &mut [f
             *sum = quantize_16(_mm512_castsi512_ps(load_512(x)), inverse, q);
         }
     }
+}
+
+/// Row products of the formats beside those that everybody uses.
+pub(super) fn matvec_codes(ty: BlockType) -> Option<MatvecQ8> {
+    Some(match ty {
+        BlockType::Q5_0 => blocks_32::matvec_q5_0_q8_0,
+        BlockType::Q5_1 => blocks_32::matvec_q5_1_q8_0,
+        BlockType::Iq4Nl => blocks_32::matvec_iq4_nl_q8_0,
+        BlockType::Mxfp4 => blocks_32::matvec_mxfp4_q8_0,
+        BlockType::Q2K => blocks_256::matvec_q2_k_q8_k,
+        BlockType::Q3K => blocks_256::matvec_q3_k_q8_k,
+        BlockType::Q5K => blocks_256::matvec_q5_k_q8_k,
+        BlockType::Iq4Xs => blocks_256::matvec_iq4_xs_q8_k,
+        _ => return None,
+    })
 }

@@ -57,7 +57,7 @@ macro_rules! dot_with_offset {
 dot_with_offset!(dot_q4_0_q8_0, BlockQ4_0, 8, codes_q4_0, code_q4_0, scales_q4_0, scale_q4_0);
 dot_with_offset!(dot_q5_0_q8_0, BlockQ5_0, 16, codes_q5_0, code_q5_0, scales_q5_0, scale_q5_0);
 dot_with_offset!(dot_iq4_nl_q8_0, BlockIq4Nl, 128, codes_iq4_nl, code_iq4_nl, scales_iq4_nl, scale_iq4_nl);
-dot_with_offset!(dot_mxfp4_q8_0, BlockMxfp4, 128, codes_mxfp4, code_mxfp4, scales_mxfp4, scale_mxfp4);
+dot_with_offset!(dot_mxfp4_q8_0, BlockMxfp4, 12, codes_mxfp4, code_mxfp4, scales_mxfp4, scale_mxfp4);
 
 /// A dot product of codes under a minimum: `d * code + m`.
 macro_rules! dot_with_minimum {
@@ -155,19 +155,19 @@ parts! {
     scale_mxfp4(b: &BlockMxfp4) -> f32 = b.half_scale();
 }
 
-/// The values of a table as unsigned codes under an offset of 128.
-const fn codes(table: [i8; 16]) -> [u8; 16] {
+/// The values of a table as unsigned codes under an offset. A small one loses less where sums cancel.
+const fn codes(table: [i8; 16], offset: u8) -> [u8; 16] {
     let mut codes = [0; 16];
     let mut i = 0;
     while i < 16 {
-        codes[i] = (table[i] as u8).wrapping_add(128);
+        codes[i] = (table[i] as u8).wrapping_add(offset);
         i += 1;
     }
     codes
 }
 
-static FP4_CODES: [u8; 16] = codes(FP4_DOUBLED);
-pub(super) static IQ4_CODES: [u8; 16] = codes(IQ4_VALUES);
+static FP4_CODES: [u8; 16] = codes(FP4_DOUBLED, 12);
+pub(super) static IQ4_CODES: [u8; 16] = codes(IQ4_VALUES, 128);
 
 /// The codes of nibbles.
 #[inline]

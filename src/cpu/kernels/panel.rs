@@ -1,0 +1,246 @@
+//! Products of many activation rows: 32 rows of weights are unpacked once for all of them, 256 columns
+//! at a time, and a product runs over what was unpacked.
+//!
+//! A [`Panel`] is the same bytes in every set, and every set sums a result in the same order: integer
+//! dots of sub-blocks, which are exact, and one f32 fused multiply-add for each of them. So results
+//! have the same bits in every set, and for every number of rows.
+
+use super::codes::Coding;
+use super::{ActivationKind, KernelSet, SUM_LEN};
+use std::ops::Range;
+use tealight_quant::BlockType;
+
+/// Rows of a panel.
+pub const PANEL_ROWS: usize = 32;
+/// Columns of a panel.
+pub const PANEL_COLS: usize = 256;
+/// Tokens that go over a panel before it is unpacked again: their activations stay in the second cache.
+pub const PANEL_TOKENS: usize = 512;
+
+/// Weights of [`PANEL_ROWS`] rows and [`PANEL_COLS`] columns.
+#[repr(C, align(64))]
+#[derive(Clone)]
+pub struct Panel {
+    /// Codes, [column / 4][row][column % 4].
+    pub(super) q: [[u8; 4 * PANEL_ROWS]; PANEL_COLS / 4],
+    /// Scales, [sub-block][row].
+    pub(super) scale: [[f32; PANEL_ROWS]; PANEL_COLS / SUM_LEN],
+    /// Minimums, [sub-block][row].
+    pub(super) min: [[f32; PANEL_ROWS]; PANEL_COLS / SUM_LEN],
+    /// Plain numbers, [column][row], for formats that are such.
+    pub(super) w: [[f32; PANEL_ROWS]; PANEL_COLS],
+}
+
+impl Panel {
+    /// A panel of zeros.
+    pub fn new() -> Box<Self> {
+        let zero = 0.0;
+        Box::new(Self { q: [[0; _]; _], scale: [[zero; _]; _], min: [[zero; _]; _], w: [[zero; _]; _] })
+    }
+}
+
+/// Quantized activations of many tokens. Element `i` of block `b` (of 256) of token `t` lies at
+/// `b * block_stride + t * token_stride + i` in `q`; its scale and its sum at that index divided by
+/// the elements that share them. Everything reaches to the end of the last token's last block of 256,
+/// even where a row ends before.
+#[derive(Clone, Copy)]
+pub struct Rows8<'a> {
+    /// Quants, -127..=127.
+    pub q: &'a [i8],
+    /// Scales, one for 32 quants (Q8_0) or for 256 (Q8_K).
+    pub d: &'a [f32],
+    /// Sums of 16 quants.
+    pub sums: &'a [i16],
+    /// Which of the two they are.
+    pub kind: ActivationKind,
+    /// Elements from a token to the next, in a block.
+    pub token_stride: usize,
+    /// Elements from a block to the next, of a token.
+    pub block_stride: usize,
+}
+
+/// A block of 256 activations of one token.
+#[derive(Clone, Copy)]
+pub(super) struct Token<'a> {
+    pub q: &'a [i8; PANEL_COLS],
+    /// Scales: 8, or 1.
+    pub d: &'a [f32],
+    pub sums: &'a [i16; PANEL_COLS / SUM_LEN],
+}
+
+impl<'a> Rows8<'a> {
+    #[inline(always)]
+    pub(super) fn token(&self, token: usize, block: usize) -> Token<'a> {
+        let at = block * self.block_stride + token * self.token_stride;
+        let (per_scale, n_scale) = match self.kind {
+            ActivationKind::Q8_0 => (32, PANEL_COLS / 32),
+            _ => (256, 1),
+        };
+        let reach = "activations reach to the end of the last block";
+        Token {
+            q: self.q[at..].first_chunk().expect(reach),
+            d: &self.d[at / per_scale..][..n_scale],
+            sums: self.sums[at / SUM_LEN..].first_chunk().expect(reach),
+        }
+    }
+}
+
+/// A block of consecutive tokens, for kernels that look at several at once; the bounds are theirs to keep.
+pub(super) struct Tokens {
+    q: *const i8,
+    d: *const f32,
+    sums: *const i16,
+    q_stride: usize,
+    d_stride: usize,
+    sum_stride: usize,
+}
+
+impl Tokens {
+    #[inline(always)]
+    pub fn new(x: &Rows8<'_>, token: usize, block: usize) -> Self {
+        let Token { q, d, sums } = x.token(token, block);
+        let per_scale = x.kind.block_len();
+        Self {
+            q: q.as_ptr(),
+            d: d.as_ptr(),
+            sums: sums.as_ptr(),
+            q_stride: x.token_stride,
+            d_stride: x.token_stride / per_scale,
+            sum_stride: x.token_stride / SUM_LEN,
+        }
+    }
+
+    /// Goes on to later tokens.
+    #[inline(always)]
+    pub fn skip(&mut self, n: usize) {
+        (self.q, self.d, self.sums) = (self.q(n), self.d(n), self.sums(n));
+    }
+
+    #[inline(always)]
+    pub fn q(&self, token: usize) -> *const i8 {
+        self.q.wrapping_add(token * self.q_stride)
+    }
+
+    #[inline(always)]
+    pub fn d(&self, token: usize) -> *const f32 {
+        self.d.wrapping_add(token * self.d_stride)
+    }
+
+    #[inline(always)]
+    pub fn sums(&self, token: usize) -> *const i16 {
+        self.sums.wrapping_add(token * self.sum_stride)
+    }
+}
+
+/// The rows of a panel: for each the bytes of its columns. Those that lie behind the last row of a
+/// matrix repeat it.
+pub(super) type PanelBytes<'a> = [&'a [u8]; PANEL_ROWS];
+/// Unpacks codes, scales and minimums, or numbers.
+pub(super) type Unpack = unsafe fn(rows: &PanelBytes<'_>, panel: &mut Panel);
+/// Adds the products of a panel and a block of some tokens to `c`.
+pub(super) type PanelProduct =
+    unsafe fn(work: &PanelWork<'_>, x: &Rows8<'_>, block: usize, tokens: Range<usize>, c: &mut [[f32; PANEL_ROWS]]);
+/// Adds the products of the first columns of a panel of numbers and as many of the tokens to `c`.
+pub(super) type PanelProductF32 =
+    unsafe fn(w: &[[f32; PANEL_ROWS]], x: &[&[f32]], first: usize, c: &mut [[f32; PANEL_ROWS]]);
+
+/// A panel, and how it is read.
+pub(super) struct PanelWork<'a> {
+    pub panel: &'a Panel,
+    pub coding: Coding,
+    /// Sub-blocks that the columns at hand have.
+    pub n_sub: usize,
+}
+
+/// The kernels of panels.
+#[derive(Clone, Copy)]
+pub(super) struct PanelKernels {
+    pub unpack: fn(BlockType) -> Option<Unpack>,
+    pub unpack_f32: fn(BlockType) -> Option<Unpack>,
+    pub product: fn(Coding, ActivationKind) -> PanelProduct,
+    pub product_f32: PanelProductF32,
+}
+
+/// Bytes of the first of [`PANEL_ROWS`] rows, from some column on.
+fn panel_bytes<'a>(rows: &'a [u8], row_bytes: usize, columns: Range<usize>) -> PanelBytes<'a> {
+    let last = rows.len() / row_bytes - 1;
+    std::array::from_fn(|r| &rows[r.min(last) * row_bytes..][columns.clone()])
+}
+
+impl KernelSet {
+    /// Whether [`KernelSet::matmul_q8`] takes the type.
+    pub fn has_panels(&self, ty: BlockType) -> bool {
+        (self.panels.unpack)(ty).is_some()
+    }
+
+    /// Whether [`KernelSet::matmul_f32`] takes the type.
+    pub fn has_f32_panels(&self, ty: BlockType) -> bool {
+        (self.panels.unpack_f32)(ty).is_some()
+    }
+
+    /// `c[t][r] = sum_k W[r, k] * x[t, k]` for the tokens of a range.
+    ///
+    /// `rows`: blocks of type `ty`, at most [`PANEL_ROWS`] rows of `n`. `c`: a row for each token of the
+    /// range; columns without a row of weights hold anything.
+    ///
+    /// # Panics
+    /// The lengths do not fit, or the type has no panels.
+    pub fn matmul_q8(
+        &self,
+        ty: BlockType,
+        rows: &[u8],
+        n: usize,
+        x: &Rows8<'_>,
+        tokens: Range<usize>,
+        panel: &mut Panel,
+        c: &mut [[f32; PANEL_ROWS]],
+    ) {
+        let (Some(unpack), Some(coding)) = ((self.panels.unpack)(ty), Coding::of(ty)) else {
+            panic!("{ty} has no panels");
+        };
+        assert!(x.kind == ActivationKind::of(ty) && c.len() == tokens.len());
+        let row_bytes = check_panel(ty, rows, n);
+        let product = (self.panels.product)(coding, x.kind);
+        c.fill([0.0; PANEL_ROWS]);
+        for (block, first) in (0..n).step_by(PANEL_COLS).enumerate() {
+            let n_col = PANEL_COLS.min(n - first);
+            let byte = |column: usize| column / ty.block_len() * ty.block_bytes();
+            let bytes = panel_bytes(rows, row_bytes, byte(first)..byte(first + n_col));
+            // SAFETY: a `KernelSet` exists only if its features were detected.
+            unsafe { unpack(&bytes, panel) };
+            let work = PanelWork { panel, coding, n_sub: n_col / coding.sub };
+            // SAFETY: as above.
+            unsafe { product(&work, x, block, tokens.clone(), c) };
+        }
+    }
+
+    /// The same for the types of plain numbers and activations that are such, [n] each.
+    ///
+    /// # Panics
+    /// The lengths do not fit, or the type has no such panels.
+    pub fn matmul_f32(&self, ty: BlockType, rows: &[u8], x: &[&[f32]], panel: &mut Panel, c: &mut [[f32; PANEL_ROWS]]) {
+        let Some(unpack) = (self.panels.unpack_f32)(ty) else { panic!("{ty} has no panels of numbers") };
+        let n = x.first().map_or(0, |x| x.len());
+        assert!(c.len() == x.len() && x.iter().all(|x| x.len() == n));
+        let row_bytes = check_panel(ty, rows, n);
+        c.fill([0.0; PANEL_ROWS]);
+        for first in (0..n).step_by(PANEL_COLS) {
+            let n_col = PANEL_COLS.min(n - first);
+            let columns = first * ty.block_bytes()..(first + n_col) * ty.block_bytes();
+            let bytes = panel_bytes(rows, row_bytes, columns);
+            // SAFETY: a `KernelSet` exists only if its features were detected.
+            unsafe { unpack(&bytes, panel) };
+            // SAFETY: as above.
+            unsafe { (self.panels.product_f32)(&panel.w[..n_col], x, first, c) };
+        }
+    }
+}
+
+/// The bytes of a row, after checking that `rows` are at most a panel's, and at least one.
+fn check_panel(ty: BlockType, rows: &[u8], n: usize) -> usize {
+    let row_bytes = n / ty.block_len() * ty.block_bytes();
+    assert!(n > 0 && n.is_multiple_of(ty.block_len()), "a row of {n} is not a whole number of blocks of {ty}");
+    let n_row = rows.len() / row_bytes;
+    assert!((1..=PANEL_ROWS).contains(&n_row) && n_row * row_bytes == rows.len(), "{n_row} rows of {n} {ty}");
+    row_bytes
+}
