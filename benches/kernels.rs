@@ -84,7 +84,7 @@ impl<'a> Row<'a> {
     fn matvec(&self, rows: &[u8], out: &mut [f32]) {
         match self.set.activation(self.ty) {
             ActivationKind::F32 => self.set.matvec_f32(self.ty, rows, self.x, out, &mut Vec::new()),
-            _ => self.set.matvec_q8(self.ty, rows, Row8 { q: &self.q, d: &self.d, sums: &self.sums }, out),
+            _ => self.set.matvec_q8(self.ty, rows, Row8 { q: &self.q, d: &self.d, sums: &self.sums }, out, &mut Vec::new()),
         }
         std::hint::black_box(out);
     }
