@@ -17,6 +17,8 @@ mod op;
 mod print;
 mod verify;
 
+#[cfg(feature = "gpu")]
+pub(crate) use backend::choose_from_rows;
 pub use backend::{Backend, Probe, RowOrder, Rows, SequenceMemory, Weights};
 pub use build::PlanBuilder;
 pub use memory::{CacheType, MemoryEstimate};

@@ -199,6 +199,77 @@ fn sides<'m, S>(
     found.ok_or_else(|| Error::new(ErrorKind::Internal, "a session of another executor"))
 }
 
+/// What a pass is for.
+enum Ask<'a> {
+    /// Result rows, or what the probe sees.
+    Rows(Option<Probe>, &'a mut Vec<f32>),
+    /// The greatest numbers of result rows.
+    Best(u32, &'a mut Vec<(u32, f32)>),
+}
+
+impl Ask<'_> {
+    fn probe(&self) -> Option<Probe> {
+        match self {
+            Self::Rows(probe, _) => *probe,
+            Self::Best(..) => None,
+        }
+    }
+
+    /// Asks a back-end that runs the plan from its step `seam` on.
+    fn of<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        seam: usize,
+        rows: &Rows<'_>,
+        mut sequences: Vec<&mut B::Sequence>,
+        cancel: &AtomicBool,
+    ) -> Result<Option<u32>> {
+        match self {
+            Self::Rows(probe, out) => {
+                let probe = probe.and_then(|p| p.behind(seam));
+                backend.run(rows, &mut sequences, probe, cancel, out).map(|()| None)
+            }
+            Self::Best(k, out) => backend.choose(rows, &mut sequences, *k, cancel, out),
+        }
+    }
+}
+
+impl Executor {
+    /// One forward pass on the back-ends as they stand.
+    fn pass(
+        &mut self,
+        rows: &Rows<'_>,
+        memories: &mut [&mut Memory],
+        mut ask: Ask<'_>,
+        cancel: &AtomicBool,
+    ) -> Result<Option<u32>> {
+        let Some(gpu) = &mut self.gpu else {
+            let cpu = self.cpu.as_mut().expect("one of both is there");
+            return ask.of(&mut cpu.backend, 0, rows, sides(memories, |m| m.cpu.as_mut())?, cancel);
+        };
+        let Some(cpu) = &mut self.cpu else {
+            return ask.of(&mut gpu.backend, 0, rows, sides(memories, |m| m.gpu.as_mut())?, cancel);
+        };
+        let lengths: Vec<u32> = memories.iter().map(|m| m.len()).collect();
+        if ask.probe().is_some_and(|p| p.behind(self.seam).is_none()) {
+            ask.of(&mut cpu.backend, 0, rows, sides(memories, |m| m.cpu.as_mut())?, cancel)?;
+            // Only half of the memory has moved.
+            memories.iter_mut().zip(lengths).for_each(|(m, len)| m.take_back(len));
+            return Ok(None);
+        }
+        self.handed.clear();
+        let want: Vec<u32> = (0..rows.token.len() as u32).collect();
+        let all = Rows { want: &want, ..*rows };
+        cpu.backend.run(&all, &mut sides(memories, |m| m.cpu.as_mut())?, None, cancel, &mut self.handed)?;
+        let rest = Rows { input: &self.handed, ..*rows };
+        let result = ask.of(&mut gpu.backend, self.seam, &rest, sides(memories, |m| m.gpu.as_mut())?, cancel);
+        if result.is_err() {
+            memories.iter_mut().zip(lengths).for_each(|(m, len)| m.take_back(len));
+        }
+        result
+    }
+}
+
 impl Backend for Executor {
     type Sequence = Memory;
 
@@ -210,32 +281,22 @@ impl Backend for Executor {
         cancel: &AtomicBool,
         out: &mut Vec<f32>,
     ) -> Result<()> {
-        let Some(gpu) = &mut self.gpu else {
-            let cpu = self.cpu.as_mut().expect("one of both is there");
-            return cpu.backend.run(rows, &mut sides(memories, |m| m.cpu.as_mut())?, probe, cancel, out);
-        };
-        let Some(cpu) = &mut self.cpu else {
-            return gpu.backend.run(rows, &mut sides(memories, |m| m.gpu.as_mut())?, probe, cancel, out);
-        };
-        let behind = probe.map(|p| p.behind(self.seam));
-        if let Some(None) = behind {
-            let lengths: Vec<u32> = memories.iter().map(|m| m.len()).collect();
-            cpu.backend.run(rows, &mut sides(memories, |m| m.cpu.as_mut())?, probe, cancel, out)?;
-            // Only half of the memory has moved.
-            memories.iter_mut().zip(lengths).for_each(|(m, len)| m.take_back(len));
-            return Ok(());
-        }
-        self.handed.clear();
-        let lengths: Vec<u32> = memories.iter().map(|m| m.len()).collect();
-        let want: Vec<u32> = (0..rows.token.len() as u32).collect();
-        let all = Rows { want: &want, ..*rows };
-        cpu.backend.run(&all, &mut sides(memories, |m| m.cpu.as_mut())?, None, cancel, &mut self.handed)?;
-        let rest = Rows { input: &self.handed, ..*rows };
-        let result = gpu.backend.run(&rest, &mut sides(memories, |m| m.gpu.as_mut())?, behind.flatten(), cancel, out);
-        if result.is_err() {
-            memories.iter_mut().zip(lengths).for_each(|(m, len)| m.take_back(len));
-        }
-        result
+        self.pass(rows, memories, Ask::Rows(probe, out), cancel).map(|_| ())
+    }
+
+    fn max_choice(&self) -> u32 {
+        self.gpu.as_ref().map_or(0, |gpu| gpu.backend.max_choice())
+    }
+
+    fn choose(
+        &mut self,
+        rows: &Rows<'_>,
+        memories: &mut [&mut Memory],
+        k: u32,
+        cancel: &AtomicBool,
+        out: &mut Vec<(u32, f32)>,
+    ) -> Result<Option<u32>> {
+        self.pass(rows, memories, Ask::Best(k, out), cancel)
     }
 }
 

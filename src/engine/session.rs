@@ -57,6 +57,15 @@ pub enum Want {
     All,
 }
 
+/// What is asked of a pass.
+#[derive(Clone, Copy)]
+enum Ask {
+    /// Result rows, or what the probe sees.
+    Rows(Option<Probe>),
+    /// So many of the greatest numbers of each row.
+    Best(u32),
+}
+
 /// One sequence of tokens with its keys and values. `Send`; independent of other sessions of the model.
 pub struct Session {
     model: Model,
@@ -67,6 +76,8 @@ pub struct Session {
     cancel: CancelToken,
     /// Result rows of the last call.
     rows: Vec<f32>,
+    /// The greatest logits of the last call that asked for them, each behind its id.
+    best: Vec<(u32, f32)>,
     pos: Vec<u32>,
     seq: Vec<u32>,
     want: Vec<u32>,
@@ -97,6 +108,7 @@ impl Model {
             n_ctx,
             cancel: CancelToken::new(),
             rows: Vec::new(),
+            best: Vec::new(),
             pos: Vec::new(),
             seq: Vec::new(),
             want: Vec::new(),
@@ -235,12 +247,22 @@ impl Session {
         progress: &mut dyn FnMut(usize),
     ) -> Result<&[f32]> {
         self.check_room(tokens.len())?;
-        let mut rows = std::mem::take(&mut self.rows);
-        rows.clear();
-        let result = self.feed_chunks(tokens, n_chunk, want, probe, progress, &mut rows);
-        self.rows = rows;
-        result?;
+        self.feed_chunks(tokens, n_chunk, want, Ask::Rows(probe), progress)?;
         Ok(&self.rows)
+    }
+
+    /// Most logits that [`Session::feed_best`] gives without reading all of them back; 0: it gains nothing.
+    pub(super) fn max_best(&self) -> u32 {
+        let max = self.model.with_executor(&self.program, self.n_ctx, |b| Ok(b.max_choice()));
+        max.unwrap_or(0)
+    }
+
+    /// As [`Session::feed`], but returns the `k` greatest logits of the last row, each behind its id: greatest first,
+    /// the lower id first among equals. With `want` none it returns nothing.
+    pub(super) fn feed_best(&mut self, tokens: &[u32], want: Want, k: u32) -> Result<&[(u32, f32)]> {
+        self.check_room(tokens.len())?;
+        self.feed_chunks(tokens, u32::MAX, want, Ask::Best(k), &mut |_| {})?;
+        Ok(&self.best)
     }
 
     fn feed_chunks(
@@ -248,10 +270,11 @@ impl Session {
         tokens: &[u32],
         n_chunk: u32,
         want: Want,
-        probe: Option<Probe>,
+        ask: Ask,
         progress: &mut dyn FnMut(usize),
-        rows: &mut Vec<f32>,
     ) -> Result<()> {
+        self.rows.clear();
+        self.best.clear();
         let n_chunk = n_chunk.clamp(1, self.model.n_batch()) as usize;
         let n_token = tokens.len();
         for (i, chunk) in tokens.chunks(n_chunk).enumerate() {
@@ -269,19 +292,29 @@ impl Session {
                 Want::All => self.want.extend(0..chunk.len() as u32),
             }
             let batch = Rows { token: chunk, pos: &self.pos, seq: &self.seq, want: &self.want, input: &[] };
-            let (memory, cancel) = (&mut self.memory, self.cancel.flag());
+            let (memory, cancel) = (&mut [&mut self.memory], self.cancel.flag());
+            let (rows, best) = (&mut self.rows, &mut self.best);
             let n_before = rows.len();
-            self.model
-                .with_executor(&self.program, self.n_ctx, |b| b.run(&batch, &mut [memory], probe, cancel, rows))?;
-            if let Some(i) = rows[n_before..].iter().position(|x| !x.is_finite()) {
+            let width = match ask {
+                Ask::Rows(Some(probe)) => probe.operand().len(),
+                _ => self.model.n_output(),
+            };
+            let fault = self.model.with_executor(&self.program, self.n_ctx, |b| match ask {
+                Ask::Rows(probe) => {
+                    b.run(&batch, memory, probe, cancel, rows)?;
+                    let odd = rows[n_before..].iter().position(|x| !x.is_finite());
+                    Ok(odd.map(|i| i / width.max(1) as usize))
+                }
+                Ask::Best(k) => Ok(b.choose(&batch, memory, k, cancel, best)?.map(|row| row as usize)),
+            })?;
+            if let Some(row) = fault {
                 self.memory.take_back(self.tokens.len() as u32);
-                rows.clear();
-                let width = probe.map_or(self.model.n_output(), |p| p.operand().len());
-                return Err(self.not_finite(chunk, i / width.max(1) as usize));
+                self.rows.clear();
+                return Err(self.not_finite(chunk, row));
             }
             self.tokens.extend_from_slice(chunk);
             if want == Want::None {
-                rows.truncate(n_before);
+                self.rows.truncate(n_before);
             }
             progress(done + chunk.len());
         }
