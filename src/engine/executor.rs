@@ -61,6 +61,13 @@ struct Part<B> {
     plan: Arc<Plan>,
 }
 
+/// How far the loading of weights is, and whether it goes on.
+pub(super) struct Loading<'a> {
+    pub cancel: &'a AtomicBool,
+    /// Hears bytes that are loaded, and all of them.
+    pub progress: &'a mut dyn FnMut(u64, u64),
+}
+
 /// Runs one plan, the steps before `seam` on the CPU and the rest on the GPU.
 pub(crate) struct Executor {
     cpu: Option<Part<CpuBackend>>,
@@ -83,13 +90,14 @@ impl Executor {
         inner: &Inner,
         team: impl Fn() -> Result<Arc<Team>>,
         n_ctx: u32,
+        loading: &mut Loading<'_>,
     ) -> Result<Self> {
         let on_cpu = |plan: Arc<Plan>| -> Result<Part<CpuBackend>> {
             let options = CpuOptions { exact: inner.options.exact, kernels: inner.options.knobs.cpu.clone() };
             let weights = Arc::new(MappedWeights::new(&inner.gguf, &plan)?);
             Ok(Part { backend: CpuBackend::new(plan.clone(), weights, team()?, &options)?, plan })
         };
-        let Some((seam, gpu)) = on_gpu(plan, inner, n_ctx)? else {
+        let Some((seam, gpu)) = on_gpu(plan, inner, n_ctx, loading)? else {
             let cpu = Some(on_cpu(plan.clone())?);
             return Ok(Self { cpu, gpu: None, seam: plan.steps().len(), handed: Vec::new() });
         };
@@ -128,16 +136,20 @@ fn excerpt(plan: &Plan, steps: std::ops::Range<usize>) -> Result<Plan> {
 }
 
 #[cfg(not(feature = "gpu"))]
-fn on_gpu(_: &Arc<Plan>, _: &Inner, _: u32) -> Result<Option<(usize, Part<GpuBackend>)>> {
+fn on_gpu(_: &Arc<Plan>, _: &Inner, _: u32, _: &mut Loading<'_>) -> Result<Option<(usize, Part<GpuBackend>)>> {
     Ok(None)
 }
 
 /// The GPU's part of a plan, if one is chosen: the last layers and the head.
 #[cfg(feature = "gpu")]
-fn on_gpu(plan: &Arc<Plan>, inner: &Inner, n_ctx: u32) -> Result<Option<(usize, Part<GpuBackend>)>> {
+fn on_gpu(
+    plan: &Arc<Plan>,
+    inner: &Inner,
+    n_ctx: u32,
+    loading: &mut Loading<'_>,
+) -> Result<Option<(usize, Part<GpuBackend>)>> {
     use super::device::{DeviceChoice, GpuLayers};
     use crate::gpu::{self, GpuOptions};
-    use crate::knobs::GpuVariant;
 
     let options = &inner.options;
     let is_off = options.exact || matches!(options.device, DeviceChoice::Cpu | DeviceChoice::Auto);
@@ -145,12 +157,7 @@ fn on_gpu(plan: &Arc<Plan>, inner: &Inner, n_ctx: u32) -> Result<Option<(usize, 
         return Ok(None);
     }
     let Some(device) = super::device::open(&options.device)? else { return Ok(None) };
-    let gpu_options = GpuOptions {
-        n_batch: options.knobs.n_ubatch as u32,
-        max_chunk: options.knobs.gpu_chunk,
-        plain: options.knobs.gpu_variant == GpuVariant::Plain,
-        ..GpuOptions::default()
-    };
+    let gpu_options = GpuOptions::of(&options.knobs);
     let layers: Vec<usize> = plan.sections().iter().filter(|s| s.1.starts_with("blk.")).map(|s| s.0).collect();
     let seams = plan.seams();
     let cut_at = |seam: usize| if seam == 0 || seams.contains(&seam) { Some(seam) } else { None };
@@ -178,8 +185,10 @@ fn on_gpu(plan: &Arc<Plan>, inner: &Inner, n_ctx: u32) -> Result<Option<(usize, 
             continue;
         }
         let weights = MappedWeights::new(&inner.gguf, &part)?;
-        let never = AtomicBool::new(false);
-        let made = GpuBackend::new(device.clone(), part.clone(), &weights, &gpu_options, &never, &mut |_| {});
+        let total = part.weights().iter().map(|w| w.bytes()).sum();
+        let Loading { cancel, progress } = &mut *loading;
+        let mut uploaded = |bytes: u64| progress(bytes, total);
+        let made = GpuBackend::new(device.clone(), part.clone(), &weights, &gpu_options, cancel, &mut uploaded);
         match made {
             Ok(backend) => return Ok(Some((seam, Part { backend, plan: part }))),
             Err(e) if e.kind() == ErrorKind::Memory && options.gpu_layers == GpuLayers::Auto => why = e.to_string(),

@@ -346,5 +346,5 @@ impl Session {
     }
 }
 
-#[cfg(all(test, feature = "gpu"))]
+#[cfg(test)]
 mod tests;

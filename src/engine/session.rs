@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cancel::CancelToken;
-use super::executor::{Executor, Memory};
+use super::executor::{Executor, Loading, Memory};
 use super::load::{Model, Program};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Backend, CacheType, MemoryEstimate, Probe, Rows, SequenceMemory};
@@ -89,14 +89,7 @@ impl Model {
     /// # Errors
     /// [`ErrorKind::Usage`] for a context length of 0 or a cache type that does not fit the model.
     pub fn session(&self, options: &SessionOptions) -> Result<Session> {
-        let default = match self.n_ctx_train() {
-            0 => SessionOptions::DEFAULT_CTX_LIMIT,
-            n => n.min(SessionOptions::DEFAULT_CTX_LIMIT),
-        };
-        let n_ctx = options.n_ctx.unwrap_or(default);
-        if n_ctx == 0 {
-            return Err(Error::new(ErrorKind::Usage, "a context length of 0 holds no text"));
-        }
+        let n_ctx = self.n_ctx(options)?;
         let program = self.program(n_ctx)?;
         let (k, v) = (options.cache_k, options.cache_v);
         let memory = self.with_executor(&program, n_ctx, |e| e.memory(n_ctx, self.n_batch(), k, v))?;
@@ -113,6 +106,36 @@ impl Model {
             seq: Vec::new(),
             want: Vec::new(),
         })
+    }
+
+    /// Loads what sessions of this kind compute with, where that takes a while: the weights on a GPU. Without it the
+    /// first session does. `progress` hears the bytes that are loaded, and how many there are; `cancel` stops it.
+    ///
+    /// # Errors
+    /// As [`Model::session`], [`ErrorKind::Interrupted`], and [`ErrorKind::Gpu`] or [`ErrorKind::Memory`] when the
+    /// chosen device fails or has no room.
+    pub fn prepare(
+        &self,
+        options: &SessionOptions,
+        cancel: &CancelToken,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<()> {
+        let n_ctx = self.n_ctx(options)?;
+        let loading = &mut Loading { cancel: cancel.flag(), progress };
+        self.with_loading(&*self.program(n_ctx)?, n_ctx, loading, |_| Ok(()))
+    }
+
+    /// Positions of sessions of this kind.
+    fn n_ctx(&self, options: &SessionOptions) -> Result<u32> {
+        let default = match self.n_ctx_train() {
+            0 => SessionOptions::DEFAULT_CTX_LIMIT,
+            n => n.min(SessionOptions::DEFAULT_CTX_LIMIT),
+        };
+        let n_ctx = options.n_ctx.unwrap_or(default);
+        if n_ctx == 0 {
+            return Err(Error::new(ErrorKind::Usage, "a context length of 0 holds no text"));
+        }
+        Ok(n_ctx)
     }
 
     /// Memory that a session of this kind needs when it is full, before anything is allocated.

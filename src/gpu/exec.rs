@@ -10,6 +10,7 @@ mod choice;
 mod program;
 mod submit;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use super::pipelines::Pipelines;
 use super::sequence::{Context, GpuSequence};
 use super::weights::DeviceWeights;
 use crate::error::{Error, ErrorKind, Result};
+use crate::knobs::{GpuVariant, Knobs};
 use crate::plan::{self, Backend, Plan, Probe, RowOrder, Rows, SequenceMemory, Step, WeightId, Weights};
 
 /// Wanted rows that the part of a plan behind its Take treats at once.
@@ -35,21 +37,45 @@ const WANT_ROWS: u32 = 32;
 pub struct GpuOptions {
     /// Rows of a batch at most.
     pub n_batch: u32,
+    /// The kernels.
+    pub variant: GpuVariant,
     /// Largest range of weights that one binding shows; the device's limit holds too.
     pub max_chunk: u64,
     /// Compile kernels with bounds checks.
     pub checked: bool,
-    /// Use only what every WebGPU device has.
-    pub plain: bool,
     /// Quantize activations to int8 for packed dot products, where the device has them: prompts, and single rows.
     pub int8: [bool; 2],
-    /// For tests: the first product with a matrix is computed wrong.
+    /// For tests of what must notice it: the first product with a matrix leaves out half of its columns.
     pub sabotage: bool,
+    /// Where compiled kernels are kept.
+    pub cache_dir: Option<PathBuf>,
 }
 
 impl Default for GpuOptions {
     fn default() -> Self {
-        Self { n_batch: 256, max_chunk: u64::MAX, checked: false, plain: false, int8: [true, false], sabotage: false }
+        Self {
+            n_batch: 256,
+            variant: GpuVariant::Auto,
+            max_chunk: u64::MAX,
+            checked: false,
+            int8: [true, false],
+            sabotage: false,
+            cache_dir: None,
+        }
+    }
+}
+
+impl GpuOptions {
+    /// What the knobs say.
+    pub fn of(knobs: &Knobs) -> Self {
+        Self {
+            n_batch: knobs.n_ubatch as u32,
+            variant: knobs.gpu_variant,
+            max_chunk: knobs.gpu_chunk,
+            sabotage: knobs.gpu_sabotage == 1,
+            cache_dir: knobs.cache_dir.clone(),
+            ..Self::default()
+        }
     }
 }
 
@@ -111,17 +137,23 @@ impl GpuBackend {
         cancel: &AtomicBool,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
-        let mut variant = Variant::of(gpu.caps());
-        variant.subgroups &= !options.plain;
-        variant.int8_prompt &= options.int8[0] && !options.plain;
-        variant.int8_decode = gpu.caps().int8_dot && options.int8[1] && !options.plain;
-        let weights = DeviceWeights::upload(&gpu, &plan, weights, options.max_chunk, cancel, progress)?;
-        let lowered = lower_or_say(&plan, plan.steps().len(), &variant, &weights)?;
+        let caps = gpu.caps().limited_to(options.variant, options.max_chunk);
+        let mut variant = Variant::of(&caps);
+        variant.int8_prompt &= options.int8[0];
+        variant.int8_decode = caps.int8_dot && options.int8[1];
+        if let Some(folder) = &options.cache_dir {
+            gpu.load_pipelines(folder);
+        }
+        let weights = DeviceWeights::upload(&gpu, &plan, weights, caps.max_binding, cancel, progress)?;
+        let mut lowered = lower_or_say(&plan, plan.steps().len(), &variant, &weights)?;
+        if options.sabotage {
+            lowered.sabotage();
+        }
         let mut pipelines = Pipelines::new(gpu.clone(), options.checked);
         let want_rows = want_rows(&gpu, &plan);
         let buffers = Buffers::new(&gpu, &plan, &lowered, options.n_batch, want_rows)?;
         let program = Program::new(&gpu, &plan, lowered.dispatches, &weights, &buffers, &mut pipelines)?;
-        Ok(Self {
+        let backend = Self {
             gpu,
             plan,
             options: options.clone(),
@@ -135,7 +167,17 @@ impl GpuBackend {
             order: RowOrder::default(),
             budget: FIRST_BUDGET,
             stats: Stats::default(),
-        })
+        };
+        backend.keep_pipelines();
+        Ok(backend)
+    }
+
+    /// Leaves compiled kernels for the next start.
+    fn keep_pipelines(&self) {
+        if let Some(folder) = &self.options.cache_dir {
+            // What cannot be kept is compiled again.
+            let _ = self.gpu.save_pipelines(folder);
+        }
     }
 
     /// The device.
@@ -144,13 +186,16 @@ impl GpuBackend {
     }
 
     /// What was handed to the device since the back-end was made.
+    #[cfg(test)]
     pub fn stats(&self) -> Stats {
         self.stats
     }
+}
 
-    /// Bytes of weights on the device.
-    pub fn weight_bytes(&self) -> u64 {
-        self.weights.bytes()
+impl Drop for GpuBackend {
+    fn drop(&mut self) {
+        // Some kernels are compiled when they are first needed.
+        self.keep_pipelines();
     }
 }
 

@@ -502,7 +502,7 @@ fn both_ways(options: &SampleOptions, what: &str) {
     for step in 0..200 {
         let mut logits = vec![0f32; 300];
         logits.iter_mut().for_each(|l| *l = ((rng.bits() % 64) as f32 - 56.0).max(-0.0) * 0.5 * (step % 4) as f32);
-        logits.iter_mut().for_each(|l| *l = if *l == 0.0 && rng.bits() % 2 == 0 { -0.0 } else { *l });
+        logits.iter_mut().for_each(|l| *l = if *l == 0.0 && rng.bits().is_multiple_of(2) { -0.0 } else { *l });
         let n = narrow.n_best().unwrap_or_else(|| panic!("{what} goes by the greatest"));
         let mut best: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
         best.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap());

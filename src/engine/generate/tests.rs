@@ -1,9 +1,10 @@
 //! Tokens that are chosen on a GPU are those that are chosen from all logits.
+#![cfg(feature = "gpu")]
 
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::engine::{DeviceChoice, GpuCheck, Model, ModelOptions, SessionOptions};
+use crate::engine::{CancelToken, DeviceChoice, GpuCheck, Model, ModelOptions, SessionOptions};
 use crate::gguf::{Gguf, GgufWriter};
 
 fn fixture(name: &str) -> PathBuf {
@@ -89,4 +90,21 @@ fn logits_that_are_no_numbers_are_the_same_error_both_ways() {
         assert_eq!((error.kind(), error.hint(), got), (expected.kind(), expected.hint(), want));
     }
     std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn weights_are_loaded_with_an_eye_on_them_and_the_loading_can_be_stopped() {
+    let Some(model) = on_gpu(&fixture("llama31")) else { return };
+    let options = SessionOptions::default().with_ctx(64);
+    let stop = CancelToken::new();
+    let error = model.prepare(&options, &stop, &mut |_, _| stop.cancel()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
+    let mut heard = Vec::new();
+    model.prepare(&options, &CancelToken::new(), &mut |done, total| heard.push((done, total))).unwrap();
+    let total = heard[0].1;
+    assert!(heard.is_sorted() && heard.iter().all(|h| h.0 <= total && h.1 == total), "{heard:?}");
+    assert!(heard.last().unwrap().0 > total / 10 * 9, "vectors are a small part");
+    // What is loaded stays so.
+    model.prepare(&options, &stop, &mut |_, _| unreachable!("loaded already")).unwrap();
+    assert_eq!(model.session(&options).unwrap().n_ctx(), 64);
 }

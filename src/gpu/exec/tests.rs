@@ -70,3 +70,63 @@ fn a_failed_choice_leaves_everything_as_it_was() {
     backend.choose(&rows, &mut [&mut sequence], 3, &cancel, &mut out).unwrap();
     assert_eq!((sequence.len(), out.len()), (2, 4));
 }
+
+#[test]
+fn a_token_is_one_submission_of_one_pass() {
+    let Some(gpu) = testing::gpu() else { return };
+    let (plan, weights, _) = fixture("llama31");
+    let cancel = AtomicBool::new(false);
+    let options = GpuOptions::default();
+    let mut backend = GpuBackend::new(gpu.clone(), plan.clone(), &weights, &options, &cancel, &mut |_| {}).unwrap();
+    let mut sequence = GpuSequence::new(&gpu, &plan, 64, 64, CacheType::F16, CacheType::F16).unwrap();
+    for pos in 0..3 {
+        let before = backend.stats();
+        let rows = Rows { token: &[1], pos: &[pos], seq: &[0], want: &[0], input: &[] };
+        let mut best = Vec::new();
+        backend.choose(&rows, &mut [&mut sequence], 1, &cancel, &mut best).unwrap();
+        let after = backend.stats();
+        assert_eq!((after.submissions - before.submissions, after.passes - before.passes, best.len()), (1, 1, 1));
+        assert!(after.dispatches > before.dispatches && after.encoding > before.encoding);
+    }
+}
+
+/// Logits of a few tokens, and the kernels that were compiled for them.
+fn logits(options: &GpuOptions) -> Option<(Vec<f32>, Vec<String>)> {
+    let gpu = testing::gpu()?;
+    let (plan, weights, _) = fixture("llama31");
+    let cancel = AtomicBool::new(false);
+    let mut backend = GpuBackend::new(gpu.clone(), plan.clone(), &weights, options, &cancel, &mut |_| {}).unwrap();
+    let mut sequence = GpuSequence::new(&gpu, &plan, 64, 64, CacheType::F32, CacheType::F32).unwrap();
+    let token: Vec<u32> = (1..13).collect();
+    let (pos, seq): (Vec<u32>, Vec<u32>) = ((0..12).collect(), vec![0; 12]);
+    let rows = Rows { token: &token, pos: &pos, seq: &seq, want: &[11], input: &[] };
+    let mut out = Vec::new();
+    backend.run(&rows, &mut [&mut sequence], None, &cancel, &mut out).unwrap();
+    Some((out, backend.pipelines.labels()))
+}
+
+fn worst(a: &[f32], b: &[f32]) -> f32 {
+    let scale = a.iter().fold(0f32, |m, x| m.max(x.abs()));
+    a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / scale
+}
+
+#[test]
+fn plain_kernels_need_no_feature_and_compute_the_same() {
+    let auto = GpuOptions { int8: [false; 2], ..GpuOptions::default() };
+    let Some((want, kernels)) = logits(&auto) else { return };
+    let optional = |kernels: &[String]| kernels.iter().filter(|k| k.contains("subgroup") || k.contains("int8")).count();
+    let knobs = Knobs { gpu_variant: GpuVariant::Plain, ..Knobs::default() };
+    let (got, plain) = logits(&GpuOptions::of(&knobs)).expect("it was there before");
+    assert_eq!(optional(&plain), 0, "{plain:?}");
+    let caps = testing::gpu().expect("it was there before").caps().clone();
+    assert!(optional(&kernels) > 0 || !caps.subgroups, "{kernels:?}");
+    assert!(worst(&want, &got) < 1e-4, "{}", worst(&want, &got));
+}
+
+#[test]
+fn sabotage_is_felt() {
+    let Some((want, _)) = logits(&GpuOptions::default()) else { return };
+    let knobs = Knobs { gpu_sabotage: 1, ..Knobs::default() };
+    let (got, _) = logits(&GpuOptions::of(&knobs)).expect("it was there before");
+    assert!(got.iter().all(|x| x.is_finite()) && worst(&want, &got) > 0.05, "{}", worst(&want, &got));
+}
