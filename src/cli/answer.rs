@@ -28,7 +28,7 @@ pub(crate) fn open(path: &Path, options: &ModelOptions, out: &Output) -> Outcome
 /// Loads weights to where they are computed with, as far as that takes a while. Ctrl-C stops it.
 pub(crate) fn prepare(model: &Model, session: &SessionOptions, interrupt: &Interrupt, out: &Output) -> Outcome {
     let progress = Progress::start_bytes(out, "loading the weights");
-    model.prepare(session, &interrupt.token(), &mut |done, total| progress.set(done, total))?;
+    model.prepare(session, &interrupt.token(), &mut |done, total| progress.set_bytes(done, total))?;
     Ok(())
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn stream(events: impl Iterator<Item = Result<Event>>, out: &mut Outp
     let mut summary = None;
     for event in events {
         match event? {
-            Event::Prompt { done, total } => progress.iter().for_each(|p| p.set(done as u64, total as u64)),
+            Event::Prompt { done, total } => progress.iter().for_each(|p| p.set(done, total)),
             Event::Text(text) => {
                 // The bar goes before the first text comes: both may be on one terminal.
                 progress = None;

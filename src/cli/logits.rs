@@ -94,7 +94,7 @@ impl Rows<'_> {
             };
             let rows = session.feed_probe(chunk, self.n_chunk, want, self.probe, &mut |_| {})?;
             done += chunk.len();
-            progress.set(done as u64, n_token as u64);
+            progress.set(done, n_token);
             // Of an intermediate result every row comes back, wanted or not.
             let rows = match (self.last, self.probe) {
                 (true, _) if !is_last => &[],

@@ -63,7 +63,7 @@ pub(super) fn run(model: &Model, args: &LogitsArgs, n_batch: u32, out: &mut Outp
         let mut chunk = chunk.to_vec();
         chunk[0] = bos.unwrap_or(chunk[0]);
         score_chunk(&mut session, &chunk, args.chunk.unwrap_or(n_batch).min(n_batch), &mut score)?;
-        progress.set(((i + 1) * n_ctx) as u64, (n_chunk * n_ctx) as u64);
+        progress.set((i + 1) * n_ctx, n_chunk * n_ctx);
         out.detail(&format!("[{}] {:.4}", i + 1, score.perplexity().0));
     }
     drop(progress);

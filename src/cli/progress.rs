@@ -70,7 +70,12 @@ impl Progress {
     }
 
     /// So much is done.
-    pub(crate) fn set(&self, done: u64, total: u64) {
+    pub(crate) fn set(&self, done: usize, total: usize) {
+        self.set_bytes(done as u64, total as u64);
+    }
+
+    /// So many bytes are done.
+    pub(crate) fn set_bytes(&self, done: u64, total: u64) {
         self.counts.done.store(done, Ordering::Relaxed);
         self.counts.total.store(total, Ordering::Relaxed);
     }

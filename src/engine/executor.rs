@@ -62,6 +62,7 @@ struct Part<B> {
 }
 
 /// How far the loading of weights is, and whether it goes on.
+#[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the CPU computes on the file"))]
 pub(super) struct Loading<'a> {
     pub cancel: &'a AtomicBool,
     /// Hears bytes that are loaded, and all of them.

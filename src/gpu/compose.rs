@@ -130,7 +130,7 @@ fn file(name: &str) -> &'static str {
     FILES.iter().find(|f| f.0 == name).map(|f| f.1).unwrap_or_else(|| unreachable!("`{name}` is not listed"))
 }
 
-/// A number that changes with every text: part of the key of what is kept about kernels.
+/// A number that changes with every text: part of the key of cached verdicts.
 pub(super) fn fingerprint() -> u64 {
     // FNV-1a.
     let bytes = FILES.iter().flat_map(|(name, text)| name.bytes().chain(text.bytes()));
