@@ -19,7 +19,7 @@ use self::buffers::{Buffers, n_split};
 use self::choice::Choice;
 use self::program::Program;
 use self::submit::{Answer, Copy, FIRST_BUDGET, Fault, Tail};
-use super::device::Gpu;
+use super::device::{Caps, Gpu};
 use super::kernels::select;
 use super::lower::{self, Chunks, Lowered, Place, Variant, row_stride};
 use super::pipelines::Pipelines;
@@ -76,6 +76,19 @@ impl GpuOptions {
             cache_dir: knobs.cache_dir.clone(),
             ..Self::default()
         }
+    }
+
+    /// What kernels may use of a device.
+    fn caps(&self, gpu: &Gpu) -> Caps {
+        gpu.caps().limited_to(self.variant, self.max_chunk)
+    }
+
+    fn variant(&self, gpu: &Gpu) -> Variant {
+        let caps = self.caps(gpu);
+        let mut variant = Variant::of(&caps);
+        variant.int8_prompt &= self.int8[0];
+        variant.int8_decode = caps.int8_dot && self.int8[1];
+        variant
     }
 }
 
@@ -137,10 +150,7 @@ impl GpuBackend {
         cancel: &AtomicBool,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
-        let caps = gpu.caps().limited_to(options.variant, options.max_chunk);
-        let mut variant = Variant::of(&caps);
-        variant.int8_prompt &= options.int8[0];
-        variant.int8_decode = caps.int8_dot && options.int8[1];
+        let (caps, variant) = (options.caps(&gpu), options.variant(&gpu));
         if let Some(folder) = &options.cache_dir {
             gpu.load_pipelines(folder);
         }
