@@ -302,7 +302,10 @@ impl GpuBackend {
     /// The beginning of the plan up to a probe, step by step.
     fn probed(&mut self, probe: Probe) -> Result<Program> {
         let variant = Variant { fuse: false, ..self.variant.clone() };
-        let lowered = lower_or_say(&self.plan, probe.step() + 1, &variant, &self.weights)?;
+        let mut lowered = lower_or_say(&self.plan, probe.step() + 1, &variant, &self.weights)?;
+        if self.options.sabotage {
+            lowered.sabotage();
+        }
         let further = Buffers::new(&self.gpu, &self.plan, &lowered, self.options.n_batch, self.want_rows)?;
         self.buffers.add(further);
         let (gpu, plan) = (self.gpu.clone(), self.plan.clone());
