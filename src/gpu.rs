@@ -3,8 +3,6 @@
 //! `device` opens adapters and turns every failure into a value, `compose` joins the texts of kernels, `pipelines`
 //! compiles them, `planes` says how weights lie and `weights` uploads them, `lower` turns a plan into dispatches,
 //! `exec` records and submits them, `sequence` keeps keys and values. Nothing here knows a metadata key or a model.
-// The choice of tokens on the device, the cache of pipelines and the counts wait for their callers.
-#![allow(dead_code)]
 
 mod adapters;
 mod compose;

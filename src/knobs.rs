@@ -70,6 +70,8 @@ knobs! {
     gpu_variant: GpuVariant = GpuVariant::Auto, "TEALIGHT_GPU_VARIANT";
     /// Bytes that one binding of the GPU shows at most; the device's own limit holds as well.
     gpu_chunk: u64 = u64::MAX, "TEALIGHT_GPU_CHUNK" in 4096..=u64::MAX;
+    /// 1: a kernel of the GPU computes wrong results, so that what must find wrong results can be tested.
+    gpu_sabotage: u32 = 0, "TEALIGHT_GPU_SABOTAGE" in 0..=1;
     /// Folder of what is cheap to lose: compiled shaders, verdicts about GPUs. `None` keeps nothing, which is the
     /// library's default; the environment gives the folder of the system, or, when the variable is empty, none.
     cache_dir: Option<PathBuf> = None, "TEALIGHT_CACHE_DIR", else system_cache_dir;

@@ -18,6 +18,8 @@ mod print;
 mod verify;
 mod work;
 
+#[cfg(feature = "gpu")]
+pub(crate) use backend::choose_from_rows;
 pub use backend::{Backend, Probe, RowOrder, Rows, SequenceMemory, Weights};
 pub use build::PlanBuilder;
 pub use memory::{CacheType, MemoryEstimate};

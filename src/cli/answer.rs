@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tealight::engine::{Event, GenerateOptions, Notice, StopReason, Summary};
 use tealight::sample::SampleOptions;
-use tealight::{Model, ModelOptions, Result};
+use tealight::{Model, ModelOptions, Result, SessionOptions};
 
 use super::args::AnswerArgs;
+use super::interrupt::Interrupt;
 use super::output::Output;
 use super::progress::Progress;
 use super::{Outcome, input};
@@ -22,6 +23,13 @@ pub(crate) fn open(path: &Path, options: &ModelOptions, out: &Output) -> Outcome
     drop(progress);
     warn(&model, out);
     Ok(model)
+}
+
+/// Loads weights to where they are computed with, as far as that takes a while. Ctrl-C stops it.
+pub(crate) fn prepare(model: &Model, session: &SessionOptions, interrupt: &Interrupt, out: &Output) -> Outcome {
+    let progress = Progress::start_bytes(out, "loading the weights");
+    model.prepare(session, &interrupt.token(), &mut |done, total| progress.set_bytes(done, total))?;
+    Ok(())
 }
 
 /// Shows what is odd about a model; about its vocabulary, if that has been read.

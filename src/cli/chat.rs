@@ -16,7 +16,12 @@ use lines::Lines;
 pub(crate) fn run(args: ChatArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
     let (path, _) = args.model.resolve(&args.words, false)?;
     let model = answer::open(&path, &args.compute.resolve()?, out)?;
-    let mut chat = model.chat(&args.context.resolve(args.cache.resolve(args.compute.exact)))?;
+    let session = args.context.resolve(args.cache.resolve(args.compute.exact));
+    {
+        let _guard = interrupt.stoppable();
+        answer::prepare(&model, &session, interrupt, out)?;
+    }
+    let mut chat = model.chat(&session)?;
     answer::tell(&model, out);
     answer::check_context(&model, chat.session().n_ctx(), out);
     chat.set_cancel_token(interrupt.token());

@@ -28,8 +28,18 @@ struct Counts {
 }
 
 impl Progress {
-    /// Begins; `what` is a phrase such as "reading the prompt". Nothing is ever shown where `out` shows no progress.
+    /// Begins; `what` is a phrase such as "reading the prompt", whose tokens are counted. Nothing is ever shown where
+    /// `out` shows no progress.
     pub(crate) fn start(out: &Output, what: &'static str) -> Self {
+        Self::start_counting(out, what, "{pos}/{len} tokens")
+    }
+
+    /// The same, counting bytes.
+    pub(crate) fn start_bytes(out: &Output, what: &'static str) -> Self {
+        Self::start_counting(out, what, "{bytes}/{total_bytes}")
+    }
+
+    fn start_counting(out: &Output, what: &'static str, counts_as: &'static str) -> Self {
         let counts = Arc::<Counts>::default();
         let running = out.shows_progress().then(|| {
             let (hang_up, hung_up) = mpsc::channel();
@@ -44,7 +54,7 @@ impl Progress {
                 loop {
                     let total = counts.total.load(Ordering::Relaxed);
                     if total > 0 && bar.length().is_none() {
-                        bar.set_style(counted());
+                        bar.set_style(counted(counts_as));
                         bar.set_length(total);
                     }
                     bar.set_position(counts.done.load(Ordering::Relaxed));
@@ -61,8 +71,13 @@ impl Progress {
 
     /// So much is done.
     pub(crate) fn set(&self, done: usize, total: usize) {
-        self.counts.done.store(done as u64, Ordering::Relaxed);
-        self.counts.total.store(total as u64, Ordering::Relaxed);
+        self.set_bytes(done as u64, total as u64);
+    }
+
+    /// So many bytes are done.
+    pub(crate) fn set_bytes(&self, done: u64, total: u64) {
+        self.counts.done.store(done, Ordering::Relaxed);
+        self.counts.total.store(total, Ordering::Relaxed);
     }
 }
 
@@ -80,7 +95,7 @@ fn spinner() -> ProgressStyle {
     ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("a constant template")
 }
 
-fn counted() -> ProgressStyle {
-    let style = ProgressStyle::with_template("{spinner} {msg} {bar:30} {pos}/{len} tokens, {eta} left");
+fn counted(counts: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(&format!("{{spinner}} {{msg}} {{bar:30}} {counts}, {{eta}} left"));
     style.expect("a constant template").progress_chars("=> ")
 }

@@ -35,6 +35,7 @@ fn write(
     let show_timings = args.answer.shows_timings();
     let is_raw = args.raw || model.chat_template()?.is_none();
     let _guard = interrupt.stoppable();
+    answer::prepare(model, &session, interrupt, out)?;
     if !is_raw {
         let mut chat = model.chat(&session)?;
         chat.set_cancel_token(interrupt.token());

@@ -72,6 +72,14 @@ impl CpuMaker {
     }
 }
 
+/// How far the loading of weights is, and whether it goes on.
+#[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the CPU computes on the file"))]
+pub(super) struct Loading<'a> {
+    pub cancel: &'a AtomicBool,
+    /// Hears bytes that are loaded, and all of them.
+    pub progress: &'a mut dyn FnMut(u64, u64),
+}
+
 /// Runs one plan, the steps before `seam` on the CPU and the rest on the GPU.
 pub(crate) struct Executor {
     plan: Arc<Plan>,
@@ -100,14 +108,20 @@ pub(crate) struct Memory {
 
 impl Executor {
     /// The executor of a plan as the model's options want it. `n_ctx` positions are what memory must suffice for.
-    pub(super) fn new(plan: &Arc<Plan>, inner: &Inner, team: Arc<Team>, n_ctx: u32) -> Result<Self> {
+    pub(super) fn new(
+        plan: &Arc<Plan>,
+        inner: &Inner,
+        team: Arc<Team>,
+        n_ctx: u32,
+        loading: &mut Loading<'_>,
+    ) -> Result<Self> {
         let maker = CpuMaker::new(inner, team);
         #[cfg(feature = "gpu")]
-        let (placed, notices) = placement::place(plan, inner, &maker, n_ctx)?;
+        let (placed, notices) = placement::place(plan, inner, &maker, n_ctx, loading)?;
         #[cfg(not(feature = "gpu"))]
         let (placed, notices) = (None::<(usize, Part<GpuBackend>)>, Vec::<Notice>::new());
         #[cfg(not(feature = "gpu"))]
-        let _ = n_ctx;
+        let _ = (n_ctx, loading);
         let (seam, gpu) = placed.map_or((plan.steps().len(), None), |(seam, part)| (seam, Some(part)));
         let cpu = match seam {
             0 => None,
@@ -182,27 +196,58 @@ impl Executor {
         &mut self,
         rows: &Rows<'_>,
         memories: &mut [&mut Memory],
-        probe: Option<Probe>,
+        ask: &mut Ask<'_>,
         cancel: &AtomicBool,
-        out: &mut Vec<f32>,
-    ) -> Result<()> {
+    ) -> Result<Option<u32>> {
         let Some(gpu) = &mut self.gpu else {
             let cpu = self.cpu.as_mut().expect("one of both is there");
-            return cpu.backend.run(rows, &mut sides(memories, |m| m.cpu.as_mut())?, probe, cancel, out);
+            return ask.of(&mut cpu.backend, 0, rows, sides(memories, |m| m.cpu.as_mut())?, cancel);
         };
         let Some(cpu) = &mut self.cpu else {
-            return gpu.backend.run(rows, &mut sides(memories, |m| m.gpu.as_mut())?, probe, cancel, out);
+            return ask.of(&mut gpu.backend, 0, rows, sides(memories, |m| m.gpu.as_mut())?, cancel);
         };
-        let behind = probe.map(|p| p.behind(self.seam));
-        if let Some(None) = behind {
-            return cpu.backend.run(rows, &mut sides(memories, |m| m.cpu.as_mut())?, probe, cancel, out);
+        if ask.probe().is_some_and(|p| p.behind(self.seam).is_none()) {
+            return ask.of(&mut cpu.backend, 0, rows, sides(memories, |m| m.cpu.as_mut())?, cancel);
         }
         self.handed.clear();
         let want: Vec<u32> = (0..rows.token.len() as u32).collect();
         let all = Rows { want: &want, ..*rows };
         cpu.backend.run(&all, &mut sides(memories, |m| m.cpu.as_mut())?, None, cancel, &mut self.handed)?;
         let rest = Rows { input: &self.handed, ..*rows };
-        gpu.backend.run(&rest, &mut sides(memories, |m| m.gpu.as_mut())?, behind.flatten(), cancel, out)
+        ask.of(&mut gpu.backend, self.seam, &rest, sides(memories, |m| m.gpu.as_mut())?, cancel)
+    }
+
+    /// One forward pass, on the CPU if the GPU fails.
+    fn answer(
+        &mut self,
+        rows: &Rows<'_>,
+        memories: &mut [&mut Memory],
+        mut ask: Ask<'_>,
+        cancel: &AtomicBool,
+    ) -> Result<Option<u32>> {
+        let n_before = ask.n_answer();
+        loop {
+            let moves = self.moves;
+            for memory in memories.iter_mut().filter(|m| m.moves != moves) {
+                self.follow(memory, cancel)?;
+            }
+            let result = self.pass(rows, memories, &mut ask, cancel);
+            match result {
+                Err(e) if self.gpu.is_some() && is_of_gpu(&e) => {
+                    // What the memories hold now does not matter: they follow by their tokens.
+                    ask.forget(n_before);
+                    self.leave_gpu(&e)?;
+                }
+                _ => {
+                    let is_done = result.is_ok();
+                    for (i, memory) in memories.iter_mut().enumerate() {
+                        let new = rows.token.iter().zip(rows.seq).filter(|(_, seq)| **seq as usize == i);
+                        memory.settle(is_done.then_some(new.map(|(token, _)| *token)));
+                    }
+                    return result;
+                }
+            }
+        }
     }
 }
 
@@ -224,6 +269,57 @@ fn sides<'m, S>(
     found.ok_or_else(|| Error::new(ErrorKind::Internal, "a session of another executor"))
 }
 
+/// What a pass is for.
+enum Ask<'a> {
+    /// Result rows, or what the probe sees.
+    Rows(Option<Probe>, &'a mut Vec<f32>),
+    /// The greatest numbers of result rows.
+    Best(u32, &'a mut Vec<(u32, f32)>),
+}
+
+impl Ask<'_> {
+    fn probe(&self) -> Option<Probe> {
+        match self {
+            Self::Rows(probe, _) => *probe,
+            Self::Best(..) => None,
+        }
+    }
+
+    /// Numbers of the answer so far.
+    fn n_answer(&self) -> usize {
+        match self {
+            Self::Rows(_, out) => out.len(),
+            Self::Best(_, out) => out.len(),
+        }
+    }
+
+    /// Back to the first `n` numbers.
+    fn forget(&mut self, n: usize) {
+        match self {
+            Self::Rows(_, out) => out.truncate(n),
+            Self::Best(_, out) => out.truncate(n),
+        }
+    }
+
+    /// Asks a back-end that runs the plan from its step `seam` on.
+    fn of<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        seam: usize,
+        rows: &Rows<'_>,
+        mut sequences: Vec<&mut B::Sequence>,
+        cancel: &AtomicBool,
+    ) -> Result<Option<u32>> {
+        match self {
+            Self::Rows(probe, out) => {
+                let probe = probe.and_then(|p| p.behind(seam));
+                backend.run(rows, &mut sequences, probe, cancel, out).map(|()| None)
+            }
+            Self::Best(k, out) => backend.choose(rows, &mut sequences, *k, cancel, out),
+        }
+    }
+}
+
 impl Backend for Executor {
     type Sequence = Memory;
 
@@ -235,29 +331,22 @@ impl Backend for Executor {
         cancel: &AtomicBool,
         out: &mut Vec<f32>,
     ) -> Result<()> {
-        let n_before = out.len();
-        loop {
-            let moves = self.moves;
-            for memory in memories.iter_mut().filter(|m| m.moves != moves) {
-                self.follow(memory, cancel)?;
-            }
-            let result = self.pass(rows, memories, probe, cancel, out);
-            match result {
-                Err(e) if self.gpu.is_some() && is_of_gpu(&e) => {
-                    // What the memories hold now does not matter: they follow by their tokens.
-                    out.truncate(n_before);
-                    self.leave_gpu(&e)?;
-                }
-                _ => {
-                    let is_done = result.is_ok();
-                    for (i, memory) in memories.iter_mut().enumerate() {
-                        let new = rows.token.iter().zip(rows.seq).filter(|(_, seq)| **seq as usize == i);
-                        memory.settle(is_done.then_some(new.map(|(token, _)| *token)));
-                    }
-                    return result;
-                }
-            }
-        }
+        self.answer(rows, memories, Ask::Rows(probe, out), cancel).map(|_| ())
+    }
+
+    fn max_choice(&self) -> u32 {
+        self.gpu.as_ref().map_or(0, |gpu| gpu.backend.max_choice())
+    }
+
+    fn choose(
+        &mut self,
+        rows: &Rows<'_>,
+        memories: &mut [&mut Memory],
+        k: u32,
+        cancel: &AtomicBool,
+        out: &mut Vec<(u32, f32)>,
+    ) -> Result<Option<u32>> {
+        self.answer(rows, memories, Ask::Best(k, out), cancel)
     }
 }
 

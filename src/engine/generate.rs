@@ -114,6 +114,43 @@ enum Phase {
     Finished,
 }
 
+/// What the next token is chosen from.
+enum Next {
+    /// All logits, `[n_vocab]`.
+    Logits(Vec<f32>),
+    /// The greatest, each behind its id, where the sampler goes by no others: they were chosen where they were
+    /// computed.
+    Best(Vec<(u32, f32)>),
+}
+
+impl Next {
+    /// Feeds tokens and keeps what the sampler needs of their logits.
+    fn read(&mut self, sampler: &Sampler, session: &mut Session, tokens: &[u32], want: Want) -> Result<()> {
+        let max = session.max_best().min(session.model().n_output());
+        let n_best = sampler.n_best().and_then(|k| u32::try_from(k).ok()).filter(|k| *k <= max);
+        match (n_best, &mut *self) {
+            (Some(k), Self::Best(kept)) => replace(kept, session.feed_best(tokens, want, k)?),
+            (Some(k), _) => *self = Self::Best(session.feed_best(tokens, want, k)?.to_vec()),
+            (None, Self::Logits(kept)) => replace(kept, session.feed(tokens, u32::MAX, want, &mut |_| {})?),
+            (None, _) => *self = Self::Logits(session.feed(tokens, u32::MAX, want, &mut |_| {})?.to_vec()),
+        }
+        Ok(())
+    }
+
+    /// The next token of a vocabulary of `n_vocab`.
+    fn choose(&mut self, sampler: &mut Sampler, n_vocab: u32) -> u32 {
+        match self {
+            Self::Logits(logits) => sampler.sample(logits),
+            Self::Best(best) => sampler.sample_best(best, n_vocab as usize),
+        }
+    }
+}
+
+fn replace<T: Copy>(kept: &mut Vec<T>, new: &[T]) {
+    kept.clear();
+    kept.extend_from_slice(new);
+}
+
 /// The state of an answer, apart from the session that it is written in.
 pub(super) struct Writer {
     prompt: Vec<u32>,
@@ -124,7 +161,7 @@ pub(super) struct Writer {
     sampler: Sampler,
     decoder: Decoder,
     stops: StopStrings,
-    logits: Vec<f32>,
+    next: Next,
     /// The token that was written last, which the session has not read yet.
     unread: Option<u32>,
     phase: Phase,
@@ -157,7 +194,7 @@ impl Writer {
                 _ => Decoder::continuing(options.render_special),
             },
             stops: StopStrings::new(options.stop.iter().cloned()),
-            logits: Vec::new(),
+            next: Next::Logits(Vec::new()),
             unread: None,
             phase: Phase::Prompt { done: 0 },
             prompt_time: Duration::ZERO,
@@ -189,9 +226,7 @@ impl Writer {
         let total = self.prompt.len();
         let end = total.min(done + session.model().n_batch() as usize);
         let want = if end == total { Want::Last } else { Want::None };
-        let logits = session.feed(&self.prompt[done..end], u32::MAX, want, &mut |_| {})?;
-        self.logits.clear();
-        self.logits.extend_from_slice(logits);
+        self.next.read(&self.sampler, session, &self.prompt[done..end], want)?;
         self.prompt_time += start.elapsed();
         self.phase = if end == total { Phase::Write } else { Phase::Prompt { done: end } };
         Ok(Event::Prompt { done: end, total })
@@ -210,9 +245,7 @@ impl Writer {
         let vocab = model.vocab()?;
         loop {
             if let Some(id) = self.unread.take() {
-                let logits = session.feed(&[id], 1, Want::Last, &mut |_| {})?;
-                self.logits.clear();
-                self.logits.extend_from_slice(logits);
+                self.next.read(&self.sampler, session, &[id], Want::Last)?;
             }
             if self.n_written >= self.max_tokens {
                 return Ok(self.finish(StopReason::Length));
@@ -220,7 +253,7 @@ impl Writer {
             if session.cancel_token().is_cancelled() {
                 return Ok(self.finish(StopReason::Cancelled));
             }
-            let id = self.sampler.sample(&mut self.logits);
+            let id = self.next.choose(&mut self.sampler, model.n_output());
             self.sampler.accept(id);
             if vocab.is_eog(id) {
                 let text = if self.render_special { self.decoder.push(vocab, id) } else { String::new() };
@@ -312,3 +345,6 @@ impl Session {
         Ok(Generation { session: self, writer })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::cancel::CancelToken;
 use super::device::{DeviceChoice, GpuCheck, GpuLayers};
-use super::executor::{CpuMaker, Executor};
+use super::executor::{CpuMaker, Executor, Loading};
 use super::notice::{Notice, Placement};
 use crate::arch::{self, Config};
 use crate::cpu::{self, Team};
@@ -293,11 +294,23 @@ impl Model {
         n_ctx: u32,
         f: impl FnOnce(&mut Executor) -> Result<R>,
     ) -> Result<R> {
+        let never = CancelToken::new();
+        self.with_loading(program, n_ctx, &mut Loading { cancel: never.flag(), progress: &mut |_, _| {} }, f)
+    }
+
+    /// As [`Model::with_executor`], with an eye on the making.
+    pub(super) fn with_loading<R>(
+        &self,
+        program: &Program,
+        n_ctx: u32,
+        loading: &mut Loading<'_>,
+        f: impl FnOnce(&mut Executor) -> Result<R>,
+    ) -> Result<R> {
         let mut executor = program.executor.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(executor) = &mut *executor {
             return f(executor);
         }
-        f(executor.insert(Executor::new(&program.plan, &self.0, self.team()?, n_ctx)?))
+        f(executor.insert(Executor::new(&program.plan, &self.0, self.team()?, n_ctx, loading)?))
     }
 
     pub(crate) fn options(&self) -> &ModelOptions {

@@ -2,16 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use super::device::{DeviceChoice, GpuCheck, GpuLayers};
-use super::executor::{CpuMaker, Part, excerpt};
+use super::executor::{CpuMaker, Loading, Part, excerpt};
 use super::load::Inner;
 use super::notice::{Notice, Placement};
 use super::{choice, device, trust};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{self, Gpu, GpuBackend, GpuOptions};
-use crate::knobs::GpuVariant;
 use crate::plan::{CacheType, Plan};
 
 /// Percent of the memory that a GPU still has which a model may take, so that a desktop has room.
@@ -33,11 +31,19 @@ enum Decision<'a> {
 /// # Errors
 /// A GPU that was asked for by name or number does not exist or cannot be used. With the choice left open, and for a
 /// GPU that computes wrongly, the CPU is chosen with a notice.
-pub(super) fn place(plan: &Arc<Plan>, inner: &Inner, maker: &CpuMaker, n_ctx: u32) -> Result<(Placed, Vec<Notice>)> {
+pub(super) fn place(
+    plan: &Arc<Plan>,
+    inner: &Inner,
+    maker: &CpuMaker,
+    n_ctx: u32,
+    loading: &mut Loading<'_>,
+) -> Result<(Placed, Vec<Notice>)> {
     let mut notices = Vec::new();
     let placed = match decide(plan, inner, maker, n_ctx, &mut notices) {
         Ok(Decision::Cpu(_)) => Ok(None),
-        Ok(Decision::Gpu(place, candidates, why)) => place.upload_first(candidates, why, &mut notices).map(Some),
+        Ok(Decision::Gpu(place, candidates, why)) => {
+            place.upload_first(candidates, why, &mut notices, loading).map(Some)
+        }
         Err(e) => Err(e),
     };
     match placed {
@@ -124,13 +130,7 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn options(&self) -> GpuOptions {
-        let knobs = &self.inner.options.knobs;
-        GpuOptions {
-            n_batch: knobs.n_ubatch as u32,
-            max_chunk: knobs.gpu_chunk,
-            plain: knobs.gpu_variant == GpuVariant::Plain,
-            ..GpuOptions::default()
-        }
+        GpuOptions::of(&self.inner.options.knobs)
     }
 
     /// First steps of the layers.
@@ -175,11 +175,14 @@ impl Place<'_> {
         (candidates, why)
     }
 
-    fn upload(&self, seam: usize) -> Result<Part<GpuBackend>> {
+    fn upload(&self, seam: usize, loading: &mut Loading<'_>) -> Result<Part<GpuBackend>> {
         let plan = self.part(seam)?;
         let weights = self.maker.weights(&plan)?;
-        let never = AtomicBool::new(false);
-        let backend = GpuBackend::new(self.gpu.clone(), plan.clone(), &weights, &self.options(), &never, &mut |_| {})?;
+        let total = plan.weights().iter().map(|w| w.bytes()).sum();
+        let Loading { cancel, progress } = loading;
+        let mut uploaded = |bytes: u64| progress(bytes, total);
+        let backend =
+            GpuBackend::new(self.gpu.clone(), plan.clone(), &weights, &self.options(), cancel, &mut uploaded)?;
         Ok(Part { backend, plan })
     }
 
@@ -189,9 +192,10 @@ impl Place<'_> {
         candidates: Vec<usize>,
         mut why: String,
         notices: &mut Vec<Notice>,
+        loading: &mut Loading<'_>,
     ) -> Result<(usize, Part<GpuBackend>)> {
         for seam in candidates {
-            match self.upload(seam) {
+            match self.upload(seam, loading) {
                 Ok(part) => {
                     notices.extend(self.told(seam));
                     return Ok((seam, part));

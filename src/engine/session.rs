@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cancel::CancelToken;
-use super::executor::{Executor, Memory};
+use super::executor::{Executor, Loading, Memory};
 use super::load::{Model, Program};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Backend, CacheType, MemoryEstimate, Probe, Rows, SequenceMemory};
@@ -57,6 +57,15 @@ pub enum Want {
     All,
 }
 
+/// What is asked of a pass.
+#[derive(Clone, Copy)]
+enum Ask {
+    /// Result rows, or what the probe sees.
+    Rows(Option<Probe>),
+    /// So many of the greatest numbers of each row.
+    Best(u32),
+}
+
 /// One sequence of tokens with its keys and values. `Send`; independent of other sessions of the model.
 pub struct Session {
     model: Model,
@@ -67,6 +76,8 @@ pub struct Session {
     cancel: CancelToken,
     /// Result rows of the last call.
     rows: Vec<f32>,
+    /// The greatest logits of the last call that asked for them, each behind its id.
+    best: Vec<(u32, f32)>,
     pos: Vec<u32>,
     seq: Vec<u32>,
     want: Vec<u32>,
@@ -78,14 +89,7 @@ impl Model {
     /// # Errors
     /// [`ErrorKind::Usage`] for a context length of 0 or a cache type that does not fit the model.
     pub fn session(&self, options: &SessionOptions) -> Result<Session> {
-        let default = match self.n_ctx_train() {
-            0 => SessionOptions::DEFAULT_CTX_LIMIT,
-            n => n.min(SessionOptions::DEFAULT_CTX_LIMIT),
-        };
-        let n_ctx = options.n_ctx.unwrap_or(default);
-        if n_ctx == 0 {
-            return Err(Error::new(ErrorKind::Usage, "a context length of 0 holds no text"));
-        }
+        let n_ctx = self.n_ctx(options)?;
         let program = self.program(n_ctx)?;
         let (k, v) = (options.cache_k, options.cache_v);
         let memory = self.with_executor(&program, n_ctx, |e| e.memory(n_ctx, self.n_batch(), k, v))?;
@@ -97,10 +101,41 @@ impl Model {
             n_ctx,
             cancel: CancelToken::new(),
             rows: Vec::new(),
+            best: Vec::new(),
             pos: Vec::new(),
             seq: Vec::new(),
             want: Vec::new(),
         })
+    }
+
+    /// Loads what sessions of this kind compute with, where that takes a while: the weights on a GPU. Without it the
+    /// first session does. `progress` hears the bytes that are loaded, and how many there are; `cancel` stops it.
+    ///
+    /// # Errors
+    /// As [`Model::session`], [`ErrorKind::Interrupted`], and [`ErrorKind::Gpu`] or [`ErrorKind::Memory`] when the
+    /// chosen device fails or has no room.
+    pub fn prepare(
+        &self,
+        options: &SessionOptions,
+        cancel: &CancelToken,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<()> {
+        let n_ctx = self.n_ctx(options)?;
+        let loading = &mut Loading { cancel: cancel.flag(), progress };
+        self.with_loading(&*self.program(n_ctx)?, n_ctx, loading, |_| Ok(()))
+    }
+
+    /// Positions of sessions of this kind.
+    fn n_ctx(&self, options: &SessionOptions) -> Result<u32> {
+        let default = match self.n_ctx_train() {
+            0 => SessionOptions::DEFAULT_CTX_LIMIT,
+            n => n.min(SessionOptions::DEFAULT_CTX_LIMIT),
+        };
+        let n_ctx = options.n_ctx.unwrap_or(default);
+        if n_ctx == 0 {
+            return Err(Error::new(ErrorKind::Usage, "a context length of 0 holds no text"));
+        }
+        Ok(n_ctx)
     }
 
     /// Memory that a session of this kind needs when it is full, before anything is allocated.
@@ -235,12 +270,22 @@ impl Session {
         progress: &mut dyn FnMut(usize),
     ) -> Result<&[f32]> {
         self.check_room(tokens.len())?;
-        let mut rows = std::mem::take(&mut self.rows);
-        rows.clear();
-        let result = self.feed_chunks(tokens, n_chunk, want, probe, progress, &mut rows);
-        self.rows = rows;
-        result?;
+        self.feed_chunks(tokens, n_chunk, want, Ask::Rows(probe), progress)?;
         Ok(&self.rows)
+    }
+
+    /// Most logits that [`Session::feed_best`] gives without reading all of them back; 0: it gains nothing.
+    pub(super) fn max_best(&self) -> u32 {
+        let max = self.model.with_executor(&self.program, self.n_ctx, |b| Ok(b.max_choice()));
+        max.unwrap_or(0)
+    }
+
+    /// As [`Session::feed`], but returns the `k` greatest logits of the last row, each behind its id: greatest first,
+    /// the lower id first among equals. With `want` none it returns nothing.
+    pub(super) fn feed_best(&mut self, tokens: &[u32], want: Want, k: u32) -> Result<&[(u32, f32)]> {
+        self.check_room(tokens.len())?;
+        self.feed_chunks(tokens, u32::MAX, want, Ask::Best(k), &mut |_| {})?;
+        Ok(&self.best)
     }
 
     fn feed_chunks(
@@ -248,10 +293,11 @@ impl Session {
         tokens: &[u32],
         n_chunk: u32,
         want: Want,
-        probe: Option<Probe>,
+        ask: Ask,
         progress: &mut dyn FnMut(usize),
-        rows: &mut Vec<f32>,
     ) -> Result<()> {
+        self.rows.clear();
+        self.best.clear();
         let n_chunk = n_chunk.clamp(1, self.model.n_batch()) as usize;
         let n_token = tokens.len();
         for (i, chunk) in tokens.chunks(n_chunk).enumerate() {
@@ -269,19 +315,29 @@ impl Session {
                 Want::All => self.want.extend(0..chunk.len() as u32),
             }
             let batch = Rows { token: chunk, pos: &self.pos, seq: &self.seq, want: &self.want, input: &[] };
-            let (memory, cancel) = (&mut self.memory, self.cancel.flag());
+            let (memory, cancel) = (&mut [&mut self.memory], self.cancel.flag());
+            let (rows, best) = (&mut self.rows, &mut self.best);
             let n_before = rows.len();
-            self.model
-                .with_executor(&self.program, self.n_ctx, |b| b.run(&batch, &mut [memory], probe, cancel, rows))?;
-            if let Some(i) = rows[n_before..].iter().position(|x| !x.is_finite()) {
+            let width = match ask {
+                Ask::Rows(Some(probe)) => probe.operand().len(),
+                _ => self.model.n_output(),
+            };
+            let fault = self.model.with_executor(&self.program, self.n_ctx, |b| match ask {
+                Ask::Rows(probe) => {
+                    b.run(&batch, memory, probe, cancel, rows)?;
+                    let odd = rows[n_before..].iter().position(|x| !x.is_finite());
+                    Ok(odd.map(|i| i / width.max(1) as usize))
+                }
+                Ask::Best(k) => Ok(b.choose(&batch, memory, k, cancel, best)?.map(|row| row as usize)),
+            })?;
+            if let Some(row) = fault {
                 self.memory.take_back(self.tokens.len() as u32);
-                rows.clear();
-                let width = probe.map_or(self.model.n_output(), |p| p.operand().len());
-                return Err(self.not_finite(chunk, i / width.max(1) as usize));
+                self.rows.clear();
+                return Err(self.not_finite(chunk, row));
             }
             self.tokens.extend_from_slice(chunk);
             if want == Want::None {
-                rows.truncate(n_before);
+                self.rows.truncate(n_before);
             }
             progress(done + chunk.len());
         }

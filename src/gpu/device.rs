@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use super::adapters::{self, Kind, Memory, caught};
-use super::{hal, pipeline_cache};
+use super::{compose, hal, pipeline_cache};
 use crate::error::{Error, ErrorKind, Result, printable};
-use crate::knobs::{GpuVariant, Knobs};
+use crate::knobs::GpuVariant;
 
 /// Longest wait for work in flight. A device that takes longer is taken for lost. Software on a busy machine is slow.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -54,33 +54,17 @@ impl Caps {
         checked: true,
     };
 
-    /// The capabilities that both have.
+    /// What is left of it for kernels of `variant` whose bindings show at most `max_binding` bytes.
     #[must_use]
-    pub fn and(&self, other: &Self) -> Self {
-        Self {
-            subgroups: self.subgroups && other.subgroups,
-            f16: self.f16 && other.f16,
-            int8_dot: self.int8_dot && other.int8_dot,
-            max_binding: self.max_binding.min(other.max_binding),
-            max_buffer: self.max_buffer.min(other.max_buffer),
-            max_groups: self.max_groups.min(other.max_groups),
-            max_invocations: self.max_invocations.min(other.max_invocations),
-            workgroup_bytes: self.workgroup_bytes.min(other.workgroup_bytes),
-            checked: self.checked || other.checked,
-        }
-    }
-
-    /// What is left of it where the knobs force a plain device or small bindings.
-    #[must_use]
-    pub fn limited_by(&self, knobs: &Knobs) -> Self {
-        let plain = match knobs.gpu_variant {
-            GpuVariant::Auto => self.clone(),
+    pub fn limited_to(&self, variant: GpuVariant, max_binding: u64) -> Self {
+        let max_binding = self.max_binding.min(max_binding & !255);
+        match variant {
+            GpuVariant::Auto => Self { max_binding, ..self.clone() },
             GpuVariant::Plain => {
-                let plain = Self { subgroups: false, f16: false, int8_dot: false, ..self.clone() };
-                Self { max_invocations: plain.max_invocations.min(Self::BASELINE.max_invocations), ..plain }
+                let max_invocations = self.max_invocations.min(Self::BASELINE.max_invocations);
+                Self { subgroups: false, f16: false, int8_dot: false, max_binding, max_invocations, ..self.clone() }
             }
-        };
-        Self { max_binding: plain.max_binding.min(knobs.gpu_chunk & !255), ..plain }
+        }
     }
 
     /// What an adapter can do.
@@ -195,6 +179,7 @@ impl Gpu {
     }
 
     /// What it is.
+    #[cfg(test)]
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -206,6 +191,7 @@ impl Gpu {
     }
 
     /// Gives the device back to the driver: everything fails from here on, as after a loss.
+    #[cfg(test)]
     pub fn destroy(&self) {
         self.lose("it was destroyed");
     }
@@ -388,7 +374,7 @@ impl Gpu {
         let mut found = false;
         self.cache.get_or_init(|| {
             let name = self.cache_name()?;
-            let data = pipeline_cache::read(&folder.join(name));
+            let data = pipeline_cache::read(&folder.join(name), self.cache_stamp());
             found = data.is_some();
             let made = self.call(|| {
                 let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -411,11 +397,17 @@ impl Gpu {
         let (Some(Some(cache)), Some(name)) = (self.cache.get(), self.cache_name()) else { return Ok(()) };
         let path = folder.join(name);
         match self.call(|| cache.get_data())? {
-            Some(data) if pipeline_cache::read(&path).as_ref() != Some(&data) => {
-                pipeline_cache::write(&path, &data).map_err(|e| Error::io("cannot keep compiled shaders", &path, e))
+            Some(data) if pipeline_cache::read(&path, self.cache_stamp()).as_ref() != Some(&data) => {
+                pipeline_cache::write(&path, self.cache_stamp(), &data)
+                    .map_err(|e| Error::io("cannot keep compiled shaders", &path, e))
             }
             _ => Ok(()),
         }
+    }
+
+    /// What the compiled shaders of a file belong to: device, driver, its version, and our texts.
+    fn cache_stamp(&self) -> u64 {
+        pipeline_cache::checksum(compose::fingerprint(), self.key().as_bytes())
     }
 
     /// Name of the file of compiled shaders, on devices that have a cache of them.

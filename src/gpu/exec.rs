@@ -6,23 +6,28 @@
 //! and a cancel is heard; the part of a plan behind its Take runs on a slice of the wanted rows at a time.
 
 mod buffers;
+mod choice;
 mod program;
 mod submit;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use self::buffers::{Buffers, n_split};
+use self::choice::Choice;
 use self::program::Program;
-use self::submit::{Copy, FIRST_BUDGET};
-use super::device::Gpu;
+use self::submit::{Answer, Copy, FIRST_BUDGET, Fault, Tail};
+use super::device::{Caps, Gpu};
+use super::kernels::select;
 use super::lower::{self, Chunks, Lowered, Place, Variant, row_stride};
 use super::pipelines::Pipelines;
 use super::sequence::{Context, GpuSequence};
 use super::weights::DeviceWeights;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Backend, Operand, Plan, Probe, RowOrder, Rows, SequenceMemory, Step, WeightId, Weights};
+use crate::knobs::{GpuVariant, Knobs};
+use crate::plan::{self, Backend, Plan, Probe, RowOrder, Rows, SequenceMemory, Step, WeightId, Weights};
 
 /// Wanted rows that the part of a plan behind its Take treats at once.
 const WANT_ROWS: u32 = 32;
@@ -32,21 +37,58 @@ const WANT_ROWS: u32 = 32;
 pub struct GpuOptions {
     /// Rows of a batch at most.
     pub n_batch: u32,
+    /// The kernels.
+    pub variant: GpuVariant,
     /// Largest range of weights that one binding shows; the device's limit holds too.
     pub max_chunk: u64,
     /// Compile kernels with bounds checks.
     pub checked: bool,
-    /// Use only what every WebGPU device has.
-    pub plain: bool,
     /// Quantize activations to int8 for packed dot products, where the device has them: prompts, and single rows.
     pub int8: [bool; 2],
-    /// For tests: the first product with a matrix is computed wrong.
+    /// For tests of what must notice it: the first product with a matrix leaves out half of its columns.
     pub sabotage: bool,
+    /// Where compiled kernels are kept.
+    pub cache_dir: Option<PathBuf>,
 }
 
 impl Default for GpuOptions {
     fn default() -> Self {
-        Self { n_batch: 256, max_chunk: u64::MAX, checked: false, plain: false, int8: [true, false], sabotage: false }
+        Self {
+            n_batch: 256,
+            variant: GpuVariant::Auto,
+            max_chunk: u64::MAX,
+            checked: false,
+            int8: [true, false],
+            sabotage: false,
+            cache_dir: None,
+        }
+    }
+}
+
+impl GpuOptions {
+    /// What the knobs say.
+    pub fn of(knobs: &Knobs) -> Self {
+        Self {
+            n_batch: knobs.n_ubatch as u32,
+            variant: knobs.gpu_variant,
+            max_chunk: knobs.gpu_chunk,
+            sabotage: knobs.gpu_sabotage == 1,
+            cache_dir: knobs.cache_dir.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// What kernels may use of a device.
+    fn caps(&self, gpu: &Gpu) -> Caps {
+        gpu.caps().limited_to(self.variant, self.max_chunk)
+    }
+
+    fn variant(&self, gpu: &Gpu) -> Variant {
+        let caps = self.caps(gpu);
+        let mut variant = Variant::of(&caps);
+        variant.int8_prompt &= self.int8[0];
+        variant.int8_decode = caps.int8_dot && self.int8[1];
+        variant
     }
 }
 
@@ -73,6 +115,8 @@ pub struct GpuBackend {
     pipelines: Pipelines,
     buffers: Buffers,
     program: Program,
+    /// The choice that was asked for last.
+    choice: Option<Choice>,
     want_rows: u32,
     order: RowOrder,
     budget: u64,
@@ -99,16 +143,6 @@ pub fn kernels(plan: &Plan, gpu: &Gpu, options: &GpuOptions) -> Vec<(usize, Stri
     lowered.map(|l| lower::names(&l)).unwrap_or_default()
 }
 
-impl GpuOptions {
-    fn variant(&self, gpu: &Gpu) -> Variant {
-        let mut variant = Variant::of(gpu.caps());
-        variant.subgroups &= !self.plain;
-        variant.int8_prompt &= self.int8[0] && !self.plain;
-        variant.int8_decode = gpu.caps().int8_dot && self.int8[1] && !self.plain;
-        variant
-    }
-}
-
 impl GpuBackend {
     /// Uploads the weights of a plan and prepares to run it. `progress` hears bytes of weights that are uploaded.
     ///
@@ -123,14 +157,20 @@ impl GpuBackend {
         cancel: &AtomicBool,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
-        let variant = options.variant(&gpu);
-        let weights = DeviceWeights::upload(&gpu, &plan, weights, options.max_chunk, cancel, progress)?;
-        let lowered = lower_or_say(&plan, plan.steps().len(), &variant, &weights)?;
+        let (caps, variant) = (options.caps(&gpu), options.variant(&gpu));
+        if let Some(folder) = &options.cache_dir {
+            gpu.load_pipelines(folder);
+        }
+        let weights = DeviceWeights::upload(&gpu, &plan, weights, caps.max_binding, cancel, progress)?;
+        let mut lowered = lower_or_say(&plan, plan.steps().len(), &variant, &weights)?;
+        if options.sabotage {
+            lowered.sabotage();
+        }
         let mut pipelines = Pipelines::new(gpu.clone(), options.checked);
         let want_rows = want_rows(&gpu, &plan);
         let buffers = Buffers::new(&gpu, &plan, &lowered, options.n_batch, want_rows)?;
         let program = Program::new(&gpu, &plan, lowered.dispatches, &weights, &buffers, &mut pipelines)?;
-        Ok(Self {
+        let backend = Self {
             gpu,
             plan,
             options: options.clone(),
@@ -139,11 +179,22 @@ impl GpuBackend {
             pipelines,
             buffers,
             program,
+            choice: None,
             want_rows,
             order: RowOrder::default(),
             budget: FIRST_BUDGET,
             stats: Stats::default(),
-        })
+        };
+        backend.keep_pipelines();
+        Ok(backend)
+    }
+
+    /// Leaves compiled kernels for the next start.
+    fn keep_pipelines(&self) {
+        if let Some(folder) = &self.options.cache_dir {
+            // What cannot be kept is compiled again.
+            let _ = self.gpu.save_pipelines(folder);
+        }
     }
 
     /// The device.
@@ -151,19 +202,22 @@ impl GpuBackend {
         &self.gpu
     }
 
-    /// What was handed to the device since the back-end was made.
-    pub fn stats(&self) -> Stats {
-        self.stats
-    }
-
     /// Are activations of any product rounded to 8 bits?
     pub fn uses_int8(&self) -> bool {
         self.variant.int8_prompt || self.variant.int8_decode
     }
 
-    /// Bytes of weights on the device.
-    pub fn weight_bytes(&self) -> u64 {
-        self.weights.bytes()
+    /// What was handed to the device since the back-end was made.
+    #[cfg(test)]
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+}
+
+impl Drop for GpuBackend {
+    fn drop(&mut self) {
+        // Some kernels are compiled when they are first needed.
+        self.keep_pipelines();
     }
 }
 
@@ -197,41 +251,50 @@ impl GpuBackend {
         rows: &Rows<'_>,
         sequences: &mut [&mut GpuSequence],
         counts: &[(u32, u32)],
-        (result, which): (Operand, Which),
+        which: Which,
         cancel: &AtomicBool,
-        out: &mut Vec<f32>,
+        answer: &mut Answer<'_>,
     ) -> Result<()> {
         let (n_row, n_want) = (rows.token.len() as u32, rows.want.len() as u32);
         let (take, end) = (self.program.take(), self.program.dispatches.len());
+        let result = match answer {
+            Answer::Rows(result, _) => *result,
+            Answer::Best(..) => self.plan.outputs()[0],
+        };
         let place = |taken: bool| Place { buf: result.buf, taken };
         if take == end {
             let all = || Copy { place: place(false), first: 0, rows: n_row };
             let one = |first: u32| Copy { place: place(false), first, rows: 1 };
             let firsts = self.order.ranges.iter().filter(|r| !r.is_empty()).map(|r| self.order.order[r.start]);
-            let copies: Vec<Copy> = match which {
+            let tail = Tail::Rows(match which {
                 Which::FirstOfSequence => firsts.map(one).collect(),
                 Which::All => vec![all()],
                 Which::Wanted => rows.want.iter().map(|&w| one(w)).collect(),
-            };
+            });
             self.write_counts(n_row, n_want, 0);
-            self.submit(0..end, [n_row, n_want], sequences, counts, &copies, cancel)?;
-            return self.finish(&copies, result, out);
+            self.submit(0..end, [n_row, n_want], sequences, counts, &tail, cancel)?;
+            return self.finish(&tail, answer);
         }
+        let is_choice = matches!(answer, Answer::Best(..));
+        let tail = |rows: u32| match is_choice {
+            true => Tail::Best(rows),
+            false => Tail::Rows(vec![Copy { place: place(true), first: 0, rows }]),
+        };
         let slice = self.want_rows;
         let first = n_want.min(slice);
         self.write_counts(n_row, first, 0);
-        let copies = |rows: u32| vec![Copy { place: place(true), first: 0, rows }];
         if n_want == 0 {
-            self.submit(0..take, [n_row, 0], sequences, counts, &[], cancel)?;
-            return self.gpu.wait();
+            let nothing = Tail::Rows(Vec::new());
+            self.submit(0..take, [n_row, 0], sequences, counts, &nothing, cancel)?;
+            return self.finish(&nothing, answer);
         }
-        self.submit(0..end, [n_row, first], sequences, counts, &copies(first), cancel)?;
-        self.finish(&copies(first), result, out)?;
+        self.submit(0..end, [n_row, first], sequences, counts, &tail(first), cancel)?;
+        self.finish(&tail(first), answer)?;
         for start in (slice..n_want).step_by(slice as usize) {
             let n = slice.min(n_want - start);
             self.write_counts(n_row, n, start);
-            self.submit(take..end, [n_row, n], sequences, counts, &copies(n), cancel)?;
-            self.finish(&copies(n), result, out)?;
+            self.submit(take..end, [n_row, n], sequences, counts, &tail(n), cancel)?;
+            self.finish(&tail(n), answer)?;
         }
         Ok(())
     }
@@ -239,7 +302,10 @@ impl GpuBackend {
     /// The beginning of the plan up to a probe, step by step.
     fn probed(&mut self, probe: Probe) -> Result<Program> {
         let variant = Variant { fuse: false, ..self.variant.clone() };
-        let lowered = lower_or_say(&self.plan, probe.step() + 1, &variant, &self.weights)?;
+        let mut lowered = lower_or_say(&self.plan, probe.step() + 1, &variant, &self.weights)?;
+        if self.options.sabotage {
+            lowered.sabotage();
+        }
         let further = Buffers::new(&self.gpu, &self.plan, &lowered, self.options.n_batch, self.want_rows)?;
         self.buffers.add(further);
         let (gpu, plan) = (self.gpu.clone(), self.plan.clone());
@@ -258,15 +324,16 @@ impl Backend for GpuBackend {
         cancel: &AtomicBool,
         out: &mut Vec<f32>,
     ) -> Result<()> {
-        self.gpu.check()?;
+        let n_before = out.len();
         let lengths: Vec<u32> = sequences.iter().map(|s| s.len()).collect();
+        let (mut result, mut which) = (self.plan.outputs()[0], Which::Wanted);
         if let Some(probe) = probe {
             probe.check(&self.plan, &lengths)?;
-        }
-        self.order.set(&self.plan, rows, &lengths)?;
-        if rows.token.len() > self.options.n_batch as usize || sequences.len() > self.options.n_batch as usize {
-            let text = format!("a batch of {} rows, at most {} fit", rows.token.len(), self.options.n_batch);
-            return Err(Error::new(ErrorKind::Usage, text));
+            result = probe.operand();
+            which = match self.plan.steps()[probe.step()] {
+                Step::Pool { .. } => Which::FirstOfSequence,
+                _ => Which::All,
+            };
         }
         let whole = match probe {
             Some(probe) => {
@@ -275,29 +342,74 @@ impl Backend for GpuBackend {
             }
             None => None,
         };
-        let n_before = out.len();
-        let result = self.run_batch(rows, sequences, &lengths, probe, cancel, out);
+        let ran = self.run_batch(rows, sequences, &lengths, which, cancel, &mut Answer::Rows(result, out));
         if let Some(whole) = whole {
             self.program = whole;
         }
-        if let Err(e) = result {
-            sequences.iter_mut().zip(lengths).for_each(|(s, len)| s.take_back(len));
-            out.truncate(n_before);
-            return Err(e);
+        ran.inspect_err(|_| out.truncate(n_before))
+    }
+
+    fn max_choice(&self) -> u32 {
+        if self.can_choose() { select::MAX_K } else { 0 }
+    }
+
+    fn choose(
+        &mut self,
+        rows: &Rows<'_>,
+        sequences: &mut [&mut GpuSequence],
+        k: u32,
+        cancel: &AtomicBool,
+        out: &mut Vec<(u32, f32)>,
+    ) -> Result<Option<u32>> {
+        if k == 0 || k > self.max_choice() {
+            return plan::choose_from_rows(self, rows, sequences, k, cancel, out);
         }
-        Ok(())
+        self.gpu.check()?;
+        self.prepare_choice(k)?;
+        let n_before = out.len();
+        let lengths: Vec<u32> = sequences.iter().map(|s| s.len()).collect();
+        let mut fault = Fault::default();
+        let answer = &mut Answer::Best(out, &mut fault);
+        let ran = self.run_batch(rows, sequences, &lengths, Which::Wanted, cancel, answer);
+        if ran.is_err() || fault.first.is_some() {
+            out.truncate(n_before);
+        }
+        ran.map(|()| fault.first)
     }
 }
 
 impl GpuBackend {
+    /// One pass over a batch; after a failure the sequences hold what they held before.
     fn run_batch(
         &mut self,
         rows: &Rows<'_>,
         sequences: &mut [&mut GpuSequence],
         lengths: &[u32],
-        probe: Option<Probe>,
+        which: Which,
         cancel: &AtomicBool,
-        out: &mut Vec<f32>,
+        answer: &mut Answer<'_>,
+    ) -> Result<()> {
+        self.gpu.check()?;
+        self.order.set(&self.plan, rows, lengths)?;
+        if rows.token.len() > self.options.n_batch as usize || sequences.len() > self.options.n_batch as usize {
+            let text = format!("a batch of {} rows, at most {} fit", rows.token.len(), self.options.n_batch);
+            return Err(Error::new(ErrorKind::Usage, text));
+        }
+        let result = self.record_batch(rows, sequences, lengths, which, cancel, answer);
+        if result.is_err() {
+            sequences.iter_mut().zip(lengths).for_each(|(s, len)| s.take_back(*len));
+        }
+        result
+    }
+
+    fn record_batch(
+        &mut self,
+        rows: &Rows<'_>,
+        sequences: &mut [&mut GpuSequence],
+        lengths: &[u32],
+        which: Which,
+        cancel: &AtomicBool,
+        answer: &mut Answer<'_>,
     ) -> Result<()> {
         let mut counts = Vec::with_capacity(sequences.len());
         for ((sequence, range), &len) in sequences.iter_mut().zip(&self.order.ranges).zip(lengths) {
@@ -317,12 +429,9 @@ impl GpuBackend {
             })?;
         }
         self.write_batch(rows, &counts, sequences, lengths);
-        let result = probe.map_or(self.plan.outputs()[0], |p| p.operand());
-        let which = match probe {
-            None => Which::Wanted,
-            Some(p) if matches!(self.plan.steps()[p.step()], Step::Pool { .. }) => Which::FirstOfSequence,
-            Some(_) => Which::All,
-        };
-        self.run_program(rows, sequences, &counts, (result, which), cancel, out)
+        self.run_program(rows, sequences, &counts, which, cancel, answer)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,6 +99,12 @@ impl Pipelines {
         Ok(())
     }
 
+    /// Names of what is compiled.
+    #[cfg(test)]
+    pub fn labels(&self) -> Vec<String> {
+        self.compiled.keys().map(Kernel::label).collect()
+    }
+
     /// Bindings in the order of the slots.
     pub fn bind<'a>(&mut self, slots: &'static [Slot], ranges: &[Range<'a>]) -> wgpu::BindGroup {
         debug_assert_eq!(slots.len(), ranges.len());

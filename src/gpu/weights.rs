@@ -18,6 +18,8 @@ use crate::plan::{Plan, Step, WeightId, WeightRef, Weights};
 
 /// Bytes of a matrix that go up at once.
 const PIECE: usize = 2 << 20;
+/// Bytes that may wait in staging memory: the queue keeps them until the device has copied them.
+const STAGED: u64 = 64 << 20;
 /// Bindings begin at multiples of this.
 const ALIGN: u64 = 256;
 
@@ -52,7 +54,6 @@ pub(super) struct Matrix {
 pub(super) struct DeviceWeights {
     matrices: Vec<Option<Matrix>>,
     vectors: Vec<Option<wgpu::Buffer>>,
-    bytes: u64,
 }
 
 /// How many rows of a matrix one chunk holds.
@@ -94,23 +95,6 @@ fn uses(plan: &Plan) -> (Vec<WeightId>, Vec<WeightId>) {
     (matrices, vectors)
 }
 
-/// Bytes that the weights of a plan take on a device that binds at most `limit` bytes.
-///
-/// # Errors
-/// [`ErrorKind::Gpu`] for a format without kernels.
-pub(super) fn device_bytes(plan: &Plan) -> Result<u64> {
-    let (matrices, vectors) = uses(plan);
-    let mut bytes = 0;
-    for id in matrices {
-        let w = &plan.weights()[id.index()];
-        let layout = layout_of(w)?;
-        bytes += layout.a_bytes(w.n_rows(), w.row_len()) + layout.s_bytes(w.n_rows(), w.row_len()) + ALIGN;
-    }
-    let vector =
-        |id: &WeightId| 4 * (plan.weights()[id.index()].row_len() * plan.weights()[id.index()].n_rows()) as u64;
-    Ok(bytes + vectors.iter().map(vector).sum::<u64>())
-}
-
 fn layout_of(w: &WeightRef) -> Result<&'static Planes> {
     planes(w.ty).ok_or_else(|| {
         Error::new(ErrorKind::Gpu, format!("tensor `{}`: the GPU has no kernels for {}", w.name, w.ty))
@@ -119,7 +103,7 @@ fn layout_of(w: &WeightRef) -> Result<&'static Planes> {
 }
 
 impl DeviceWeights {
-    /// Uploads what the plan's steps read. `progress` hears the bytes of the file that are done.
+    /// Uploads what the plan's steps read. `progress` hears the bytes of matrices of the file that are done.
     ///
     /// # Errors
     /// [`ErrorKind::Memory`] when the device has no room, [`ErrorKind::Gpu`], [`ErrorKind::Interrupted`].
@@ -135,16 +119,20 @@ impl DeviceWeights {
         let mut up = Self {
             matrices: std::iter::repeat_with(|| None).take(n).collect(),
             vectors: std::iter::repeat_with(|| None).take(n).collect(),
-            bytes: 0,
         };
         let (matrices, vectors) = uses(plan);
         let mut done = 0;
         for id in matrices {
             let w = &plan.weights()[id.index()];
-            let matrix = up.matrix(gpu, w, weights.bytes(id), limit, cancel)?;
-            up.matrices[id.index()] = Some(matrix);
-            done += w.bytes();
-            progress(done);
+            let mut piece = |bytes: u64| {
+                done += bytes;
+                progress(done);
+                match cancel.load(Ordering::Relaxed) {
+                    true => Err(Error::new(ErrorKind::Interrupted, "interrupted")),
+                    false => Ok(()),
+                }
+            };
+            up.matrices[id.index()] = Some(matrix(gpu, w, weights.bytes(id), limit, &mut piece)?);
         }
         for id in vectors {
             let w = &plan.weights()[id.index()];
@@ -153,47 +141,11 @@ impl DeviceWeights {
                 .map_err(|e| Error::new(ErrorKind::Internal, format!("tensor `{}`: {e}", w.name)))?;
             let buffer = gpu.storage(&w.name, 4 * values.len() as u64)?;
             gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&values));
-            up.bytes += buffer.size();
             up.vectors[id.index()] = Some(buffer);
         }
         gpu.queue.submit([]);
         gpu.wait()?;
         Ok(up)
-    }
-
-    fn matrix(
-        &mut self,
-        gpu: &Arc<Gpu>,
-        w: &WeightRef,
-        bytes: &[u8],
-        limit: u64,
-        cancel: &AtomicBool,
-    ) -> Result<Matrix> {
-        let layout = layout_of(w)?;
-        let limit = limit.min(gpu.caps().max_binding).min(gpu.caps().max_buffer);
-        let per_chunk = rows_per_chunk(w, layout, limit)?;
-        let mut chunks = Vec::new();
-        for first in (0..w.n_rows()).step_by(per_chunk) {
-            let rows = per_chunk.min(w.n_rows() - first);
-            let (a, s) = (layout.a_bytes(rows, w.row_len()), layout.s_bytes(rows, w.row_len()));
-            let (a, s) = (a.max(16), s.max(16));
-            let buffer = gpu.storage(&w.name, a.next_multiple_of(ALIGN) + s)?;
-            let chunk = Chunk { buffer, a, s, first: first as u32, rows: rows as u32 };
-            self.bytes += chunk.buffer.size();
-            let range = first * w.row_bytes()..(first + rows) * w.row_bytes();
-            fill(gpu, w, layout, &chunk, &bytes[range], cancel)?;
-            chunks.push(chunk);
-        }
-        let words = layout.tables();
-        let tables = match words.is_empty() {
-            true => None,
-            false => {
-                let buffer = gpu.storage("grid", 4 * words.len() as u64)?;
-                gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&words));
-                Some(buffer)
-            }
-        };
-        Ok(Matrix { chunks, tables })
     }
 
     /// A weight that a step uses as a matrix.
@@ -205,22 +157,56 @@ impl DeviceWeights {
     pub fn vector_of(&self, id: WeightId) -> &wgpu::Buffer {
         self.vectors[id.index()].as_ref().expect("uploaded with the plan")
     }
+}
 
-    /// Bytes on the device.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
+/// Uploads a matrix in chunks of at most `limit` bytes. `piece` hears of every piece, and may stop.
+fn matrix(
+    gpu: &Arc<Gpu>,
+    w: &WeightRef,
+    bytes: &[u8],
+    limit: u64,
+    piece: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<Matrix> {
+    let layout = layout_of(w)?;
+    let limit = limit.min(gpu.caps().max_binding).min(gpu.caps().max_buffer);
+    let per_chunk = rows_per_chunk(w, layout, limit)?;
+    let mut chunks = Vec::new();
+    for first in (0..w.n_rows()).step_by(per_chunk) {
+        let rows = per_chunk.min(w.n_rows() - first);
+        let (a, s) = (layout.a_bytes(rows, w.row_len()), layout.s_bytes(rows, w.row_len()));
+        let (a, s) = (a.max(16), s.max(16));
+        let buffer = gpu.storage(&w.name, a.next_multiple_of(ALIGN) + s)?;
+        let chunk = Chunk { buffer, a, s, first: first as u32, rows: rows as u32 };
+        let range = first * w.row_bytes()..(first + rows) * w.row_bytes();
+        fill(gpu, w, layout, &chunk, &bytes[range], piece)?;
+        chunks.push(chunk);
     }
+    let words = layout.tables();
+    let tables = match words.is_empty() {
+        true => None,
+        false => {
+            let buffer = gpu.storage("grid", 4 * words.len() as u64)?;
+            gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&words));
+            Some(buffer)
+        }
+    };
+    Ok(Matrix { chunks, tables })
 }
 
 /// Packs a chunk's rows piece by piece into staging memory.
-fn fill(gpu: &Gpu, w: &WeightRef, layout: &Planes, chunk: &Chunk, bytes: &[u8], cancel: &AtomicBool) -> Result<()> {
+fn fill(
+    gpu: &Gpu,
+    w: &WeightRef,
+    layout: &Planes,
+    chunk: &Chunk,
+    bytes: &[u8],
+    piece_done: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<()> {
     let step = layout.row_step(w.row_len());
     let piece_rows = (PIECE / w.row_bytes().max(1)).next_multiple_of(step).max(step);
     let (mut a_pos, mut s_pos) = (chunk.plane_a().start, chunk.plane_s().start);
+    let mut staged = 0;
     for piece in bytes.chunks(piece_rows * w.row_bytes()) {
-        if cancel.load(Ordering::Relaxed) {
-            return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
-        }
         let rows = piece.len() / w.row_bytes();
         let sizes = [layout.a_bytes(rows, w.row_len()), layout.s_bytes(rows, w.row_len())];
         let view = |at: u64, size: u64| match NonZeroU64::new(size) {
@@ -232,9 +218,16 @@ fn fill(gpu: &Gpu, w: &WeightRef, layout: &Planes, chunk: &Chunk, bytes: &[u8], 
         drop((a, s));
         // Staging memory is freed when the submission that carries it is done.
         gpu.queue.submit([]);
-        gpu.poll()?;
+        staged += sizes[0] + sizes[1];
+        if staged < STAGED {
+            gpu.poll()?;
+        } else {
+            gpu.wait()?;
+            staged = 0;
+        }
         a_pos += sizes[0];
         s_pos += sizes[1];
+        piece_done(piece.len() as u64)?;
     }
     Ok(())
 }

@@ -166,4 +166,82 @@ pub trait Backend: Send {
         cancel: &AtomicBool,
         out: &mut Vec<f32>,
     ) -> Result<()>;
+
+    /// Most numbers of a row that [`Backend::choose`] picks where they are computed, so that the row need not come
+    /// back. 0: rows come back in any case.
+    fn max_choice(&self) -> u32 {
+        0
+    }
+
+    /// Runs the plan over a batch and appends the `k` greatest numbers of every wanted row of its first output, each
+    /// behind its column, to `out`: greatest first, the lower column first among equals, [wanted, min(k, width)].
+    /// `Some(row)`: a number of that wanted row, the first such, is not finite, and `out` is as before; the sequences
+    /// have grown all the same.
+    ///
+    /// # Errors
+    /// As [`Backend::run`].
+    fn choose(
+        &mut self,
+        rows: &Rows<'_>,
+        sequences: &mut [&mut Self::Sequence],
+        k: u32,
+        cancel: &AtomicBool,
+        out: &mut Vec<(u32, f32)>,
+    ) -> Result<Option<u32>> {
+        choose_from_rows(self, rows, sequences, k, cancel, out)
+    }
+}
+
+/// [`Backend::choose`] by [`Backend::run`]: whole rows come back.
+pub(crate) fn choose_from_rows<B: Backend + ?Sized>(
+    backend: &mut B,
+    rows: &Rows<'_>,
+    sequences: &mut [&mut B::Sequence],
+    k: u32,
+    cancel: &AtomicBool,
+    out: &mut Vec<(u32, f32)>,
+) -> Result<Option<u32>> {
+    let mut all = Vec::new();
+    backend.run(rows, sequences, None, cancel, &mut all)?;
+    let width = all.len() / rows.want.len().max(1);
+    Ok(greatest(&all, width, k, out))
+}
+
+/// What [`Backend::choose`] promises, of `rows`, [n, width].
+fn greatest(rows: &[f32], width: usize, k: u32, out: &mut Vec<(u32, f32)>) -> Option<u32> {
+    if let Some(i) = rows.iter().position(|x| !x.is_finite()) {
+        return Some((i / width) as u32);
+    }
+    let mut pairs: Vec<(u32, f32)> = Vec::new();
+    // -0 equals 0.
+    let falling = |a: &(u32, f32), b: &(u32, f32)| (b.1 + 0.0).total_cmp(&(a.1 + 0.0)).then(a.0.cmp(&b.0));
+    for row in rows.chunks_exact(width.max(1)) {
+        pairs.clear();
+        pairs.extend((0..).zip(row.iter().copied()));
+        if (k as usize) < pairs.len() {
+            pairs.select_nth_unstable_by(k as usize, falling);
+            pairs.truncate(k as usize);
+        }
+        pairs.sort_unstable_by(falling);
+        out.extend(&pairs);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greatest_come_first_and_lower_columns_win_ties() {
+        let rows = [0.0, 3.0, -0.0, 3.0, -1.0, -1.0, f32::MAX, f32::MIN];
+        let mut out = Vec::new();
+        assert_eq!(greatest(&rows, 4, 3, &mut out), None);
+        assert_eq!(out, [(1, 3.0), (3, 3.0), (0, 0.0), (2, f32::MAX), (0, -1.0), (1, -1.0)]);
+        out.clear();
+        assert_eq!(greatest(&rows, 4, 9, &mut out), None);
+        assert_eq!(out.len(), 8);
+        assert_eq!(greatest(&[0.0, 1.0, 2.0, f32::NEG_INFINITY], 2, 1, &mut out), Some(1));
+        assert_eq!((out.len(), greatest(&[], 0, 1, &mut out)), (8, None));
+    }
 }

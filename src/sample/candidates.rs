@@ -35,6 +35,13 @@ impl<'a> Candidates<'a> {
         Self { logits, storage, is_list: false, sorted: false }
     }
 
+    /// The greatest logits, each behind its id, in descending order.
+    pub(super) fn of_best(best: impl Iterator<Item = (u32, f32)>, storage: &'a mut Storage) -> Self {
+        storage.list.clear();
+        storage.list.extend(best.map(|(id, logit)| Candidate { id, logit, p: 0.0 }));
+        Self { logits: &mut [], storage, is_list: true, sorted: true }
+    }
+
     pub(super) fn len(&self) -> usize {
         if self.is_list { self.storage.list.len() } else { self.logits.len() }
     }
@@ -217,6 +224,7 @@ pub(super) fn weight(logit: f32, max: f32) -> f32 {
     if logit == max { 1.0 } else { (logit - max).exp() }
 }
 
+/// Greatest first, lower ids first among equals. -0 equals 0, as it does when the greatest is looked for.
 fn descending(a: &Candidate, b: &Candidate) -> Ordering {
-    b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
+    (b.logit + 0.0).total_cmp(&(a.logit + 0.0)).then(a.id.cmp(&b.id))
 }

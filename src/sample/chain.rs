@@ -114,18 +114,61 @@ impl Sampler {
             *l = if l.is_nan() { f32::NEG_INFINITY } else { l.min(f32::MAX) };
         }
         let n_vocab = logits.len();
-        let mut c = Candidates::new(logits, &mut self.storage);
-        for link in &mut self.links {
-            link.apply(&mut c, &self.history);
-        }
-        let chosen = match &mut self.last {
-            Last::Draw(rng) => draw(&mut c, rng),
-            Last::AdaptiveP(adaptive) => adaptive.choose(&mut c),
-            Last::MirostatV1(mirostat) => mirostat.v1(&mut c, n_vocab),
-            Last::MirostatV2(mirostat) => mirostat.v2(&mut c),
-        };
-        c.list()[chosen].id
+        choose(&mut self.links, &mut self.last, Candidates::new(logits, &mut self.storage), &self.history, n_vocab)
     }
+
+    /// How many of the greatest logits are all that [`Sampler::sample`] goes by, so that [`Sampler::sample_best`] will
+    /// do; `None` where it may go by any of them.
+    pub fn n_best(&self) -> Option<usize> {
+        // A token that is forbidden gives way to the next one; any other bias may lift a logit from anywhere.
+        if self.bias.iter().any(|(_, bias)| *bias != f32::NEG_INFINITY) {
+            return None;
+        }
+        let keeps = if self.is_greedy() { Some(1) } else { self.links.iter().find(|l| l.is_active())?.n_kept() };
+        keeps.map(|k| k + self.bias.len())
+    }
+
+    /// Is the first of the greatest logits chosen, whatever the others are?
+    fn is_greedy(&self) -> bool {
+        let is_temperature = |l: &Link| matches!(l, Link::Temperature { .. });
+        let is_zero = |l: &Link| matches!(l, Link::Temperature { t, range, .. } if *t <= 0.0 && *range <= 0.0);
+        let keeps_first = |l: &Link| {
+            is_temperature(l)
+                || !l.is_active()
+                || matches!(l, Link::TopK(_) | Link::TopP(..) | Link::MinP(..) | Link::TopNSigma(_))
+        };
+        // Another temperature before it might round two logits to one.
+        let first = self.links.iter().find(|l| is_temperature(l));
+        matches!(self.last, Last::Draw(_)) && first.is_some_and(is_zero) && self.links.iter().all(keeps_first)
+    }
+
+    /// Chooses as [`Sampler::sample`] does from all logits of a vocabulary of `n_vocab`, given the
+    /// [`Sampler::n_best`] greatest, each behind its id: greatest first, the lower id first among equals. They are
+    /// finite.
+    ///
+    /// # Panics
+    /// There are fewer, or [`Sampler::n_best`] is `None`.
+    pub fn sample_best(&mut self, best: &[(u32, f32)], n_vocab: usize) -> u32 {
+        let n_best = self.n_best().expect("the chain goes by the greatest");
+        assert!(best.len() >= n_best, "as many as the chain goes by");
+        let allowed = best.iter().filter(|(id, _)| !self.bias.iter().any(|(forbidden, _)| forbidden == id));
+        let list = allowed.copied().take(n_best - self.bias.len());
+        choose(&mut self.links, &mut self.last, Candidates::of_best(list, &mut self.storage), &self.history, n_vocab)
+    }
+}
+
+/// Runs the chain.
+fn choose(links: &mut [Link], last: &mut Last, mut c: Candidates<'_>, history: &[u32], n_vocab: usize) -> u32 {
+    for link in links {
+        link.apply(&mut c, history);
+    }
+    let chosen = match last {
+        Last::Draw(rng) => draw(&mut c, rng),
+        Last::AdaptiveP(adaptive) => adaptive.choose(&mut c),
+        Last::MirostatV1(mirostat) => mirostat.v1(&mut c, n_vocab),
+        Last::MirostatV2(mirostat) => mirostat.v2(&mut c),
+    };
+    c.list()[chosen].id
 }
 
 fn last(options: &SampleOptions, seed: u32) -> Last {
@@ -178,6 +221,26 @@ impl Link {
             Self::Penalties { window, .. } => *window,
             Self::Dry(dry) => dry.last_n(),
             _ => 0,
+        }
+    }
+
+    /// May it change anything?
+    fn is_active(&self) -> bool {
+        match self {
+            Self::Penalties { .. } | Self::Dry(_) | Self::Temperature { .. } => true,
+            Self::TopNSigma(n) => *n > 0.0,
+            Self::TopK(k) => *k > 0,
+            Self::TypP(p, _) | Self::TopP(p, _) => *p < 1.0,
+            Self::MinP(p, _) => *p > 0.0,
+            Self::Xtc { probability, threshold, .. } => *probability > 0.0 && *threshold <= 0.5,
+        }
+    }
+
+    /// How many of the greatest logits it goes by, and leaves in the running.
+    fn n_kept(&self) -> Option<usize> {
+        match self {
+            Self::TopK(k) => usize::try_from(*k).ok(),
+            _ => None,
         }
     }
 

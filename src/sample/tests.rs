@@ -493,3 +493,68 @@ fn chains_are_read_by_name_and_letter() {
     assert!(error.hint().unwrap().contains("top_n_sigma"));
     assert!(parse_sampler_letters("kq").is_err());
 }
+
+/// Chooses tokens of both zeros and many ties by `options`: from all logits, and from the greatest.
+fn both_ways(options: &SampleOptions, what: &str) {
+    let tokens = no_pieces();
+    let (mut whole, mut narrow) = (Sampler::new(options, &tokens), Sampler::new(options, &tokens));
+    let mut rng = Mt19937::new(3);
+    for step in 0..200 {
+        let mut logits = vec![0f32; 300];
+        logits.iter_mut().for_each(|l| *l = ((rng.bits() % 64) as f32 - 56.0).max(-0.0) * 0.5 * (step % 4) as f32);
+        logits.iter_mut().for_each(|l| *l = if *l == 0.0 && rng.bits().is_multiple_of(2) { -0.0 } else { *l });
+        let n = narrow.n_best().unwrap_or_else(|| panic!("{what} goes by the greatest"));
+        let mut best: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+        best.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap());
+        let chosen = narrow.sample_best(&best[..n], logits.len());
+        assert_eq!(chosen, whole.sample(&mut logits), "{what}, step {step}");
+        whole.accept(chosen);
+        narrow.accept(chosen);
+    }
+}
+
+#[test]
+fn the_greatest_logits_are_enough_for_chains_that_begin_with_top_k() {
+    use SamplerName::{AdaptiveP, MinP, Temperature, TopK, TopP, TypP, Xtc};
+    for top_k in [1, 2, 40] {
+        for samplers in [
+            SamplerName::DEFAULT.to_vec(),
+            vec![TopK],
+            vec![TopK, Temperature, TopP],
+            vec![TopP, TopK, TypP, Xtc, Temperature],
+            vec![TopK, AdaptiveP],
+        ] {
+            let mut options = SampleOptions { seed: 11, top_k, samplers, top_p: 1.0, ..SampleOptions::default() };
+            both_ways(&options, &format!("{:?} of {top_k}", options.samplers));
+            (options.xtc_probability, options.typical, options.adaptive_target) = (0.5, 0.7, 0.3);
+            (options.ignore_eos, options.logit_bias) = (true, vec![(7, f32::NEG_INFINITY), (900, f32::NEG_INFINITY)]);
+            both_ways(&options, &format!("{:?} of {top_k} with tokens forbidden", options.samplers));
+        }
+    }
+    for samplers in [vec![Temperature], vec![MinP, TopP, Temperature], SamplerName::DEFAULT.to_vec()] {
+        let options = SampleOptions { seed: 11, temp: 0.0, samplers, ..SampleOptions::default() };
+        assert_eq!(Sampler::new(&options, &no_pieces()).n_best(), Some(1), "{:?}", options.samplers);
+        both_ways(&options, &format!("greedy {:?}", options.samplers));
+        both_ways(&SampleOptions { ignore_eos: true, ..options }, "greedy with tokens forbidden");
+    }
+}
+
+#[test]
+fn other_chains_go_by_all_logits() {
+    let n_best = |change: fn(&mut SampleOptions)| {
+        let mut options = SampleOptions { seed: 1, ..SampleOptions::default() };
+        change(&mut options);
+        Sampler::new(&options, &no_pieces()).n_best()
+    };
+    assert_eq!(n_best(|_| ()), Some(40));
+    assert_eq!(n_best(|o| o.top_k = 0), None);
+    assert_eq!(n_best(|o| o.repeat_penalty = 1.1), None);
+    assert_eq!(n_best(|o| (o.temp, o.repeat_penalty) = (0.0, 1.1)), None);
+    assert_eq!(n_best(|o| o.dry_multiplier = 0.8), None);
+    assert_eq!(n_best(|o| o.top_n_sigma = 1.0), None);
+    assert_eq!(n_best(|o| o.logit_bias = vec![(5, 1.0)]), None);
+    assert_eq!(n_best(|o| o.mirostat = Mirostat::V2), None);
+    assert_eq!(n_best(|o| (o.temp, o.dynatemp_range, o.top_k) = (0.0, 0.5, 0)), None);
+    // XTC may leave out the greatest: the others of the list matter.
+    assert_eq!(n_best(|o| (o.temp, o.xtc_probability) = (0.0, 0.5)), Some(40));
+}

@@ -251,3 +251,22 @@ fn speeds_are_measured_once() {
     measure();
     assert_ne!(std::fs::read_to_string(&file).unwrap(), "damaged");
 }
+
+#[test]
+fn a_gpu_that_computes_wrongly_is_named_and_left() {
+    if crate::gpu::testing::gpu().is_none() {
+        return;
+    }
+    for name in ["gemma3", "phi2"] {
+        let knobs = crate::Knobs { gpu_sabotage: 1, ..Default::default() };
+        let model = open(name, ModelOptions::default().with_device(DeviceChoice::Gpu).with_knobs(knobs));
+        let mut session = session(&model);
+        assert!(with_executor(&session, |e| e.gpu.is_none()));
+        let notices = model.take_notices();
+        let [Notice::Fallback(text)] = &notices[..] else { panic!("{notices:?}") };
+        assert!(text.contains("first in `blk.0` at `Linear`"), "{text}");
+        let tokens = tokens(20);
+        let want = self::session(&exact(name)).feed(&tokens, 256, Want::All, &mut |_| {}).unwrap().to_vec();
+        assert_close(session.feed(&tokens, 256, Want::All, &mut |_| {}).unwrap(), &want, name);
+    }
+}

@@ -206,7 +206,7 @@ fn compiled_kernels_are_kept_and_damaged_ones_left_out() {
         let pipeline = gpu.pipeline("kernel", &kernel(7), &layout, false).unwrap();
         assert_eq!(run(gpu, &pipeline, &group), 12);
         gpu.save_pipelines(&folder).unwrap();
-        assert!(pipeline_cache::read(&path).is_some());
+        assert!(pipeline_cache::read(&path, gpu.cache_stamp()).is_some());
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
     };
     assert!(!first.load_pipelines(&folder));
@@ -226,7 +226,7 @@ fn compiled_kernels_are_kept_and_damaged_ones_left_out() {
         compile(&gpu);
     }
     // Whole, but not what a driver gave: wgpu leaves it out.
-    pipeline_cache::write(&path, b"not a cache of any driver").unwrap();
+    pipeline_cache::write(&path, first.cache_stamp(), b"not a cache of any driver").unwrap();
     let gpu = again();
     gpu.load_pipelines(&folder);
     compile(&gpu);
@@ -250,17 +250,14 @@ fn a_device_has_the_same_key_each_time_and_tells_its_memory() {
 }
 
 #[test]
-fn knobs_take_capabilities_away_and_give_none() {
+fn limits_take_capabilities_away_and_give_none() {
     let gpu = noop(|_| {});
     let caps = gpu.caps();
     assert!(caps.subgroups && caps.f16);
-    let mut knobs = Knobs::default();
-    assert_eq!(caps.limited_by(&knobs), *caps);
-    knobs.gpu_chunk = 4099;
-    assert_eq!(caps.limited_by(&knobs), Caps { max_binding: 4096, ..caps.clone() });
-    knobs.gpu_variant = GpuVariant::Plain;
-    let plain = caps.limited_by(&knobs);
+    assert_eq!(caps.limited_to(GpuVariant::Auto, u64::MAX), *caps);
+    assert_eq!(caps.limited_to(GpuVariant::Auto, 4099), Caps { max_binding: 4096, ..caps.clone() });
+    let plain = caps.limited_to(GpuVariant::Plain, 4099);
     assert!(!plain.subgroups && !plain.f16 && !plain.int8_dot && plain.max_binding == 4096);
     assert_eq!((plain.max_buffer, plain.max_groups), (caps.max_buffer, caps.max_groups));
-    assert_eq!(Caps::BASELINE.limited_by(&Knobs::default()), Caps::BASELINE);
+    assert_eq!(Caps::BASELINE.limited_to(GpuVariant::Auto, u64::MAX), Caps::BASELINE);
 }

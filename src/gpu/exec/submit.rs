@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::GpuBackend;
 use super::program::Recorder;
 use crate::error::{Error, ErrorKind, Result};
+use crate::gpu::kernels::select;
 use crate::gpu::lower::{Grid, Place, row_stride};
 use crate::gpu::sequence::GpuSequence;
 use crate::plan::{Operand, SequenceMemory};
@@ -27,8 +28,30 @@ pub(super) struct Copy {
     pub rows: u32,
 }
 
+/// What is read back behind the last submission of a pass, besides the word for faults.
+pub(super) enum Tail {
+    Rows(Vec<Copy>),
+    /// The records of the choice over so many wanted rows.
+    Best(u32),
+}
+
+/// Where results go.
+pub(super) enum Answer<'a> {
+    /// The operand's columns of every row.
+    Rows(Operand, &'a mut Vec<f32>),
+    /// The greatest numbers of every row, until one is not finite.
+    Best(&'a mut Vec<(u32, f32)>, &'a mut Fault),
+}
+
+/// Rows looked at so far, and the first with a number that is not finite.
+#[derive(Default)]
+pub(super) struct Fault {
+    pub n_row: u32,
+    pub first: Option<u32>,
+}
+
 impl GpuBackend {
-    /// Records dispatches, cut into submissions by the budget; the last one copies what is wanted.
+    /// Records dispatches, cut into submissions by the budget; the last one ends with what is wanted.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn submit(
         &mut self,
@@ -36,7 +59,7 @@ impl GpuBackend {
         n: [u32; 2],
         sequences: &mut [&mut GpuSequence],
         counts: &[(u32, u32)],
-        copies: &[Copy],
+        tail: &Tail,
         cancel: &AtomicBool,
     ) -> Result<()> {
         let gpu = self.gpu.clone();
@@ -73,10 +96,13 @@ impl GpuBackend {
                         break;
                     }
                 }
+                if let (Tail::Best(rows), Some(choice), true) = (tail, &self.choice, next == range.end) {
+                    self.stats.dispatches += choice.record(&mut pass, *rows);
+                }
             }
             let is_last = next == range.end;
-            if is_last && !copies.is_empty() {
-                self.copy(&mut encoder, copies)?;
+            if is_last {
+                self.copy(&mut encoder, tail)?;
             }
             let commands = encoder.finish();
             self.stats.encoding += start.elapsed();
@@ -92,22 +118,30 @@ impl GpuBackend {
         }
     }
 
-    /// Copies rows, then the word for faults, to where the CPU reads them.
-    fn copy(&mut self, encoder: &mut wgpu::CommandEncoder, copies: &[Copy]) -> Result<()> {
-        let plan = self.plan.clone();
-        let row_bytes = |c: &Copy| 4 * u64::from(row_stride(plan.buffers()[c.place.buf.index()].width));
-        let bytes = |c: &Copy| row_bytes(c) * u64::from(c.rows);
-        let total = copies.iter().map(bytes).sum::<u64>() + STATUS_BYTES;
-        if total > self.buffers.readback.size() {
-            self.buffers.readback = self.gpu.readback("results", total.next_power_of_two())?;
+    /// Copies what is wanted, then the word for faults, to where the CPU reads them.
+    fn copy(&mut self, encoder: &mut wgpu::CommandEncoder, tail: &Tail) -> Result<()> {
+        let bytes = 4 * self.words(tail) as u64;
+        if bytes + STATUS_BYTES > self.buffers.readback.size() {
+            let size = (bytes + STATUS_BYTES).next_power_of_two();
+            self.buffers.readback = self.gpu.readback("results", size)?;
         }
-        let mut at = 0;
-        for c in copies {
-            let from = row_bytes(c) * u64::from(c.first);
-            encoder.copy_buffer_to_buffer(self.buffers.place(c.place), from, &self.buffers.readback, at, bytes(c));
-            at += bytes(c);
+        let to = &self.buffers.readback;
+        match tail {
+            Tail::Rows(copies) => {
+                let mut at = 0;
+                for c in copies {
+                    let row = 4 * u64::from(self.stride(c.place));
+                    let (from, size) = (row * u64::from(c.first), row * u64::from(c.rows));
+                    encoder.copy_buffer_to_buffer(self.buffers.place(c.place), from, to, at, size);
+                    at += size;
+                }
+            }
+            Tail::Best(_) => {
+                let choice = self.choice.as_ref().expect("made before it is recorded");
+                encoder.copy_buffer_to_buffer(choice.records(), 0, to, 0, bytes);
+            }
         }
-        encoder.copy_buffer_to_buffer(&self.buffers.status, 0, &self.buffers.readback, at, STATUS_BYTES);
+        encoder.copy_buffer_to_buffer(&self.buffers.status, 0, to, bytes, STATUS_BYTES);
         Ok(())
     }
 
@@ -115,17 +149,41 @@ impl GpuBackend {
         row_stride(self.plan.buffers()[place.buf.index()].width)
     }
 
-    /// Reads what [`GpuBackend::copy`] copied and appends the operand's columns of every row.
-    fn read(&self, copies: &[Copy], o: Operand, out: &mut Vec<f32>) -> Result<()> {
-        let words = |c: &Copy| (self.stride(c.place) * c.rows) as usize;
-        let total: usize = copies.iter().map(words).sum();
-        self.gpu.read(&self.buffers.readback, 4 * total as u64 + STATUS_BYTES, |bytes| {
-            let values: &[f32] = bytemuck::cast_slice(&bytes[..4 * total]);
-            let Some(first) = copies.first() else { return Ok(()) };
-            for row in values.chunks_exact(self.stride(first.place) as usize) {
-                o.head_starts().for_each(|s| out.extend_from_slice(&row[s..s + o.width as usize]));
+    /// Words that are read back in front of the word for faults.
+    fn words(&self, tail: &Tail) -> usize {
+        match tail {
+            Tail::Rows(copies) => copies.iter().map(|c| (self.stride(c.place) * c.rows) as usize).sum(),
+            Tail::Best(rows) => self.choice.as_ref().map_or(0, |c| c.record_words()) * *rows as usize,
+        }
+    }
+
+    /// Waits for what [`GpuBackend::submit`] has handed in and takes over its end.
+    pub(super) fn finish(&self, tail: &Tail, answer: &mut Answer<'_>) -> Result<()> {
+        let end = 4 * self.words(tail);
+        self.gpu.read(&self.buffers.readback, end as u64 + STATUS_BYTES, |bytes| {
+            match (tail, answer) {
+                (Tail::Rows(copies), Answer::Rows(o, out)) => {
+                    let Some(first) = copies.first() else { return self.check_status(&bytes[end..]) };
+                    let values: &[f32] = bytemuck::cast_slice(&bytes[..end]);
+                    for row in values.chunks_exact(self.stride(first.place) as usize) {
+                        o.head_starts().for_each(|s| out.extend_from_slice(&row[s..s + o.width as usize]));
+                    }
+                }
+                (Tail::Best(_), Answer::Best(out, fault)) => {
+                    let records: &[u32] = bytemuck::cast_slice(&bytes[..end]);
+                    let n = self.choice.as_ref().map_or(1, |c| c.record_words());
+                    for record in records.chunks_exact(n) {
+                        match select::chosen(record) {
+                            Some(pairs) if fault.first.is_none() => out.extend(pairs.map(|(x, column)| (column, x))),
+                            Some(_) => {}
+                            None => fault.first = fault.first.or(Some(fault.n_row)),
+                        }
+                        fault.n_row += 1;
+                    }
+                }
+                _ => {}
             }
-            self.check_status(&bytes[4 * total..])
+            self.check_status(&bytes[end..])
         })?
     }
 
@@ -135,12 +193,5 @@ impl GpuBackend {
         }
         Err(Error::new(ErrorKind::Model, "a key or value passed the range of the cache's numbers")
             .with_hint("use -ctk f32 -ctv f32; if that does not help, the weights are damaged"))
-    }
-
-    pub(super) fn finish(&self, copies: &[Copy], result: Operand, out: &mut Vec<f32>) -> Result<()> {
-        if copies.is_empty() {
-            return self.gpu.wait();
-        }
-        self.read(copies, result, out)
     }
 }

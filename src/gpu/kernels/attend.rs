@@ -301,12 +301,6 @@ impl Attend {
     pub const fn part_words(&self, count: u32, n_split: u32) -> u64 {
         if n_split == 1 { 0 } else { (self.step.heads * count * n_split) as u64 * (self.cache.dims[1] + 2) as u64 }
     }
-
-    /// Words of `part` that suffice for every sequence of at most `n_ctx` positions in batches of `n_batch` rows.
-    pub fn most_part_words(&self, n_batch: u32, n_ctx: u32) -> u64 {
-        let words = |count: u32| self.part_words(count, self.n_split(count, n_ctx.saturating_sub(count)));
-        (1..=n_batch).map(words).max().unwrap_or(0)
-    }
 }
 
 #[cfg(test)]
