@@ -177,23 +177,29 @@ fn store_row(v: [__m512; 2], row: &mut [f32; PANEL_ROWS]) {
 fn product_f32(w: &[[f32; PANEL_ROWS]], x: &[&[f32]], first: usize, c: &mut [[f32; PANEL_ROWS]]) {
     let (x_sixes, x) = x.as_chunks::<6>();
     let (c_sixes, c) = c.as_chunks_mut::<6>();
-    x_sixes.iter().zip(c_sixes).for_each(|(x, c)| tile_f32(w, x, first, c));
+    for (x, c) in x_sixes.iter().zip(c_sixes) {
+        tile_f32(w, x, first, c);
+    }
     let (x_twos, x) = x.as_chunks::<2>();
     let (c_twos, c) = c.as_chunks_mut::<2>();
-    x_twos.iter().zip(c_twos).for_each(|(x, c)| tile_f32(w, x, first, c));
-    let ones = x.as_chunks::<1>().0.iter().zip(c.as_chunks_mut::<1>().0);
-    ones.for_each(|(x, c)| tile_f32(w, x, first, c));
+    for (x, c) in x_twos.iter().zip(c_twos) {
+        tile_f32(w, x, first, c);
+    }
+    for (x, c) in x.as_chunks::<1>().0.iter().zip(c.as_chunks_mut::<1>().0) {
+        tile_f32(w, x, first, c);
+    }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 fn tile_f32<const T: usize>(w: &[[f32; PANEL_ROWS]], x: &[&[f32]; T], first: usize, c: &mut [[f32; PANEL_ROWS]; T]) {
-    let x: [&[f32]; T] = std::array::from_fn(|t| &x[t][first..][..w.len()]);
+    let x = x.map(|x| x[first..][..w.len()].as_ptr());
     let mut sum = [[_mm512_setzero_ps(); 2]; T];
     for (k, w) in w.iter().enumerate() {
         let w = load_row(w);
         for t in 0..T {
-            let x = _mm512_set1_ps(x[t][k]);
+            // SAFETY: the slices are as long as `w`.
+            let x = _mm512_set1_ps(unsafe { *x[t].add(k) });
             sum[t] = [_mm512_fmadd_ps(w[0], x, sum[t][0]), _mm512_fmadd_ps(w[1], x, sum[t][1])];
         }
     }

@@ -4,7 +4,9 @@
 use super::super::super::codes::{Coded, CodedVisitor, iq4_xs_scales, visit_coded};
 use super::super::super::panel::{PANEL_COLS, PANEL_ROWS, Panel, PanelBytes, Unpack};
 use super::super::super::scalar::panel::row_codes;
-use super::super::{half, load_128, load_256, load_512, prefetch_next, scales_then_mins, store_256, store_512};
+use super::super::{
+    FP4_CODES, IQ4_CODES, half, load_128, load_256, load_512, prefetch_next, scales_then_mins, store_256, store_512,
+};
 use super::panel::interleave;
 use super::{join, nibbles};
 use bytemuck::Pod;
@@ -14,7 +16,6 @@ use tealight_quant::blocks::iq::{BlockIq4Nl, BlockIq4Xs};
 use tealight_quant::blocks::k::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K};
 use tealight_quant::blocks::legacy::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0};
 use tealight_quant::blocks::mx::BlockMxfp4;
-use tealight_quant::grids::{FP4_DOUBLED, IQ4_VALUES};
 
 /// Scales or minimums of the columns of a row, by sub-block.
 type Scales = [f32; 16];
@@ -108,19 +109,6 @@ unpack_32!(unpack_q8_0, BlockQ8_0, false, |b| {
 });
 unpack_32!(unpack_iq4_nl, BlockIq4Nl, false, |b| (half(b.d), 0.0, look_up(&IQ4_CODES, nibbles(&b.qs))));
 unpack_32!(unpack_mxfp4, BlockMxfp4, false, |b| (b.half_scale(), 0.0, look_up(&FP4_CODES, nibbles(&b.qs))));
-
-const fn shifted(values: &[i8; 16], offset: u8) -> [u8; 16] {
-    let mut codes = [0; 16];
-    let mut i = 0;
-    while i < 16 {
-        codes[i] = (values[i] as u8).wrapping_add(offset);
-        i += 1;
-    }
-    codes
-}
-
-static IQ4_CODES: [u8; 16] = shifted(&IQ4_VALUES, <BlockIq4Nl as Coded<32>>::OFFSET);
-static FP4_CODES: [u8; 16] = shifted(&FP4_DOUBLED, <BlockMxfp4 as Coded<32>>::OFFSET);
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
