@@ -29,13 +29,31 @@ pub struct Panel {
     pub(super) min: [[f32; PANEL_ROWS]; PANEL_COLS / SUM_LEN],
     /// Plain numbers, [column][row], for formats that are such.
     pub(super) w: [[f32; PANEL_ROWS]; PANEL_COLS],
+    pub(super) rows: RowBuffers,
+}
+
+/// What is unpacked row by row, before rows and columns change places.
+#[repr(C, align(64))]
+#[derive(Clone)]
+pub(super) struct RowBuffers {
+    /// Codes, [row][column].
+    pub q: [[u8; PANEL_COLS]; PANEL_ROWS],
+    /// Scales and minimums, [row][sub-block].
+    pub scale: [[f32; PANEL_COLS / SUM_LEN]; PANEL_ROWS],
+    pub min: [[f32; PANEL_COLS / SUM_LEN]; PANEL_ROWS],
 }
 
 impl Panel {
     /// A panel of zeros.
     pub fn new() -> Box<Self> {
         let zero = 0.0;
-        Box::new(Self { q: [[0; _]; _], scale: [[zero; _]; _], min: [[zero; _]; _], w: [[zero; _]; _] })
+        Box::new(Self {
+            q: [[0; _]; _],
+            scale: [[zero; _]; _],
+            min: [[zero; _]; _],
+            w: [[zero; _]; _],
+            rows: RowBuffers { q: [[0; _]; _], scale: [[zero; _]; _], min: [[zero; _]; _] },
+        })
     }
 }
 

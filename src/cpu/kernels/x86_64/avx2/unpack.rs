@@ -2,7 +2,7 @@
 //! specification says, compiled for these instructions.
 
 use super::super::super::codes::{Coded, CodedVisitor, visit_coded};
-use super::super::super::panel::{PANEL_COLS, PANEL_ROWS, Panel, PanelBytes, Unpack};
+use super::super::super::panel::{PANEL_COLS, PANEL_ROWS, Panel, PanelBytes, RowBuffers, Unpack};
 use super::super::super::scalar::panel::row_codes;
 use super::super::{FP4_CODES, IQ4_CODES, half, load_128, load_256, prefetch_next, scales_then_mins, store_256};
 use super::nibbles;
@@ -26,18 +26,16 @@ fn unpack_rows(
     has_min: bool,
     row_codes: impl Fn(&[u8], &mut [u8; PANEL_COLS], &mut Scales, &mut Scales),
 ) {
-    let mut q = [[0u8; PANEL_COLS]; PANEL_ROWS];
-    let mut scale = [[0f32; 16]; PANEL_ROWS];
-    let mut min = [[0f32; 16]; PANEL_ROWS];
-    let out = q.iter_mut().zip(scale.iter_mut().zip(&mut min));
+    let RowBuffers { q, scale, min } = &mut panel.rows;
+    let out = q.iter_mut().zip(scale.iter_mut().zip(min.iter_mut()));
     for (row, (q, (scale, min))) in rows.iter().zip(out) {
         prefetch_next(row);
         row_codes(row, q, scale, min);
     }
-    interleave(&q, &mut panel.q);
-    interleave::<64>(bytemuck::cast_ref(&scale), bytemuck::cast_slice_mut(&mut panel.scale));
+    interleave(q, &mut panel.q);
+    interleave::<64>(bytemuck::cast_ref(scale), bytemuck::cast_slice_mut(&mut panel.scale));
     if has_min {
-        interleave::<64>(bytemuck::cast_ref(&min), bytemuck::cast_slice_mut(&mut panel.min));
+        interleave::<64>(bytemuck::cast_ref(min), bytemuck::cast_slice_mut(&mut panel.min));
     }
 }
 
