@@ -5,7 +5,7 @@
 
 pub(super) mod float;
 pub(super) mod panel;
-mod unpack;
+pub(super) mod unpack;
 
 use super::super::{Row8, SUM_LEN};
 use super::{half, load_128, load_256, prefetch, scales_then_mins, store_128, sum_128, sum_256, sums_of_32};

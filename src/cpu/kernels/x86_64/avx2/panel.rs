@@ -2,6 +2,7 @@
 //!
 //! `vpmaddubsw` adds pairs of products in i16. Small codes let several of these be added before they are
 //! widened to i32; codes of 8 bits move their signs to the activations, as two products would not fit.
+#![allow(clippy::needless_range_loop)] // tokens and vectors are lanes of several arrays
 
 use super::super::super::codes::Coding;
 use super::super::super::panel::{PANEL_COLS, PANEL_ROWS, PanelKernels, PanelProduct, PanelWork, Rows8, Tokens};

@@ -1,7 +1,7 @@
 //! Unpacking to panels with AVX2. Formats without a function of their own here are unpacked as the
 //! specification says, compiled for these instructions.
 
-use super::super::super::codes::{Coded, CodedVisitor, visit_coded};
+use super::super::super::codes::{Coded, CodedVisitor, iq4_xs_scales, visit_coded};
 use super::super::super::panel::{PANEL_COLS, PANEL_ROWS, Panel, PanelBytes, RowBuffers, Unpack};
 use super::super::super::scalar::panel::row_codes;
 use super::super::{FP4_CODES, IQ4_CODES, half, load_128, load_256, prefetch_next, scales_then_mins, store_256};
@@ -9,20 +9,21 @@ use super::nibbles;
 use super::panel::interleave;
 use std::arch::x86_64::*;
 use tealight_quant::BlockType;
-use tealight_quant::blocks::iq::BlockIq4Nl;
-use tealight_quant::blocks::k::{BlockQ4K, BlockQ5K, BlockQ6K};
+use tealight_quant::blocks::iq::{BlockIq4Nl, BlockIq4Xs};
+use tealight_quant::blocks::k::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K};
 use tealight_quant::blocks::legacy::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0};
 use tealight_quant::blocks::mx::BlockMxfp4;
 
 /// Scales or minimums of the columns of a row, by sub-block.
 type Scales = [f32; 16];
 
-/// Unpacks all rows by a function of one.
+/// Unpacks all rows by a function of one; `n_sub` is the number of sub-blocks.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn unpack_rows(
     rows: &PanelBytes<'_>,
     panel: &mut Panel,
+    n_sub: usize,
     has_min: bool,
     row_codes: impl Fn(&[u8], &mut [u8; PANEL_COLS], &mut Scales, &mut Scales),
 ) {
@@ -33,13 +34,13 @@ fn unpack_rows(
         row_codes(row, q, scale, min);
     }
     interleave(q, &mut panel.q);
-    interleave::<64>(bytemuck::cast_ref(scale), bytemuck::cast_slice_mut(&mut panel.scale));
+    interleave::<64>(bytemuck::cast_ref(scale), bytemuck::cast_slice_mut(&mut panel.scale[..n_sub]));
     if has_min {
-        interleave::<64>(bytemuck::cast_ref(min), bytemuck::cast_slice_mut(&mut panel.min));
+        interleave::<64>(bytemuck::cast_ref(min), bytemuck::cast_slice_mut(&mut panel.min[..n_sub]));
     }
 }
 
-pub(super) fn unpack(ty: BlockType) -> Option<Unpack> {
+pub(in super::super) fn unpack(ty: BlockType) -> Option<Unpack> {
     struct Pick;
     impl CodedVisitor for Pick {
         type Output = Unpack;
@@ -57,14 +58,19 @@ pub(super) fn unpack(ty: BlockType) -> Option<Unpack> {
         BlockType::Q5K => unpack_q5_k,
         BlockType::Q6K => unpack_q6_k,
         BlockType::Iq4Nl => unpack_iq4_nl,
+        BlockType::Iq4Xs => unpack_iq4_xs,
         BlockType::Mxfp4 => unpack_mxfp4,
+        BlockType::Q2K => unpack_q2_k,
+        BlockType::Q3K => unpack_q3_k,
         _ => return visit_coded(ty, Pick),
     })
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn unpack_blocks<B: Coded<N>, const N: usize>(rows: &PanelBytes<'_>, panel: &mut Panel) {
-    unpack_rows(rows, panel, B::HAS_MIN, |row, q, scale, min| row_codes::<B, N>(row, q, scale, min));
+    unpack_rows(rows, panel, PANEL_COLS / B::SUB, B::HAS_MIN, |row, q, scale, min| {
+        row_codes::<B, N>(row, q, scale, min)
+    });
 }
 
 /// Unpacking of a format of 32: what a block gives are its scale, its minimum and a vector of codes.
@@ -72,7 +78,7 @@ macro_rules! unpack_32 {
     ($name:ident, $block:ty, $has_min:literal, |$b:ident| $codes:expr) => {
         #[target_feature(enable = "avx2,fma,f16c")]
         fn $name(rows: &PanelBytes<'_>, panel: &mut Panel) {
-            unpack_rows(rows, panel, $has_min, |row, q, scale, min| {
+            unpack_rows(rows, panel, PANEL_COLS / <$block>::SUB, $has_min, |row, q, scale, min| {
                 let blocks = bytemuck::cast_slice::<u8, $block>(row).iter().zip(q.as_chunks_mut::<32>().0);
                 for (($b, q), (scale, min)) in blocks.zip(scale.iter_mut().zip(min)) {
                     let codes: __m256i;
@@ -116,7 +122,7 @@ macro_rules! unpack_256 {
     ($name:ident, $block:ty, $has_min:literal, $codes:ident) => {
         #[target_feature(enable = "avx2,fma,f16c")]
         fn $name(rows: &PanelBytes<'_>, panel: &mut Panel) {
-            unpack_rows(rows, panel, $has_min, |row, q, scale, min| {
+            unpack_rows(rows, panel, PANEL_COLS / <$block>::SUB, $has_min, |row, q, scale, min| {
                 for b in bytemuck::cast_slice::<u8, $block>(row) {
                     $codes(b, q, scale, min);
                 }
@@ -125,6 +131,9 @@ macro_rules! unpack_256 {
     };
 }
 
+unpack_256!(unpack_iq4_xs, BlockIq4Xs, false, codes_iq4_xs);
+unpack_256!(unpack_q2_k, BlockQ2K, true, codes_q2_k);
+unpack_256!(unpack_q3_k, BlockQ3K, false, codes_q3_k);
 unpack_256!(unpack_q4_k, BlockQ4K, true, codes_q4_k);
 unpack_256!(unpack_q5_k, BlockQ5K, true, codes_q5_k);
 unpack_256!(unpack_q6_k, BlockQ6K, false, codes_q6_k);
@@ -191,6 +200,58 @@ fn codes_q6_k(b: &BlockQ6K, q: &mut [u8; PANEL_COLS], scale: &mut Scales, _: &mu
         for ((low, high), q) in low.into_iter().zip(high).zip(q) {
             store_256(_mm256_or_si256(_mm256_and_si256(low, low_mask), _mm256_and_si256(high, high_mask)), q);
         }
+    }
+}
+
+/// Four planes of two bits of 32 bytes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn two_bits(qs: &[u8; 32]) -> [__m256i; 4] {
+    let (qs, mask) = (load_256(qs), _mm256_set1_epi8(3));
+    let planes = [qs, _mm256_srli_epi16::<2>(qs), _mm256_srli_epi16::<4>(qs), _mm256_srli_epi16::<6>(qs)];
+    planes.map(|plane| _mm256_and_si256(plane, mask))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn codes_q2_k(b: &BlockQ2K, q: &mut [u8; PANEL_COLS], scale: &mut Scales, min: &mut Scales) {
+    let (both, d, dmin) = (load_128(&b.scales), half(b.d), -half(b.dmin));
+    let (scale, min) = (scale.as_chunks_mut::<8>().0, min.as_chunks_mut::<8>().0);
+    for (both, (scale, min)) in [both, _mm_srli_si128::<8>(both)].into_iter().zip(scale.iter_mut().zip(min)) {
+        let both = _mm256_cvtepu8_epi32(both);
+        store_scales(d, _mm256_and_si256(both, _mm256_set1_epi32(15)), scale);
+        store_scales(dmin, _mm256_srli_epi32::<4>(both), min);
+    }
+    for (q, qs) in q.as_chunks_mut::<128>().0.iter_mut().zip(b.qs.as_chunks::<32>().0) {
+        for (q, plane) in q.as_chunks_mut::<32>().0.iter_mut().zip(two_bits(qs)) {
+            store_256(plane, q);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn codes_q3_k(b: &BlockQ3K, q: &mut [u8; PANEL_COLS], scale: &mut Scales, _: &mut Scales) {
+    let d = half(b.d);
+    for (k, scale) in scale.iter_mut().enumerate() {
+        *scale = d * f32::from(b.scale(k));
+    }
+    let (high, four) = (load_256(&b.hmask), _mm256_set1_epi8(4));
+    for (h, (q, qs)) in q.as_chunks_mut::<128>().0.iter_mut().zip(b.qs.as_chunks::<32>().0).enumerate() {
+        for (j, (q, plane)) in q.as_chunks_mut::<32>().0.iter_mut().zip(two_bits(qs)).enumerate() {
+            let bit = _mm256_set1_epi8((1u8 << (4 * h + j)) as i8);
+            let is_set = _mm256_cmpeq_epi8(_mm256_and_si256(high, bit), bit);
+            store_256(_mm256_or_si256(plane, _mm256_and_si256(is_set, four)), q);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn codes_iq4_xs(b: &BlockIq4Xs, q: &mut [u8; PANEL_COLS], scale: &mut Scales, _: &mut Scales) {
+    iq4_xs_scales(b, scale);
+    for (q, qs) in q.as_chunks_mut::<32>().0.iter_mut().zip(b.qs.as_chunks::<16>().0) {
+        store_256(look_up(&IQ4_CODES, nibbles(qs)), q);
     }
 }
 

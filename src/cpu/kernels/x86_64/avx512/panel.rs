@@ -1,4 +1,5 @@
 //! Panels with AVX-512 VNNI: tiles of up to six tokens and 32 rows.
+#![allow(clippy::needless_range_loop)] // tokens and vectors are lanes of several arrays
 
 use super::super::super::codes::Coding;
 use super::super::super::panel::{PANEL_COLS, PANEL_ROWS, PanelKernels, PanelProduct, PanelWork, Rows8, Tokens};

@@ -20,12 +20,13 @@ use tealight_quant::blocks::mx::BlockMxfp4;
 /// Scales or minimums of the columns of a row, by sub-block.
 type Scales = [f32; 16];
 
-/// Unpacks all rows by a function of one.
+/// Unpacks all rows by a function of one; `n_sub` is the number of sub-blocks.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 fn unpack_rows(
     rows: &PanelBytes<'_>,
     panel: &mut Panel,
+    n_sub: usize,
     has_min: bool,
     row_codes: impl Fn(&[u8], &mut [u8; PANEL_COLS], &mut Scales, &mut Scales),
 ) {
@@ -36,9 +37,9 @@ fn unpack_rows(
         row_codes(row, q, scale, min);
     }
     interleave(q, &mut panel.q);
-    interleave::<64>(bytemuck::cast_ref(scale), bytemuck::cast_slice_mut(&mut panel.scale));
+    interleave::<64>(bytemuck::cast_ref(scale), bytemuck::cast_slice_mut(&mut panel.scale[..n_sub]));
     if has_min {
-        interleave::<64>(bytemuck::cast_ref(min), bytemuck::cast_slice_mut(&mut panel.min));
+        interleave::<64>(bytemuck::cast_ref(min), bytemuck::cast_slice_mut(&mut panel.min[..n_sub]));
     }
 }
 
@@ -57,6 +58,8 @@ pub(super) fn unpack(ty: BlockType) -> Option<Unpack> {
         BlockType::Iq4Nl => unpack_iq4_nl,
         BlockType::Iq4Xs => unpack_iq4_xs,
         BlockType::Mxfp4 => unpack_mxfp4,
+        // codebook lookups of which the compiler makes 512-bit gathers here, slower than AVX2's loads
+        BlockType::Iq2S | BlockType::Iq3S => return super::super::avx2::unpack::unpack(ty),
         _ => return unpack_as_specified(ty),
     })
 }
@@ -74,7 +77,9 @@ fn unpack_as_specified(ty: BlockType) -> Option<Unpack> {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 fn unpack_blocks<B: Coded<N>, const N: usize>(rows: &PanelBytes<'_>, panel: &mut Panel) {
-    unpack_rows(rows, panel, B::HAS_MIN, |row, q, scale, min| row_codes::<B, N>(row, q, scale, min));
+    unpack_rows(rows, panel, PANEL_COLS / B::SUB, B::HAS_MIN, |row, q, scale, min| {
+        row_codes::<B, N>(row, q, scale, min)
+    });
 }
 
 /// Unpacking of a format of 32: what a block gives are its scale, its minimum and a vector of codes.
@@ -82,7 +87,7 @@ macro_rules! unpack_32 {
     ($name:ident, $block:ty, $has_min:literal, |$b:ident| $codes:expr) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
         fn $name(rows: &PanelBytes<'_>, panel: &mut Panel) {
-            unpack_rows(rows, panel, $has_min, |row, q, scale, min| {
+            unpack_rows(rows, panel, PANEL_COLS / <$block>::SUB, $has_min, |row, q, scale, min| {
                 let blocks = bytemuck::cast_slice::<u8, $block>(row).iter().zip(q.as_chunks_mut::<32>().0);
                 for ((b, q), (scale, min)) in blocks.zip(scale.iter_mut().zip(min)) {
                     let $b = b;
@@ -126,7 +131,7 @@ macro_rules! unpack_256 {
     ($name:ident, $block:ty, $has_min:literal, $codes:ident) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
         fn $name(rows: &PanelBytes<'_>, panel: &mut Panel) {
-            unpack_rows(rows, panel, $has_min, |row, q, scale, min| {
+            unpack_rows(rows, panel, PANEL_COLS / <$block>::SUB, $has_min, |row, q, scale, min| {
                 for b in bytemuck::cast_slice::<u8, $block>(row) {
                     store_codes($codes(b, scale, min), q);
                 }
