@@ -230,14 +230,18 @@ fn tile_f32<const T: usize>(w: &[[f32; PANEL_ROWS]], x: &[&[f32]; T], first: usi
     }
 }
 
-/// Words of 32 bits of 32 rows, `[row][word]`, as `[word][row]`. Squares of sixteen are transposed: the
+/// Words of 32 bits of 32 rows, `[row][word]`, from `first` on (a multiple of four), as `[word][row]`. Squares of sixteen are transposed: the
 /// loads put a quarter of rows 4 l + i into lane l of vector i, and what is left to do stays within lanes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-pub(super) fn interleave<const BYTES: usize>(rows: &[[u8; BYTES]; PANEL_ROWS], out: &mut [[u8; 4 * PANEL_ROWS]]) {
-    for (i, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate().take(BYTES / 16) {
+pub(super) fn interleave<const BYTES: usize>(
+    rows: &[[u8; BYTES]; PANEL_ROWS],
+    first: usize,
+    out: &mut [[u8; 4 * PANEL_ROWS]],
+) {
+    for (i, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate().take(BYTES / 16 - first / 4) {
         for (half, rows) in rows.as_chunks::<16>().0.iter().enumerate() {
-            let part = |row: usize| load_128(&rows[row].as_chunks::<16>().0[i]);
+            let part = |row: usize| load_128(&rows[row].as_chunks::<16>().0[first / 4 + i]);
             let mut r = [_mm512_setzero_si512(); 4];
             for (i, r) in r.iter_mut().enumerate() {
                 *r = _mm512_castsi128_si512(part(i));
