@@ -17,3 +17,24 @@ pub fn peak(set: &KernelSet, of: Peak, n_run: usize, mut seconds: impl FnMut(&mu
     }
     (n > 0).then(|| n as f64 / best)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_products_by_the_least_time() {
+        for set in KernelSet::available() {
+            for of in [Peak::Int8, Peak::F32] {
+                let mut times = [3.0, 2.0, 4.0].into_iter();
+                let timed = |f: &mut dyn FnMut()| {
+                    f();
+                    times.next().unwrap()
+                };
+                let got = peak(&set, of, 3, timed);
+                assert_eq!(got, set.peak(of, N_STEP).map(|n| n as f64 / 2.0), "{} {of:?}", set.name());
+                assert_eq!(got.is_some(), set.name() != "scalar");
+            }
+        }
+    }
+}

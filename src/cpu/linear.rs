@@ -75,6 +75,7 @@ impl Quantized {
             d: self.d.read(0..self.d.len()),
             sums: self.sums.read(0..self.sums.len()),
             kind: self.kind,
+            n,
             token_stride,
             block_stride,
         }
@@ -264,7 +265,7 @@ impl RowsWork<'_> {
                 let tokens = first..n_row.min(first + PANEL_TOKENS);
                 scratch.c.resize(tokens.len(), [0.0; PANEL_ROWS]);
                 match &quantized {
-                    Some(x) => set.matmul_q8(ty, bytes, n, x, tokens.clone(), panel, &mut scratch.c),
+                    Some(x) => set.matmul_q8(ty, bytes, x, tokens.clone(), panel, &mut scratch.c),
                     None => {
                         let x: Vec<_> = tokens.clone().map(&x).collect();
                         set.matmul_f32(ty, bytes, &x, panel, &mut scratch.c);

@@ -29,13 +29,31 @@ pub struct Panel {
     pub(super) min: [[f32; PANEL_ROWS]; PANEL_COLS / SUM_LEN],
     /// Plain numbers, [column][row], for formats that are such.
     pub(super) w: [[f32; PANEL_ROWS]; PANEL_COLS],
+    pub(super) rows: RowBuffers,
+}
+
+/// What is unpacked row by row, before rows and columns change places.
+#[repr(C, align(64))]
+#[derive(Clone)]
+pub(super) struct RowBuffers {
+    /// Codes, [row][column].
+    pub q: [[u8; PANEL_COLS]; PANEL_ROWS],
+    /// Scales and minimums, [row][sub-block].
+    pub scale: [[f32; PANEL_COLS / SUM_LEN]; PANEL_ROWS],
+    pub min: [[f32; PANEL_COLS / SUM_LEN]; PANEL_ROWS],
 }
 
 impl Panel {
     /// A panel of zeros.
     pub fn new() -> Box<Self> {
         let zero = 0.0;
-        Box::new(Self { q: [[0; _]; _], scale: [[zero; _]; _], min: [[zero; _]; _], w: [[zero; _]; _] })
+        Box::new(Self {
+            q: [[0; _]; _],
+            scale: [[zero; _]; _],
+            min: [[zero; _]; _],
+            w: [[zero; _]; _],
+            rows: RowBuffers { q: [[0; _]; _], scale: [[zero; _]; _], min: [[zero; _]; _] },
+        })
     }
 }
 
@@ -53,6 +71,8 @@ pub struct Rows8<'a> {
     pub sums: &'a [i16],
     /// Which of the two they are.
     pub kind: ActivationKind,
+    /// Elements of a row.
+    pub n: usize,
     /// Elements from a token to the next, in a block.
     pub token_stride: usize,
     /// Elements from a block to the next, of a token.
@@ -180,7 +200,7 @@ impl KernelSet {
 
     /// `c[t][r] = sum_k W[r, k] * x[t, k]` for the tokens of a range.
     ///
-    /// `rows`: blocks of type `ty`, at most [`PANEL_ROWS`] rows of `n`. `c`: a row for each token of the
+    /// `rows`: blocks of type `ty`, at most [`PANEL_ROWS`] rows. `c`: a row for each token of the
     /// range; columns without a row of weights hold anything.
     ///
     /// # Panics
@@ -189,7 +209,6 @@ impl KernelSet {
         &self,
         ty: BlockType,
         rows: &[u8],
-        n: usize,
         x: &Rows8<'_>,
         tokens: Range<usize>,
         panel: &mut Panel,
@@ -199,6 +218,7 @@ impl KernelSet {
             panic!("{ty} has no panels");
         };
         assert!(x.kind == ActivationKind::of(ty) && c.len() == tokens.len());
+        let n = x.n;
         let row_bytes = check_panel(ty, rows, n);
         let product = (self.panels.product)(coding, x.kind);
         c.fill([0.0; PANEL_ROWS]);

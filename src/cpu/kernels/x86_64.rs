@@ -8,9 +8,12 @@ mod float;
 mod peak;
 
 use super::KernelSet;
+use super::codes::Coded;
 use bytemuck::Pod;
 use std::arch::x86_64::*;
-use tealight_quant::blocks::iq::BlockIq4Xs;
+use tealight_quant::blocks::iq::{BlockIq4Nl, BlockIq4Xs};
+use tealight_quant::blocks::mx::BlockMxfp4;
+use tealight_quant::grids::{FP4_DOUBLED, IQ4_VALUES};
 
 /// Every set of this machine, best first.
 pub(super) fn available() -> Vec<KernelSet> {
@@ -54,7 +57,7 @@ const AVX2: KernelSet = KernelSet {
     silu_mul: avx2::float::silu_mul,
     gelu_mul: avx2::float::gelu_mul,
     matvec_codes: avx2::matvec_codes,
-    panels: super::scalar::panel::PANELS,
+    panels: avx2::panel::PANELS,
     peak: peak::avx2,
 };
 
@@ -84,6 +87,20 @@ const AVX512: KernelSet = KernelSet {
     panels: avx512::panel::PANELS,
     peak: peak::avx512,
 };
+
+/// A table of values as codes.
+const fn shifted(values: &[i8; 16], offset: u8) -> [u8; 16] {
+    let mut codes = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        codes[i] = (values[i] as u8).wrapping_add(offset);
+        i += 1;
+    }
+    codes
+}
+
+static IQ4_CODES: [u8; 16] = shifted(&IQ4_VALUES, <BlockIq4Nl as Coded<32>>::OFFSET);
+static FP4_CODES: [u8; 16] = shifted(&FP4_DOUBLED, <BlockMxfp4 as Coded<32>>::OFFSET);
 
 /// Bytes ahead that a row product prefetches into L1, and into L2. The far one crosses page borders
 /// before the hardware does; chosen by measurement from 0.5 to 16 KiB, flat around these values.
@@ -255,9 +272,13 @@ mod tests {
             (include_str!("x86_64/avx2.rs"), avx2),
             (include_str!("x86_64/avx2/blocks.rs"), avx2),
             (include_str!("x86_64/avx2/float.rs"), avx2),
+            (include_str!("x86_64/avx2/panel.rs"), avx2),
+            (include_str!("x86_64/avx2/unpack.rs"), avx2),
             (include_str!("x86_64/avx512.rs"), avx512),
             (include_str!("x86_64/avx512/blocks_256.rs"), avx512),
             (include_str!("x86_64/avx512/blocks_32.rs"), avx512),
+            (include_str!("x86_64/avx512/panel.rs"), avx512),
+            (include_str!("x86_64/avx512/unpack.rs"), avx512),
             (include_str!("x86_64/avx512/float.rs"), avx512),
         ] {
             let mut n = 0;

@@ -38,6 +38,7 @@ struct Tokens {
     d: Vec<f32>,
     sums: Vec<i16>,
     kind: ActivationKind,
+    n: usize,
     token_stride: usize,
     block_stride: usize,
 }
@@ -52,6 +53,7 @@ impl Tokens {
             d: vec![f32::NAN; reach / kind.block_len()],
             sums: vec![9999; reach / SUM_LEN],
             kind,
+            n,
             token_stride,
             block_stride,
         };
@@ -73,6 +75,7 @@ impl Tokens {
             d: &self.d,
             sums: &self.sums,
             kind: self.kind,
+            n: self.n,
             token_stride: self.token_stride,
             block_stride: self.block_stride,
         }
@@ -93,8 +96,8 @@ fn matmul(set: &KernelSet, ty: BlockType, rows: &[u8], n_row: usize, x: &[Vec<f3
             // in two parts, which must not matter
             let half = x.len() / 2;
             let (first, second) = c.split_at_mut(half);
-            set.matmul_q8(ty, rows, x[0].len(), &tokens.rows(), 0..half, &mut panel, first);
-            set.matmul_q8(ty, rows, x[0].len(), &tokens.rows(), half..x.len(), &mut panel, second);
+            set.matmul_q8(ty, rows, &tokens.rows(), 0..half, &mut panel, first);
+            set.matmul_q8(ty, rows, &tokens.rows(), half..x.len(), &mut panel, second);
         }
     }
     c.iter().map(|c| c[..n_row].to_vec()).collect()

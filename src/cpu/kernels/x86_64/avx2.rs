@@ -42,6 +42,8 @@ macro_rules! blocks_of_32 {
 
 pub(super) mod blocks;
 pub(super) mod float;
+pub(super) mod panel;
+pub(super) mod unpack;
 
 /// The nibbles of one block in order of elements.
 #[inline]

@@ -1,5 +1,6 @@
 //! Formats beside those that everybody uses.
 
+use super::unpack::{fives, look_up};
 use super::*;
 use tealight_quant::blocks::iq::{BlockIq4Nl, BlockIq4Xs};
 use tealight_quant::blocks::k::{BlockQ2K, BlockQ3K, BlockQ5K};
@@ -16,21 +17,6 @@ matvec!(matvec_q3_k_q8_k, dot_q3_k_q8_k, BlockQ3K);
 matvec!(matvec_q5_k_q8_k, dot_q5_k_q8_k, BlockQ5K);
 matvec!(matvec_iq4_xs_q8_k, dot_iq4_xs_q8_k, BlockIq4Xs);
 
-/// Byte i is byte i / 8 of each half's word; and the bit that is i's there.
-const BYTE_OF_BIT: [i8; 32] =
-    [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3];
-const BITS: i64 = 0x8040_2010_0804_0201u64 as i64;
-
-/// Nibbles with their fifth bits.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn five_bits(qs: &[u8; 16], qh: [u8; 4]) -> __m256i {
-    let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(i32::from_le_bytes(qh)), load_256(&BYTE_OF_BIT));
-    let bit = _mm256_set1_epi64x(BITS);
-    let is_set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
-    _mm256_or_si256(nibbles(qs), _mm256_and_si256(is_set, _mm256_set1_epi8(16)))
-}
-
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_q5_0_q8_0(row: &[BlockQ5_0], x: Row8<'_>) -> f32 {
@@ -42,7 +28,7 @@ fn dot_q5_0_q8_0(row: &[BlockQ5_0], x: Row8<'_>) -> f32 {
             prefetch(b, 4 * size_of::<BlockQ5_0>());
         }
         let start = _mm256_madd_epi16(_mm256_set1_epi32(bytemuck::cast(sums)), offset);
-        let dot = _mm256_add_epi32(start, products(five_bits(&b.qs, b.qh), load_256(q)));
+        let dot = _mm256_add_epi32(start, products(fives(b.qh, &b.qs), load_256(q)));
         acc[i % 2] = add_scaled(acc[i % 2], half(b.d) * d, dot);
     }
     sum_256(_mm256_add_ps(acc[0], acc[1]))
@@ -57,17 +43,10 @@ fn dot_q5_1_q8_0(row: &[BlockQ5_1], x: Row8<'_>) -> f32 {
         if i % 4 == 0 {
             prefetch(b, 4 * size_of::<BlockQ5_1>());
         }
-        acc[i % 2] = add_scaled(acc[i % 2], half(b.d) * d, products(five_bits(&b.qs, b.qh), load_256(q)));
+        acc[i % 2] = add_scaled(acc[i % 2], half(b.d) * d, products(fives(b.qh, &b.qs), load_256(q)));
         mins = (half(b.m) * d).mul_add((i32::from(s0) + i32::from(s1)) as f32, mins);
     }
     sum_256(_mm256_add_ps(acc[0], acc[1])) + mins
-}
-
-/// Values of a table by nibbles.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn look_up(table: &[i8; 16], qs: &[u8; 16]) -> __m256i {
-    _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load_128(table)), nibbles(qs))
 }
 
 /// Products of signed bytes, two to a sum in i16.
@@ -88,7 +67,7 @@ macro_rules! dot_by_table {
                 if i % 4 == 0 {
                     prefetch(b, 4 * size_of::<$block>());
                 }
-                let dot = signed_products(look_up($table, &b.qs), load_256(q));
+                let dot = signed_products(look_up($table, nibbles(&b.qs)), load_256(q));
                 let dot = _mm256_madd_epi16(dot, _mm256_set1_epi16(1));
                 acc[i % 2] = add_scaled(acc[i % 2], $scale(b) * d, dot);
             }
@@ -217,7 +196,7 @@ fn dot_iq4_xs_q8_k(row: &[BlockIq4Xs], x: Row8<'_>) -> f32 {
         let mut dot = _mm256_setzero_si256();
         let parts = b.qs.as_chunks::<16>().0.iter().zip(q.as_chunks::<32>().0);
         for ((qs, q), scale) in parts.zip(scales) {
-            let products = signed_products(look_up(&IQ4_VALUES, qs), load_256(q));
+            let products = signed_products(look_up(&IQ4_VALUES, nibbles(qs)), load_256(q));
             dot = _mm256_add_epi32(dot, _mm256_madd_epi16(products, _mm256_set1_epi16(scale as i16)));
         }
         acc = add_scaled(acc, half(b.d) * d, dot);

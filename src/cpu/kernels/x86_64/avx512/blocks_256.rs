@@ -1,6 +1,7 @@
 //! Formats of 256 elements beside those that everybody uses.
 
-use super::blocks_32::{IQ4_CODES, look_up};
+use super::super::IQ4_CODES;
+use super::blocks_32::look_up;
 use super::*;
 use tealight_quant::blocks::iq::BlockIq4Xs;
 use tealight_quant::blocks::k::{BlockQ2K, BlockQ3K, BlockQ5K};

@@ -1,11 +1,12 @@
 //! Formats of 32 elements with 16 bytes of nibbles: four blocks go together, one vector of first halves
 //! and one of second halves.
 
+use super::super::{FP4_CODES, IQ4_CODES};
+use super::unpack::{self, fives};
 use super::*;
 use tealight_quant::blocks::iq::BlockIq4Nl;
 use tealight_quant::blocks::legacy::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1};
 use tealight_quant::blocks::mx::BlockMxfp4;
-use tealight_quant::grids::{FP4_DOUBLED, IQ4_VALUES};
 
 matvec!(matvec_q4_0_q8_0, dot_q4_0_q8_0, BlockQ4_0);
 matvec!(matvec_q4_1_q8_0, dot_q4_1_q8_0, BlockQ4_1);
@@ -132,7 +133,7 @@ parts! {
         four_nibbles([&b[0].qs, &b[1].qs, &b[2].qs, &b[3].qs]),
         [b[0].qh, b[1].qh, b[2].qh, b[3].qh],
     );
-    code_q5_0(b: &BlockQ5_0) -> __m256i = with_fifth(nibbles(&b.qs), b.qh);
+    code_q5_0(b: &BlockQ5_0) -> __m256i = fives(b.qh, &b.qs);
     scales_q5_0(b: &[BlockQ5_0; GROUP]) -> __m128 = four_halves([b[0].d, b[1].d, b[2].d, b[3].d]);
     scale_q5_0(b: &BlockQ5_0) -> f32 = half(b.d);
 
@@ -140,34 +141,20 @@ parts! {
         four_nibbles([&b[0].qs, &b[1].qs, &b[2].qs, &b[3].qs]),
         [b[0].qh, b[1].qh, b[2].qh, b[3].qh],
     );
-    code_q5_1(b: &BlockQ5_1) -> __m256i = with_fifth(nibbles(&b.qs), b.qh);
+    code_q5_1(b: &BlockQ5_1) -> __m256i = fives(b.qh, &b.qs);
 
     codes_iq4_nl(b: &[BlockIq4Nl; GROUP]) -> [__m512i; 2] =
         look_up(&IQ4_CODES, four_nibbles([&b[0].qs, &b[1].qs, &b[2].qs, &b[3].qs]));
-    code_iq4_nl(b: &BlockIq4Nl) -> __m256i = look_up_one(&IQ4_CODES, nibbles(&b.qs));
+    code_iq4_nl(b: &BlockIq4Nl) -> __m256i = unpack::look_up(&IQ4_CODES, nibbles(&b.qs));
     scales_iq4_nl(b: &[BlockIq4Nl; GROUP]) -> __m128 = four_halves([b[0].d, b[1].d, b[2].d, b[3].d]);
     scale_iq4_nl(b: &BlockIq4Nl) -> f32 = half(b.d);
 
     codes_mxfp4(b: &[BlockMxfp4; GROUP]) -> [__m512i; 2] =
         look_up(&FP4_CODES, four_nibbles([&b[0].qs, &b[1].qs, &b[2].qs, &b[3].qs]));
-    code_mxfp4(b: &BlockMxfp4) -> __m256i = look_up_one(&FP4_CODES, nibbles(&b.qs));
+    code_mxfp4(b: &BlockMxfp4) -> __m256i = unpack::look_up(&FP4_CODES, nibbles(&b.qs));
     scales_mxfp4(b: &[BlockMxfp4; GROUP]) -> __m128 = powers_of_two([b[0].e, b[1].e, b[2].e, b[3].e]);
     scale_mxfp4(b: &BlockMxfp4) -> f32 = b.half_scale();
 }
-
-/// The values of a table as unsigned codes under an offset. A small one loses less where sums cancel.
-const fn codes(table: [i8; 16], offset: u8) -> [u8; 16] {
-    let mut codes = [0; 16];
-    let mut i = 0;
-    while i < 16 {
-        codes[i] = (table[i] as u8).wrapping_add(offset);
-        i += 1;
-    }
-    codes
-}
-
-static FP4_CODES: [u8; 16] = codes(FP4_DOUBLED, 12);
-pub(super) static IQ4_CODES: [u8; 16] = codes(IQ4_VALUES, 128);
 
 /// The codes of nibbles.
 #[inline]
@@ -175,12 +162,6 @@ pub(super) static IQ4_CODES: [u8; 16] = codes(IQ4_VALUES, 128);
 pub(super) fn look_up(table: &[u8; 16], nibbles: [__m512i; 2]) -> [__m512i; 2] {
     let table = _mm512_broadcast_i32x4(load_128(table));
     [_mm512_shuffle_epi8(table, nibbles[0]), _mm512_shuffle_epi8(table, nibbles[1])]
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn look_up_one(table: &[u8; 16], nibbles: __m256i) -> __m256i {
-    _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load_128(table)), nibbles)
 }
 
 /// The fifth bits of four blocks added to their nibbles: the low half of each word belongs to the first
@@ -194,12 +175,6 @@ fn with_fifths(nibbles: [__m512i; 2], qh: [[u8; 4]; GROUP]) -> [__m512i; 2] {
     let bit = _mm512_set1_epi8(16);
     let add = |codes, bits| _mm512_mask_add_epi8(codes, bits, codes, bit);
     [add(nibbles[0], low_a | low_b << 32), add(nibbles[1], high_a | high_b << 32)]
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn with_fifth(nibbles: __m256i, qh: [u8; 4]) -> __m256i {
-    _mm256_mask_add_epi8(nibbles, u32::from_le_bytes(qh), nibbles, _mm256_set1_epi8(16))
 }
 
 /// `2^(e - 128)` of four exponents, subnormal for e < 2; as `BlockMxfp4::half_scale`.

@@ -1,9 +1,10 @@
 //! Panels with AVX-512 VNNI: tiles of up to six tokens and 32 rows.
+#![allow(clippy::needless_range_loop)] // tokens and vectors are lanes of several arrays
 
 use super::super::super::codes::Coding;
 use super::super::super::panel::{PANEL_COLS, PANEL_ROWS, PanelKernels, PanelProduct, PanelWork, Rows8, Tokens};
 use super::super::super::{ActivationKind, SUM_LEN};
-use super::super::{load_256, load_512, store_512};
+use super::super::{load_128, load_256, load_512, store_256, store_512};
 use super::unpack;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -24,6 +25,11 @@ fn product(coding: Coding, kind: ActivationKind) -> PanelProduct {
     }
 }
 
+/// The bits of this number plus those of a small integer are the number plus that integer. A dot that began
+/// there needs no conversion: `(MAGIC + dot) * d - MAGIC * d` in one fused multiply-add is `dot * d` rounded
+/// once, as `MAGIC * d` is exact for a scale of 11 bits. Dots of 32 products of 8 bits are below 2^22.
+const MAGIC: f32 = 12_582_912.0;
+
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 fn tiles<const SUB: usize, const Q8K: bool, const MIN: bool>(
     work: &PanelWork<'_>,
@@ -37,8 +43,10 @@ fn tiles<const SUB: usize, const Q8K: bool, const MIN: bool>(
     // the last token's block is within its slices, so the others' are, which lie before it
     x.token(last, block);
     let mut at = Tokens::new(x, tokens.start, block);
-    let (sixes, rest) = c.as_chunks_mut::<6>();
-    for c in sixes {
+    // two tiles of four are faster than one of six and one of two
+    let n_six = if c.len() % 6 == 2 { c.len().saturating_sub(8) / 6 } else { c.len() / 6 };
+    let (sixes, rest) = c.split_at_mut(6 * n_six);
+    for c in sixes.as_chunks_mut::<6>().0 {
         // SAFETY: six more tokens of the range, which is checked above.
         unsafe { tile::<6, SUB, Q8K, MIN>(work, &at, c) };
         at.skip(6);
@@ -89,9 +97,15 @@ unsafe fn tile<const T: usize, const SUB: usize, const Q8K: bool, const MIN: boo
     // for each sub-block what its integers start with, and the factor of its minimum
     let mut start = [[0i32; 16]; T];
     let mut min_factor = [[0f32; 16]; T];
+    let mut shift = [[0f32; 8]; T];
     for t in 0..T {
         // SAFETY: the caller's promise.
         let sums = unsafe { &*x.sums(t).cast() };
+        if !Q8K {
+            // SAFETY: the caller's promise; there are eight scales.
+            let d = unsafe { _mm256_loadu_ps(x.d(t)) };
+            store_256(_mm256_castps_si256(_mm256_mul_ps(d, _mm256_set1_ps(-MAGIC))), &mut shift[t]);
+        }
         if MIN {
             let mut factors = _mm512_cvtepi32_ps(scaled_sums::<SUB>(sums, 1));
             if !Q8K {
@@ -102,7 +116,9 @@ unsafe fn tile<const T: usize, const SUB: usize, const Q8K: bool, const MIN: boo
             }
             store_512(_mm512_castps_si512(factors), &mut min_factor[t]);
         } else {
-            store_512(scaled_sums::<SUB>(sums, -i16::from(work.coding.offset)), &mut start[t]);
+            let sums = scaled_sums::<SUB>(sums, -i16::from(work.coding.offset));
+            let zero = if Q8K { 0 } else { MAGIC.to_bits() as i32 };
+            store_512(_mm512_add_epi32(sums, _mm512_set1_epi32(zero)), &mut start[t]);
         }
     }
     let mut sum = [[_mm512_setzero_ps(); 2]; T];
@@ -113,7 +129,8 @@ unsafe fn tile<const T: usize, const SUB: usize, const Q8K: bool, const MIN: boo
     }
     let panel = work.panel;
     for s in 0..work.n_sub {
-        let mut acc = [[_mm512_setzero_si512(); 2]; T];
+        let zero = if Q8K { 0 } else { MAGIC.to_bits() as i32 };
+        let mut acc = [[_mm512_set1_epi32(zero); 2]; T];
         if !MIN {
             for t in 0..T {
                 // SAFETY: at most 16 sub-blocks.
@@ -134,11 +151,15 @@ unsafe fn tile<const T: usize, const SUB: usize, const Q8K: bool, const MIN: boo
         let (scale, min) = unsafe { (load_row(panel.scale.get_unchecked(s)), load_row(panel.min.get_unchecked(s))) };
         for t in 0..T {
             for v in 0..2 {
-                let mut dot = _mm512_cvtepi32_ps(acc[t][v]);
-                if !Q8K {
+                let dot = if Q8K {
+                    _mm512_cvtepi32_ps(acc[t][v])
+                } else {
                     // SAFETY: the caller's promise; there is a scale for 32 elements.
-                    dot = _mm512_mul_ps(dot, _mm512_set1_ps(unsafe { *x.d(t).add(s * SUB / 32) }));
-                }
+                    let d = _mm512_set1_ps(unsafe { *x.d(t).add(s * SUB / 32) });
+                    // SAFETY: at most 8 times 32 elements.
+                    let shift = _mm512_set1_ps(unsafe { *shift[t].get_unchecked(s * SUB / 32) });
+                    _mm512_fmadd_ps(_mm512_castsi512_ps(acc[t][v]), d, shift)
+                };
                 sum[t][v] = _mm512_fmadd_ps(dot, scale[v], sum[t][v]);
                 if MIN {
                     // SAFETY: at most 16 sub-blocks.
@@ -177,23 +198,29 @@ fn store_row(v: [__m512; 2], row: &mut [f32; PANEL_ROWS]) {
 fn product_f32(w: &[[f32; PANEL_ROWS]], x: &[&[f32]], first: usize, c: &mut [[f32; PANEL_ROWS]]) {
     let (x_sixes, x) = x.as_chunks::<6>();
     let (c_sixes, c) = c.as_chunks_mut::<6>();
-    x_sixes.iter().zip(c_sixes).for_each(|(x, c)| tile_f32(w, x, first, c));
+    for (x, c) in x_sixes.iter().zip(c_sixes) {
+        tile_f32(w, x, first, c);
+    }
     let (x_twos, x) = x.as_chunks::<2>();
     let (c_twos, c) = c.as_chunks_mut::<2>();
-    x_twos.iter().zip(c_twos).for_each(|(x, c)| tile_f32(w, x, first, c));
-    let ones = x.as_chunks::<1>().0.iter().zip(c.as_chunks_mut::<1>().0);
-    ones.for_each(|(x, c)| tile_f32(w, x, first, c));
+    for (x, c) in x_twos.iter().zip(c_twos) {
+        tile_f32(w, x, first, c);
+    }
+    for (x, c) in x.as_chunks::<1>().0.iter().zip(c.as_chunks_mut::<1>().0) {
+        tile_f32(w, x, first, c);
+    }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 fn tile_f32<const T: usize>(w: &[[f32; PANEL_ROWS]], x: &[&[f32]; T], first: usize, c: &mut [[f32; PANEL_ROWS]; T]) {
-    let x: [&[f32]; T] = std::array::from_fn(|t| &x[t][first..][..w.len()]);
+    let x = x.map(|x| x[first..][..w.len()].as_ptr());
     let mut sum = [[_mm512_setzero_ps(); 2]; T];
     for (k, w) in w.iter().enumerate() {
         let w = load_row(w);
         for t in 0..T {
-            let x = _mm512_set1_ps(x[t][k]);
+            // SAFETY: the slices are as long as `w`.
+            let x = _mm512_set1_ps(unsafe { *x[t].add(k) });
             sum[t] = [_mm512_fmadd_ps(w[0], x, sum[t][0]), _mm512_fmadd_ps(w[1], x, sum[t][1])];
         }
     }
@@ -203,48 +230,35 @@ fn tile_f32<const T: usize>(w: &[[f32; PANEL_ROWS]], x: &[&[f32]; T], first: usi
     }
 }
 
-/// Sixteen rows of sixteen words of 32 bits, transposed.
+/// Words of 32 bits of 32 rows, `[row][word]`, from `first` on (a multiple of four), as `[word][row]`. Squares of sixteen are transposed: the
+/// loads put a quarter of rows 4 l + i into lane l of vector i, and what is left to do stays within lanes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn transpose(mut r: [__m512i; 16]) -> [__m512i; 16] {
-    let mut t = r;
-    for i in 0..8 {
-        t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-        t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-    }
-    for i in 0..4 {
-        r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
-        r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
-        r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
-        r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
-    }
-    for i in 0..4 {
-        t[i] = _mm512_shuffle_i32x4::<0x88>(r[i], r[i + 4]);
-        t[i + 4] = _mm512_shuffle_i32x4::<0xdd>(r[i], r[i + 4]);
-        t[i + 8] = _mm512_shuffle_i32x4::<0x88>(r[i + 8], r[i + 12]);
-        t[i + 12] = _mm512_shuffle_i32x4::<0xdd>(r[i + 8], r[i + 12]);
-    }
-    for i in 0..4 {
-        r[i] = _mm512_shuffle_i32x4::<0x88>(t[i], t[i + 8]);
-        r[i + 4] = _mm512_shuffle_i32x4::<0x88>(t[i + 4], t[i + 12]);
-        r[i + 8] = _mm512_shuffle_i32x4::<0xdd>(t[i], t[i + 8]);
-        r[i + 12] = _mm512_shuffle_i32x4::<0xdd>(t[i + 4], t[i + 12]);
-    }
-    r
-}
-
-/// Words of 32 bits of 32 rows, `[row][word]`, as `[word][row]`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-pub(super) fn interleave<const BYTES: usize>(rows: &[[u8; BYTES]; PANEL_ROWS], out: &mut [[u8; 4 * PANEL_ROWS]]) {
-    for (i, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate().take(BYTES / 64) {
+pub(super) fn interleave<const BYTES: usize>(
+    rows: &[[u8; BYTES]; PANEL_ROWS],
+    first: usize,
+    out: &mut [[u8; 4 * PANEL_ROWS]],
+) {
+    for (i, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate().take(BYTES / 16 - first / 4) {
         for (half, rows) in rows.as_chunks::<16>().0.iter().enumerate() {
-            let mut v = [_mm512_setzero_si512(); 16];
-            for (v, row) in v.iter_mut().zip(rows) {
-                *v = load_512(&row.as_chunks::<64>().0[i]);
+            let part = |row: usize| load_128(&rows[row].as_chunks::<16>().0[first / 4 + i]);
+            let mut r = [_mm512_setzero_si512(); 4];
+            for (i, r) in r.iter_mut().enumerate() {
+                *r = _mm512_castsi128_si512(part(i));
+                *r = _mm512_inserti32x4::<1>(*r, part(4 + i));
+                *r = _mm512_inserti32x4::<2>(*r, part(8 + i));
+                *r = _mm512_inserti32x4::<3>(*r, part(12 + i));
             }
-            for (v, out) in transpose(v).into_iter().zip(out.iter_mut()) {
-                store_512(v, &mut out.as_chunks_mut::<64>().0[half]);
+            let low = [_mm512_unpacklo_epi32(r[0], r[1]), _mm512_unpacklo_epi32(r[2], r[3])];
+            let high = [_mm512_unpackhi_epi32(r[0], r[1]), _mm512_unpackhi_epi32(r[2], r[3])];
+            let words = [
+                _mm512_unpacklo_epi64(low[0], low[1]),
+                _mm512_unpackhi_epi64(low[0], low[1]),
+                _mm512_unpacklo_epi64(high[0], high[1]),
+                _mm512_unpackhi_epi64(high[0], high[1]),
+            ];
+            for (words, out) in words.into_iter().zip(out.iter_mut()) {
+                store_512(words, &mut out.as_chunks_mut::<64>().0[half]);
             }
         }
     }

@@ -2,9 +2,11 @@
 //! specification says, compiled for these instructions.
 
 use super::super::super::codes::{Coded, CodedVisitor, iq4_xs_scales, visit_coded};
-use super::super::super::panel::{PANEL_COLS, PANEL_ROWS, Panel, PanelBytes, Unpack};
+use super::super::super::panel::{PANEL_COLS, PANEL_ROWS, Panel, PanelBytes, RowBuffers, Unpack};
 use super::super::super::scalar::panel::row_codes;
-use super::super::{half, load_128, load_256, load_512, prefetch_next, scales_then_mins, store_256, store_512};
+use super::super::{
+    FP4_CODES, IQ4_CODES, half, load_128, load_256, load_512, prefetch_next, scales_then_mins, store_256, store_512,
+};
 use super::panel::interleave;
 use super::{join, nibbles};
 use bytemuck::Pod;
@@ -14,32 +16,30 @@ use tealight_quant::blocks::iq::{BlockIq4Nl, BlockIq4Xs};
 use tealight_quant::blocks::k::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K};
 use tealight_quant::blocks::legacy::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0};
 use tealight_quant::blocks::mx::BlockMxfp4;
-use tealight_quant::grids::{FP4_DOUBLED, IQ4_VALUES};
 
 /// Scales or minimums of the columns of a row, by sub-block.
 type Scales = [f32; 16];
 
-/// Unpacks all rows by a function of one.
+/// Unpacks all rows by a function of one; `n_sub` is the number of sub-blocks.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 fn unpack_rows(
     rows: &PanelBytes<'_>,
     panel: &mut Panel,
+    n_sub: usize,
     has_min: bool,
     row_codes: impl Fn(&[u8], &mut [u8; PANEL_COLS], &mut Scales, &mut Scales),
 ) {
-    let mut q = [[0u8; PANEL_COLS]; PANEL_ROWS];
-    let mut scale = [[0f32; 16]; PANEL_ROWS];
-    let mut min = [[0f32; 16]; PANEL_ROWS];
-    let out = q.iter_mut().zip(scale.iter_mut().zip(&mut min));
+    let RowBuffers { q, scale, min } = &mut panel.rows;
+    let out = q.iter_mut().zip(scale.iter_mut().zip(min.iter_mut()));
     for (row, (q, (scale, min))) in rows.iter().zip(out) {
         prefetch_next(row);
         row_codes(row, q, scale, min);
     }
-    interleave(&q, &mut panel.q);
-    interleave::<64>(bytemuck::cast_ref(&scale), bytemuck::cast_slice_mut(&mut panel.scale));
+    interleave(q, 0, &mut panel.q);
+    interleave::<64>(bytemuck::cast_ref(scale), 0, bytemuck::cast_slice_mut(&mut panel.scale[..n_sub]));
     if has_min {
-        interleave::<64>(bytemuck::cast_ref(&min), bytemuck::cast_slice_mut(&mut panel.min));
+        interleave::<64>(bytemuck::cast_ref(min), 0, bytemuck::cast_slice_mut(&mut panel.min[..n_sub]));
     }
 }
 
@@ -58,6 +58,8 @@ pub(super) fn unpack(ty: BlockType) -> Option<Unpack> {
         BlockType::Iq4Nl => unpack_iq4_nl,
         BlockType::Iq4Xs => unpack_iq4_xs,
         BlockType::Mxfp4 => unpack_mxfp4,
+        // codebook lookups of which the compiler makes 512-bit gathers here, slower than AVX2's loads
+        BlockType::Iq2S | BlockType::Iq3S => return super::super::avx2::unpack::unpack(ty),
         _ => return unpack_as_specified(ty),
     })
 }
@@ -75,7 +77,47 @@ fn unpack_as_specified(ty: BlockType) -> Option<Unpack> {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 fn unpack_blocks<B: Coded<N>, const N: usize>(rows: &PanelBytes<'_>, panel: &mut Panel) {
-    unpack_rows(rows, panel, B::HAS_MIN, |row, q, scale, min| row_codes::<B, N>(row, q, scale, min));
+    unpack_rows(rows, panel, PANEL_COLS / B::SUB, B::HAS_MIN, |row, q, scale, min| {
+        row_codes::<B, N>(row, q, scale, min)
+    });
+}
+
+/// Unpacks all rows of a format of 32 by a function of one, which writes codes and the halves of scales
+/// and minimums as they are: they become numbers for two rows at a time.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn unpack_rows_32(
+    rows: &PanelBytes<'_>,
+    panel: &mut Panel,
+    has_min: bool,
+    row_codes: impl Fn(&[u8], &mut [u8; PANEL_COLS], &mut Halves, &mut Halves),
+) {
+    let mut d = [[[0; 2]; 8]; PANEL_ROWS];
+    let mut m = [[[0; 2]; 8]; PANEL_ROWS];
+    let out = panel.rows.q.iter_mut().zip(d.iter_mut().zip(m.iter_mut()));
+    for (row, (q, (d, m))) in rows.iter().zip(out) {
+        prefetch_next(row);
+        row_codes(row, q, d, m);
+    }
+    interleave(&panel.rows.q, 0, &mut panel.q);
+    interleave::<32>(&numbers(&d), 0, bytemuck::cast_slice_mut(&mut panel.scale[..8]));
+    if has_min {
+        interleave::<32>(&numbers(&m), 0, bytemuck::cast_slice_mut(&mut panel.min[..8]));
+    }
+}
+
+/// Scales or minimums of the blocks of a row, f16.
+type Halves = [[u8; 2]; 8];
+
+/// The numbers that halves are, as bytes of f32.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn numbers(halves: &[Halves; PANEL_ROWS]) -> [[u8; 32]; PANEL_ROWS] {
+    let mut out = [[0; 32]; PANEL_ROWS];
+    for (halves, out) in halves.as_flattened().as_chunks::<16>().0.iter().zip(out.as_chunks_mut::<2>().0) {
+        store_512(_mm512_castps_si512(_mm512_cvtph_ps(load_256(halves))), out);
+    }
+    out
 }
 
 /// Unpacking of a format of 32: what a block gives are its scale, its minimum and a vector of codes.
@@ -83,15 +125,11 @@ macro_rules! unpack_32 {
     ($name:ident, $block:ty, $has_min:literal, |$b:ident| $codes:expr) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
         fn $name(rows: &PanelBytes<'_>, panel: &mut Panel) {
-            unpack_rows(rows, panel, $has_min, |row, q, scale, min| {
+            unpack_rows_32(rows, panel, $has_min, |row, q, d, m| {
                 let blocks = bytemuck::cast_slice::<u8, $block>(row).iter().zip(q.as_chunks_mut::<32>().0);
-                for ((b, q), (scale, min)) in blocks.zip(scale.iter_mut().zip(min)) {
-                    let $b = b;
-                    let (d, m, codes): (f32, f32, __m256i) = $codes;
-                    *scale = d;
-                    if $has_min {
-                        *min = m;
-                    }
+                for (($b, q), (d, m)) in blocks.zip(d.iter_mut().zip(m)) {
+                    let codes: __m256i;
+                    (*d, *m, codes) = $codes;
                     store_256(codes, q);
                 }
             });
@@ -99,38 +137,35 @@ macro_rules! unpack_32 {
     };
 }
 
-unpack_32!(unpack_q4_0, BlockQ4_0, false, |b| (half(b.d), 0.0, nibbles(&b.qs)));
-unpack_32!(unpack_q4_1, BlockQ4_1, true, |b| (half(b.d), half(b.m), nibbles(&b.qs)));
-unpack_32!(unpack_q5_0, BlockQ5_0, false, |b| (half(b.d), 0.0, fives(b.qh, &b.qs)));
-unpack_32!(unpack_q5_1, BlockQ5_1, true, |b| (half(b.d), half(b.m), fives(b.qh, &b.qs)));
+unpack_32!(unpack_q4_0, BlockQ4_0, false, |b| (b.d, [0; 2], nibbles(&b.qs)));
+unpack_32!(unpack_q4_1, BlockQ4_1, true, |b| (b.d, b.m, nibbles(&b.qs)));
+unpack_32!(unpack_q5_0, BlockQ5_0, false, |b| (b.d, [0; 2], fives(b.qh, &b.qs)));
+unpack_32!(unpack_q5_1, BlockQ5_1, true, |b| (b.d, b.m, fives(b.qh, &b.qs)));
 unpack_32!(unpack_q8_0, BlockQ8_0, false, |b| {
-    (half(b.d), 0.0, _mm256_xor_si256(load_256(&b.qs), _mm256_set1_epi8(-128)))
+    (b.d, [0; 2], _mm256_xor_si256(load_256(&b.qs), _mm256_set1_epi8(-128)))
 });
-unpack_32!(unpack_iq4_nl, BlockIq4Nl, false, |b| (half(b.d), 0.0, look_up(&IQ4_CODES, nibbles(&b.qs))));
-unpack_32!(unpack_mxfp4, BlockMxfp4, false, |b| (b.half_scale(), 0.0, look_up(&FP4_CODES, nibbles(&b.qs))));
+unpack_32!(unpack_iq4_nl, BlockIq4Nl, false, |b| (b.d, [0; 2], look_up(&IQ4_CODES, nibbles(&b.qs))));
 
-const fn shifted(values: &[i8; 16], offset: u8) -> [u8; 16] {
-    let mut codes = [0; 16];
-    let mut i = 0;
-    while i < 16 {
-        codes[i] = (values[i] as u8).wrapping_add(offset);
-        i += 1;
-    }
-    codes
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn unpack_mxfp4(rows: &PanelBytes<'_>, panel: &mut Panel) {
+    unpack_rows(rows, panel, 8, false, |row, q, scale, _| {
+        let blocks = bytemuck::cast_slice::<u8, BlockMxfp4>(row).iter().zip(q.as_chunks_mut::<32>().0);
+        for ((b, q), scale) in blocks.zip(scale) {
+            *scale = b.half_scale();
+            store_256(look_up(&FP4_CODES, nibbles(&b.qs)), q);
+        }
+    });
 }
-
-static IQ4_CODES: [u8; 16] = shifted(&IQ4_VALUES, <BlockIq4Nl as Coded<32>>::OFFSET);
-static FP4_CODES: [u8; 16] = shifted(&FP4_DOUBLED, <BlockMxfp4 as Coded<32>>::OFFSET);
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn look_up(table: &[u8; 16], nibbles: __m256i) -> __m256i {
+pub(super) fn look_up(table: &[u8; 16], nibbles: __m256i) -> __m256i {
     _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load_128(table)), nibbles)
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn fives(qh: [u8; 4], qs: &[u8; 16]) -> __m256i {
+pub(super) fn fives(qh: [u8; 4], qs: &[u8; 16]) -> __m256i {
     let high = _mm256_maskz_set1_epi8(u32::from_le_bytes(qh), 16);
     _mm256_or_si256(nibbles(qs), high)
 }
@@ -140,7 +175,7 @@ macro_rules! unpack_256 {
     ($name:ident, $block:ty, $has_min:literal, $codes:ident) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
         fn $name(rows: &PanelBytes<'_>, panel: &mut Panel) {
-            unpack_rows(rows, panel, $has_min, |row, q, scale, min| {
+            unpack_rows(rows, panel, PANEL_COLS / <$block>::SUB, $has_min, |row, q, scale, min| {
                 for b in bytemuck::cast_slice::<u8, $block>(row) {
                     store_codes($codes(b, scale, min), q);
                 }
@@ -151,8 +186,6 @@ macro_rules! unpack_256 {
 
 unpack_256!(unpack_q2_k, BlockQ2K, true, codes_q2_k);
 unpack_256!(unpack_q3_k, BlockQ3K, false, codes_q3_k);
-unpack_256!(unpack_q4_k, BlockQ4K, true, codes_q4_k);
-unpack_256!(unpack_q5_k, BlockQ5K, true, codes_q5_k);
 unpack_256!(unpack_q6_k, BlockQ6K, false, codes_q6_k);
 unpack_256!(unpack_iq4_xs, BlockIq4Xs, false, codes_iq4_xs);
 
@@ -171,14 +204,39 @@ fn store_scales(d: f32, scales: __m512i, out: &mut Scales) {
     store_512(_mm512_castps_si512(_mm512_mul_ps(_mm512_set1_ps(d), _mm512_cvtepi32_ps(scales))), out);
 }
 
-/// The scales and minimums of Q4_K and Q5_K.
+/// Unpacking of Q4_K or Q5_K, whose rows have eight scales and eight minimums in one vector.
+macro_rules! unpack_with_mins {
+    ($name:ident, $block:ty, $codes:ident) => {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+        fn $name(rows: &PanelBytes<'_>, panel: &mut Panel) {
+            let RowBuffers { q, scale, .. } = &mut panel.rows;
+            for (row, (q, scale)) in rows.iter().zip(q.iter_mut().zip(scale.iter_mut())) {
+                prefetch_next(row);
+                for b in bytemuck::cast_slice::<u8, $block>(row) {
+                    k_scales(b.d, b.dmin, &b.scales, scale);
+                    store_codes($codes(b), q);
+                }
+            }
+            interleave(q, 0, &mut panel.q);
+            interleave::<64>(bytemuck::cast_ref(scale), 0, bytemuck::cast_slice_mut(&mut panel.scale[..8]));
+            interleave::<64>(bytemuck::cast_ref(scale), 8, bytemuck::cast_slice_mut(&mut panel.min[..8]));
+        }
+    };
+}
+
+unpack_with_mins!(unpack_q4_k, BlockQ4K, codes_q4_k);
+unpack_with_mins!(unpack_q5_k, BlockQ5K, codes_q5_k);
+
+/// Eight scales, and eight minimums with their sign turned.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn k_scales(d: [u8; 2], dmin: [u8; 2], packed: &[u8; 12], scale: &mut Scales, min: &mut Scales) {
-    let both = scales_then_mins(packed);
-    // the upper eight of each are not read
-    store_scales(half(d), _mm512_cvtepu8_epi32(both), scale);
-    store_scales(-half(dmin), _mm512_cvtepu8_epi32(_mm_srli_si128::<8>(both)), min);
+fn k_scales(d: [u8; 2], dmin: [u8; 2], packed: &[u8; 12], scale: &mut Scales) {
+    let both = _mm_cvtph_ps(_mm_cvtsi32_si128(i32::from_le_bytes([d[0], d[1], dmin[0], dmin[1]])));
+    let both = _mm_xor_ps(both, _mm_setr_ps(0.0, -0.0, 0.0, 0.0));
+    let which = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    let factors = _mm512_permutexvar_ps(which, _mm512_castps128_ps512(both));
+    let numbers = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(scales_then_mins(packed)));
+    store_512(_mm512_castps_si512(_mm512_mul_ps(factors, numbers)), scale);
 }
 
 /// The nibbles of 128 bytes, in order of elements: those of 32 bytes, low and then high.
@@ -206,15 +264,13 @@ fn planes<T: Pod>(bytes: &[T; 32], width: u32, i: usize) -> __m512i {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn codes_q4_k(b: &BlockQ4K, scale: &mut Scales, min: &mut Scales) -> [__m512i; 4] {
-    k_scales(b.d, b.dmin, &b.scales, scale, min);
+fn codes_q4_k(b: &BlockQ4K) -> [__m512i; 4] {
     k_nibbles(&b.qs)
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn codes_q5_k(b: &BlockQ5K, scale: &mut Scales, min: &mut Scales) -> [__m512i; 4] {
-    k_scales(b.d, b.dmin, &b.scales, scale, min);
+fn codes_q5_k(b: &BlockQ5K) -> [__m512i; 4] {
     let mut codes = k_nibbles(&b.qs);
     for (i, codes) in codes.iter_mut().enumerate() {
         let bit = _mm512_and_si512(planes(&b.qh, 1, i), _mm512_set1_epi8(1));
@@ -318,7 +374,7 @@ fn unpack_numbers<const N_BYTES: usize>(
                 }
             }
         }
-        interleave::<64>(bytemuck::cast_ref(&w), bytemuck::cast_slice_mut(out));
+        interleave::<64>(bytemuck::cast_ref(&w), 0, bytemuck::cast_slice_mut(out));
     }
 }
 
