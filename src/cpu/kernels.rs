@@ -228,10 +228,13 @@ impl KernelSet {
             _ => (self.matvec_codes)(ty),
         };
         let Some(kernel) = kernel else {
-            scratch.clear();
+            scratch.resize(scratch.len().max(x.q.len()), 0.0);
+            let values = &mut scratch[..x.q.len()];
             let blocks = x.q.chunks_exact(kind.block_len()).zip(x.d);
-            scratch.extend(blocks.flat_map(|(q, d)| q.iter().map(move |&q| f32::from(q) * d)));
-            return self.matvec_f32(ty, rows, scratch, out, &mut Vec::new());
+            for (values, (q, d)) in values.chunks_exact_mut(kind.block_len()).zip(blocks) {
+                values.iter_mut().zip(q).for_each(|(value, &q)| *value = f32::from(q) * d);
+            }
+            return self.matvec_f32(ty, rows, values, out, &mut Vec::new());
         };
         // SAFETY: a `KernelSet` exists only if its features were detected.
         unsafe { kernel(rows, x, out) }
