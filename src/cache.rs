@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_window_keeps_what_the_first_row_of_a_batch_sees() {
         let mut s = slots(Span::Slide(10));
-        for _ in 0..8 {
+        for _ in 0..30 {
             let before = s.end;
             s.append(5);
             assert!(s.held().start <= Span::Slide(10).first_visible(before));
@@ -157,9 +157,9 @@ mod tests {
             seen.dedup();
             assert_eq!(seen.len(), s.held().len(), "two positions share a slot");
         }
-        assert_eq!(s.slots_used(), 14);
-        assert!(s.rewind(35), "the batch just stored can be taken back");
-        assert!(!s.rewind(20), "the window has moved on");
+        assert_eq!(s.slots_used(), 64, "14 rows in whole groups");
+        assert!(s.rewind(145), "the batch just stored can be taken back");
+        assert!(!s.rewind(90), "the window has moved on");
         s.clear();
         assert_eq!(s.held(), 0..0);
     }

@@ -1,34 +1,67 @@
 //! Attention of a few rows of one sequence over one head of keys and values, with all query heads that share it.
 //!
-//! Keys are taken in chunks that begin at multiples of [`CHUNK`] positions, whatever the batch, and combined by
-//! online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867) in f32: a row's result has the same bits in every
-//! batch and for every number of threads.
+//! Keys are taken in chunks that begin at multiples of [`CHUNK`] positions, combined by online softmax (Milakov and
+//! Gimelshein 2018, arXiv 1805.02867) within parts that begin at multiples of [`PART`], and parts are combined in
+//! their order: a row's result has the same bits in every batch, for every number of threads, and whether one thread
+//! treats all parts or each part has its own.
 
-use super::kernels::KernelSet;
+use std::ops::Range;
+
+use super::kernels::{CHUNK, CacheNumber, KEY_GROUP, KernelSet};
 use super::rows::softcap;
-use super::sequence::CacheRows;
+use super::sequence::{CacheRows, Numbers};
 use crate::cache::RowSlots;
 use crate::plan::Attend;
 
-/// Positions of a chunk. 64 keys of 128 numbers in f32 are 32 KiB: with the values they stay in the second-level
-/// cache while all queries of the tile use them.
-const CHUNK: u32 = 64;
+/// Positions of a part.
+pub(super) const PART: u32 = 1024;
 
 /// Buffers of one thread.
 #[derive(Default)]
 pub(super) struct AttendScratch {
     /// Scaled queries, [queries, head_dim].
     q: Vec<f32>,
-    /// Keys of a chunk, [CHUNK, head_dim].
+    /// Keys of a chunk by dimension, [CHUNK / 16, head_dim, 16], where the cache keeps them otherwise.
     k: Vec<f32>,
-    /// Values of a chunk, [CHUNK, value head_dim].
+    /// Values of a chunk, [CHUNK, value head_dim], where the cache is no plain numbers.
     v: Vec<f32>,
-    /// Scores of one query, [CHUNK].
+    /// Scores, then probabilities, [queries, CHUNK].
     scores: Vec<f32>,
-    /// Unnormalised results, [queries, value head_dim].
-    acc: Vec<f32>,
-    /// Running maximum and sum of each query.
+    part: State,
+    total: State,
+}
+
+/// What is known of some queries after some of their keys.
+#[derive(Default)]
+struct State {
+    /// Greatest score and sum of probabilities relative to it, per query.
     max_sum: Vec<(f32, f32)>,
+    /// Values by probability, [queries, value head_dim].
+    acc: Vec<f32>,
+}
+
+impl State {
+    fn clear(&mut self, n_query: usize, dv: usize) {
+        self.max_sum.clear();
+        self.max_sum.resize(n_query, (f32::NEG_INFINITY, 0.0));
+        self.acc.clear();
+        self.acc.resize(n_query * dv, 0.0);
+    }
+
+    /// Adds what later keys give.
+    fn merge(&mut self, max_sum: &[(f32, f32)], acc: &[f32], dv: usize) {
+        let ours = self.max_sum.iter_mut().zip(self.acc.chunks_exact_mut(dv));
+        for (((max, sum), acc), ((other_max, other_sum), other)) in ours.zip(max_sum.iter().zip(acc.chunks_exact(dv))) {
+            let new_max = max.max(*other_max);
+            if new_max == f32::NEG_INFINITY {
+                continue;
+            }
+            let (a, b) = ((*max - new_max).exp(), (other_max - new_max).exp());
+            *sum = *sum * a + other_sum * b;
+            acc.iter_mut().zip(other).for_each(|(x, y)| *x = *x * a + y * b);
+            *max = new_max;
+        }
+    }
 }
 
 /// One thread's share: rows at ascending positions of one sequence, one head of keys and values.
@@ -42,75 +75,204 @@ pub(super) struct AttendWork<'a> {
     pub pos: &'a [u32],
 }
 
+/// Parts that rows at these positions see.
+pub(super) fn parts(step: &Attend, pos: &[u32]) -> Range<u32> {
+    match (pos.first(), pos.last()) {
+        (Some(&first), Some(&last)) => step.span.first_visible(first) / PART..last / PART + 1,
+        _ => 0..0,
+    }
+}
+
 impl AttendWork<'_> {
-    /// `query(row, head)` gives the query of a row, `result(row, head, values)` takes its result.
+    fn group(&self) -> usize {
+        (self.step.heads / self.step.kv_heads) as usize
+    }
+
+    fn dk(&self) -> usize {
+        self.cache.k.width() / self.step.kv_heads as usize
+    }
+
+    fn dv(&self) -> usize {
+        self.cache.v.width() / self.step.kv_heads as usize
+    }
+
+    fn n_query(&self) -> usize {
+        self.pos.len() * self.group()
+    }
+
+    /// Numbers that [`AttendWork::run_part`] leaves.
+    pub fn part_len(n_row: usize, step: &Attend) -> usize {
+        n_row * (step.heads / step.kv_heads) as usize * (step.out.len() / step.heads + 2) as usize
+    }
+
+    /// All parts. `query(row, head)` gives the query of a row, `result(row, head, values)` takes its result.
     pub fn run<'q>(
         &self,
         scratch: &mut AttendScratch,
         query: impl Fn(usize, usize) -> &'q [f32],
-        mut result: impl FnMut(usize, usize, &[f32]),
+        result: impl FnMut(usize, usize, &[f32]),
     ) {
-        let Self { set, step, cache, .. } = *self;
-        let group = (step.heads / step.kv_heads) as usize;
-        let dk = cache.k.width() / step.kv_heads as usize;
-        let dv = cache.v.width() / step.kv_heads as usize;
-        let heads = self.kv_head * group..(self.kv_head + 1) * group;
-        let n_query = self.pos.len() * group;
-        let AttendScratch { q, k, v, scores, acc, max_sum } = scratch;
-        q.clear();
+        let dv = self.dv();
+        self.read_queries(scratch, query);
+        scratch.total.clear(self.n_query(), dv);
+        for part in parts(self.step, self.pos) {
+            self.attend(scratch, part);
+            scratch.total.merge(&scratch.part.max_sum, &scratch.part.acc, dv);
+        }
+        self.finish(scratch, result);
+    }
+
+    /// One part; `out` takes what [`AttendWork::merge_parts`] reads.
+    pub fn run_part<'q>(
+        &self,
+        scratch: &mut AttendScratch,
+        part: u32,
+        query: impl Fn(usize, usize) -> &'q [f32],
+        out: &mut [f32],
+    ) {
+        self.read_queries(scratch, query);
+        self.attend(scratch, part);
+        let (acc, max_sum) = out.split_at_mut(scratch.part.acc.len());
+        acc.copy_from_slice(&scratch.part.acc);
+        for (to, &(max, sum)) in max_sum.as_chunks_mut::<2>().0.iter_mut().zip(&scratch.part.max_sum) {
+            *to = [max, sum];
+        }
+    }
+
+    /// Combines parts, in their order.
+    pub fn merge_parts<'p>(
+        &self,
+        scratch: &mut AttendScratch,
+        parts: impl Iterator<Item = &'p [f32]>,
+        result: impl FnMut(usize, usize, &[f32]),
+    ) {
+        let dv = self.dv();
+        scratch.total.clear(self.n_query(), dv);
+        for part in parts {
+            let (acc, max_sum) = part.split_at(self.n_query() * dv);
+            scratch.part.max_sum.clear();
+            scratch.part.max_sum.extend(max_sum.as_chunks::<2>().0.iter().map(|p| (p[0], p[1])));
+            scratch.total.merge(&scratch.part.max_sum, acc, dv);
+        }
+        self.finish(scratch, result);
+    }
+
+    fn read_queries<'q>(&self, scratch: &mut AttendScratch, query: impl Fn(usize, usize) -> &'q [f32]) {
+        let first = self.kv_head * self.group();
+        scratch.q.clear();
         for (row, &pos) in self.pos.iter().enumerate() {
             let scale = self.scale(pos);
-            heads.clone().for_each(|head| q.extend(query(row, head).iter().map(|x| x * scale)));
+            for head in first..first + self.group() {
+                scratch.q.extend(query(row, head).iter().map(|x| x * scale));
+            }
         }
-        acc.clear();
-        acc.resize(n_query * dv, 0.0);
-        max_sum.clear();
-        max_sum.resize(n_query, (f32::NEG_INFINITY, 0.0));
-        k.resize(CHUNK as usize * dk, 0.0);
-        v.resize(CHUNK as usize * dv, 0.0);
+    }
 
+    fn finish(&self, scratch: &mut AttendScratch, mut result: impl FnMut(usize, usize, &[f32])) {
+        let (group, State { max_sum, acc }) = (self.group(), &mut scratch.total);
+        for (i, acc) in acc.chunks_exact_mut(self.dv()).enumerate() {
+            self.set.scale_f32(1.0 / max_sum[i].1, acc);
+            result(i / group, self.kv_head * group + i % group, acc);
+        }
+    }
+
+    /// The keys of one part, into `scratch.part`.
+    fn attend(&self, scratch: &mut AttendScratch, part: u32) {
+        let (n_query, step) = (self.n_query(), self.step);
+        scratch.part.clear(n_query, self.dv());
+        scratch.scores.resize(n_query * CHUNK, 0.0);
         let (Some(&pos_min), Some(&pos_max)) = (self.pos.first(), self.pos.last()) else { return };
-        let first = step.span.first_visible(pos_min);
-        for base in (first / CHUNK * CHUNK..=pos_max).step_by(CHUNK as usize) {
-            let (lo, hi) = (base.max(first), (base + CHUNK).min(pos_max + 1));
-            for (i, pos) in (lo..hi).enumerate() {
-                let slot = self.slots.slot(pos);
-                cache.k.get(set, slot, self.kv_head * dk, &mut k[i * dk..(i + 1) * dk]);
-                cache.v.get(set, slot, self.kv_head * dv, &mut v[i * dv..(i + 1) * dv]);
-            }
-            for (row, &pos) in self.pos.iter().enumerate() {
-                let (from, to) = (lo.max(step.span.first_visible(pos)), hi.min(pos + 1));
-                if from >= to {
-                    continue;
+        let first = step.span.first_visible(pos_min).max(part * PART);
+        let end = (pos_max + 1).min((part + 1) * PART);
+        let chunk = CHUNK as u32;
+        for base in (first / chunk * chunk..end).step_by(CHUNK) {
+            let seen = base.max(first)..(base + chunk).min(end);
+            self.scores(scratch, base, &seen);
+            self.softmax(scratch, base, &seen);
+            self.add_values(scratch, base, &seen);
+        }
+    }
+
+    /// Scores of all queries with the keys from `base` on; at least those of `seen`.
+    fn scores(&self, scratch: &mut AttendScratch, base: u32, seen: &Range<u32>) {
+        let AttendScratch { q, k, scores, .. } = scratch;
+        let (dk, slot) = (self.dk(), self.slots.slot(base));
+        let n_group = ((seen.end - base) as usize).div_ceil(KEY_GROUP);
+        match self.cache.k.numbers() {
+            Numbers::F32(keys) => self.scores_of(q, keys, slot, n_group, scores),
+            Numbers::F16(keys) => self.scores_of(q, keys, slot, n_group, scores),
+            Numbers::Blocks(keys) => {
+                k.resize(CHUNK * dk, 0.0);
+                let row = &mut scratch.v;
+                row.resize(row.len().max(dk), 0.0);
+                for j in 0..(seen.end - base) as usize {
+                    keys.get(self.set, slot + j, self.kv_head * dk, &mut row[..dk]);
+                    let group = &mut k[j / KEY_GROUP * dk * KEY_GROUP..];
+                    row[..dk].iter().enumerate().for_each(|(d, x)| group[d * KEY_GROUP + j % KEY_GROUP] = *x);
                 }
-                let (from, to) = ((from - lo) as usize, (to - lo) as usize);
-                for i in row * group..(row + 1) * group {
-                    let q = &q[i * dk..(i + 1) * dk];
-                    scores.clear();
-                    scores.extend((from..to).map(|j| set.dot_f32(q, &k[j * dk..(j + 1) * dk])));
-                    if let Some(cap) = step.softcap {
-                        softcap(scores, cap);
-                    }
-                    let acc = &mut acc[i * dv..(i + 1) * dv];
-                    let (max, sum) = &mut max_sum[i];
-                    let new_max = max.max(set.max_f32(scores));
-                    if new_max > *max {
-                        let shrink = (*max - new_max).exp();
-                        *sum *= shrink;
-                        set.scale_f32(shrink, acc);
-                        *max = new_max;
-                    }
-                    *sum += set.exp_sum(scores, new_max);
-                    for (j, &p) in scores.iter().enumerate() {
-                        set.axpy_f32(p, &v[(from + j) * dv..(from + j + 1) * dv], acc);
-                    }
-                }
+                self.set.scores(q, dk, k, dk * KEY_GROUP, n_group, scores);
             }
         }
-        for i in 0..n_query {
-            let acc = &mut acc[i * dv..(i + 1) * dv];
-            set.scale_f32(1.0 / max_sum[i].1, acc);
-            result(i / group, heads.start + i % group, acc);
+    }
+
+    fn scores_of<T: CacheNumber>(&self, q: &[f32], keys: &[T], slot: usize, n_group: usize, scores: &mut [f32]) {
+        let stride = self.cache.k.width() * KEY_GROUP;
+        let start = slot / KEY_GROUP * stride + self.kv_head * self.dk() * KEY_GROUP;
+        self.set.scores(q, self.dk(), &keys[start..], stride, n_group, scores);
+    }
+
+    /// Turns scores into probabilities relative to each query's greatest score so far; 0 for what a row does not see.
+    fn softmax(&self, scratch: &mut AttendScratch, base: u32, seen: &Range<u32>) {
+        let (group, dv, span) = (self.group(), self.dv(), self.step.span);
+        let State { max_sum, acc } = &mut scratch.part;
+        let (all_from, all_to) = ((seen.start - base) as usize, (seen.end - base) as usize);
+        for (i, scores) in scratch.scores.chunks_exact_mut(CHUNK).enumerate() {
+            let pos = self.pos[i / group];
+            let from = (seen.start.max(span.first_visible(pos)) - base) as usize;
+            let to = (seen.end.min(pos + 1)).saturating_sub(base) as usize;
+            if from >= to {
+                scores[all_from..all_to].fill(0.0);
+                continue;
+            }
+            scores[all_from..from].fill(0.0);
+            scores[to..all_to].fill(0.0);
+            let scores = &mut scores[from..to];
+            if let Some(cap) = self.step.softcap {
+                softcap(scores, cap);
+            }
+            let (max, sum) = &mut max_sum[i];
+            let new_max = max.max(self.set.max_f32(scores));
+            if new_max > *max {
+                let shrink = (*max - new_max).exp();
+                *sum *= shrink;
+                self.set.scale_f32(shrink, &mut acc[i * dv..][..dv]);
+                *max = new_max;
+            }
+            *sum += self.set.exp_sum(scores, new_max);
+        }
+    }
+
+    fn add_values(&self, scratch: &mut AttendScratch, base: u32, seen: &Range<u32>) {
+        let AttendScratch { v, scores, part, .. } = scratch;
+        let (dv, slot) = (self.dv(), self.slots.slot(base));
+        let (from, n) = ((seen.start - base) as usize, (seen.end - seen.start) as usize);
+        let (p, start, acc) = (&scores[from..], self.kv_head * dv, &mut part.acc);
+        match self.cache.v.numbers() {
+            Numbers::F32(values) => {
+                let stride = self.cache.v.width();
+                self.set.add_values(p, &values[(slot + from) * stride + start..], stride, n, dv, acc);
+            }
+            Numbers::F16(values) => {
+                let stride = self.cache.v.width();
+                self.set.add_values(p, &values[(slot + from) * stride + start..], stride, n, dv, acc);
+            }
+            Numbers::Blocks(values) => {
+                v.resize(v.len().max(CHUNK * dv), 0.0);
+                for (j, row) in v.chunks_exact_mut(dv).take(n).enumerate() {
+                    values.get(self.set, slot + from + j, start, row);
+                }
+                self.set.add_values(p, v, dv, n, dv, acc);
+            }
         }
     }
 

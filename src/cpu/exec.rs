@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tealight_quant as quant;
 
-use super::attention::{AttendScratch, AttendWork};
+use super::attention::{self, AttendScratch, AttendWork};
 use super::kernels::KernelSet;
 use super::linear::{Activations, Cut, Kinds, LinearScratch, RowsWork};
 use super::pool::{MAX_CHUNKS, Shared, Team, Worker};
@@ -21,7 +21,9 @@ use crate::plan::{Attend, Backend, Operand, Plan, PoolKind, Probe, RowOrder, Row
 
 /// Rows that a chunk of a row-local phase takes.
 const PHASE_ROWS: usize = 4;
-/// Rows of one sequence that attend together and share converted keys and values.
+/// Tiles and heads below which attention cuts keys as well, so that every thread gets some.
+const FEW_TASKS: usize = 64;
+/// Rows of one sequence that attend together and share keys and values.
 const ATTEND_ROWS: usize = 16;
 
 /// How a plan is executed.
@@ -126,6 +128,8 @@ pub struct CpuBackend {
     rotations: Vec<Shared<f32>>,
     activations: Activations,
     scratch: Vec<Mutex<Scratch>>,
+    /// Unfinished attention.
+    parts: Shared<f32>,
     batch: Batch,
 }
 
@@ -180,6 +184,7 @@ impl CpuBackend {
             rotations: plan.tables().iter().map(|_| Shared::new()).collect(),
             activations: Activations::new(),
             scratch: (0..team.n_threads()).map(|_| Mutex::default()).collect(),
+            parts: Shared::new(),
             batch: Batch::default(),
             exact: options.exact,
             plan,
@@ -202,6 +207,14 @@ impl CpuBackend {
             }
             for (table, out) in self.plan.tables().iter().zip(&mut self.rotations) {
                 out.grow(n_row * 2 * table.freqs.len())?;
+            }
+            for step in self.plan.steps() {
+                let Step::Attend(a) = step else { continue };
+                let n_part = self.batch.n_part(a);
+                if n_part > 1 {
+                    let n_task = self.batch.tiles.len() * a.kv_heads as usize;
+                    self.parts.grow(n_task * n_part * AttendWork::part_len(ATTEND_ROWS, a))?;
+                }
             }
             let (before, after) = self.sizes.quantized;
             self.activations.grow(n_row, before)?;
@@ -276,6 +289,14 @@ impl Batch {
             .map(|(_, t)| self.order.order[t.rows.start] as usize)
     }
 
+    /// Into how many chunks the keys of each tile and head are cut: 1 where there are chunks enough without.
+    fn n_part(&self, step: &Attend) -> usize {
+        let parts = |t: &Tile| attention::parts(step, &self.order_pos[t.rows.clone()]).len();
+        let n_part = self.tiles.iter().map(parts).max().unwrap_or(1);
+        let n_task = self.tiles.len() * step.kv_heads as usize;
+        if n_task < FEW_TASKS && n_task * n_part <= MAX_CHUNKS { n_part } else { 1 }
+    }
+
     /// Takes over a batch; `lengths` are the positions that the sequences hold already.
     fn set(&mut self, plan: &Plan, rows: &Rows<'_>, lengths: &[u32]) -> Result<()> {
         self.order.set(plan, rows, lengths)?;
@@ -298,6 +319,44 @@ impl Batch {
             self.tiles.extend(tiles.map(|i| Tile { seq, rows: i..(i + ATTEND_ROWS).min(range.end) }));
         }
         Ok(())
+    }
+}
+
+/// Rows that attend together in one step.
+struct TileAt<'p> {
+    pass: &'p Pass<'p>,
+    tile: &'p Tile,
+    step: &'p Attend,
+}
+
+impl<'p> TileAt<'p> {
+    fn pos(&self) -> &'p [u32] {
+        &self.pass.batch.order_pos[self.tile.rows.clone()]
+    }
+
+    fn work(&self, kv_head: usize) -> AttendWork<'p> {
+        let (pass, step) = (self.pass, self.step);
+        let sequence = pass.rows.sequences[self.tile.seq];
+        let cache = &sequence.caches[step.cache.index()];
+        let slots = sequence.positions.slots(step.cache.index());
+        AttendWork { set: pass.rows.set, step, cache, slots, kv_head, pos: self.pos() }
+    }
+
+    fn row(&self, row: usize) -> usize {
+        self.pass.batch.order.order[self.tile.rows.start + row] as usize
+    }
+
+    fn query(&self, row: usize, head: usize) -> &'p [f32] {
+        let q = self.step.q;
+        let start = q.start + head as u32 * q.stride;
+        self.pass.rows.read(self.row(row), Operand { start, heads: 1, stride: 0, ..q })
+    }
+
+    fn put(&self, row: usize, head: usize, values: &[f32]) {
+        let out = self.step.out;
+        let width = out.len() / self.step.heads;
+        let o = Operand { start: out.start + head as u32 * width, width, heads: 1, stride: 0, ..out };
+        self.pass.rows.write(self.row(row), o).copy_from_slice(values);
     }
 }
 
@@ -420,34 +479,42 @@ impl Pass<'_> {
     fn attend(&self, worker: &mut Worker<'_>, step: &Attend, scratch: &mut AttendScratch) -> bool {
         let kv_heads = step.kv_heads as usize;
         let n_tile = self.batch.tiles.len();
-        let tiles_per_chunk = n_tile.div_ceil(MAX_CHUNKS / kv_heads);
-        let dv = step.out.len() / step.heads;
+        let tile_at = |i: usize| TileAt { pass: self, tile: &self.batch.tiles[i], step };
+        let n_part = self.batch.n_part(step);
+        if n_part <= 1 {
+            let tiles_per_chunk = n_tile.div_ceil(MAX_CHUNKS / kv_heads);
+            let work = |chunk: usize| {
+                let (group, kv_head) = (chunk / kv_heads, chunk % kv_heads);
+                for i in group * tiles_per_chunk..((group + 1) * tiles_per_chunk).min(n_tile) {
+                    let tile = tile_at(i);
+                    tile.work(kv_head).run(scratch, |row, h| tile.query(row, h), |row, h, x| tile.put(row, h, x));
+                }
+            };
+            return worker.step(n_tile.div_ceil(tiles_per_chunk) * kv_heads, work);
+        }
+        // Few rows and many keys: each part of the keys is a chunk of its own.
+        let len = AttendWork::part_len(ATTEND_ROWS, step);
+        let place = |task: usize, n: usize| task * len..task * len + n;
         let work = |chunk: usize| {
-            let (group, kv_head) = (chunk / kv_heads, chunk % kv_heads);
-            let tiles = group * tiles_per_chunk..((group + 1) * tiles_per_chunk).min(n_tile);
-            for tile in &self.batch.tiles[tiles] {
-                let order = &self.batch.order.order[tile.rows.clone()];
-                let sequence = self.rows.sequences[tile.seq];
-                let (cache, slots) =
-                    (&sequence.caches[step.cache.index()], sequence.positions.slots(step.cache.index()));
-                let pos = &self.batch.order_pos[tile.rows.clone()];
-                let task = AttendWork { set: self.rows.set, step, cache, slots, kv_head, pos };
-                let head = |o: Operand, stride: u32, h: usize, width: u32| Operand {
-                    start: o.start + h as u32 * stride,
-                    width,
-                    heads: 1,
-                    stride: 0,
-                    ..o
-                };
-                let query = |i: usize, h: usize| {
-                    self.rows.read(order[i] as usize, head(step.q, step.q.stride, h, step.q.width))
-                };
-                task.run(scratch, query, |i, h, values| {
-                    self.rows.write(order[i] as usize, head(step.out, dv, h, dv)).copy_from_slice(values);
-                });
+            let (task, part) = (chunk / n_part, chunk % n_part);
+            let tile = tile_at(task / kv_heads);
+            let n = AttendWork::part_len(tile.tile.rows.len(), step);
+            let parts = attention::parts(step, tile.pos());
+            if let Some(part) = parts.clone().nth(part) {
+                let out = self.backend.parts.write(place(chunk, n));
+                tile.work(task % kv_heads).run_part(scratch, part, |row, h| tile.query(row, h), out);
             }
         };
-        worker.step(n_tile.div_ceil(tiles_per_chunk) * kv_heads, work)
+        if !worker.step(n_tile * kv_heads * n_part, work) {
+            return false;
+        }
+        worker.step(n_tile * kv_heads, |task| {
+            let tile = tile_at(task / kv_heads);
+            let n = AttendWork::part_len(tile.tile.rows.len(), step);
+            let parts = attention::parts(step, tile.pos());
+            let parts = (0..parts.len()).map(|i| self.backend.parts.read(place(task * n_part + i, n)));
+            tile.work(task % kv_heads).merge_parts(scratch, parts, |row, h, x| tile.put(row, h, x));
+        })
     }
 
     fn take(&self, step: &Step) {

@@ -8,6 +8,7 @@
 //! Row products read raw GGUF blocks at any alignment, and nothing behind the last one.
 #![allow(unsafe_code)] // calls through the table; see `KernelSet`
 
+mod attention;
 mod codes;
 mod panel;
 mod scalar;
@@ -18,6 +19,8 @@ mod x86_64;
 
 pub use panel::{PANEL_COLS, PANEL_ROWS, PANEL_TOKENS, Panel, Rows8};
 
+use attention::AttentionKernels;
+pub use attention::{CHUNK, CacheNumber, KEY_GROUP};
 use half::f16;
 use panel::PanelKernels;
 use tealight_quant::{BlockType, dequantize};
@@ -107,12 +110,12 @@ pub struct KernelSet {
     dot_f32: unsafe fn(&[f32], &[f32]) -> f32,
     axpy_f32: unsafe fn(f32, &[f32], &mut [f32]),
     scale_f32: unsafe fn(f32, &mut [f32]),
-    f16_to_f32: unsafe fn(&[f16], &mut [f32]),
     f32_to_f16: unsafe fn(&[f32], &mut [f16]),
     max_f32: unsafe fn(&[f32]) -> f32,
     exp_sum: unsafe fn(&mut [f32], f32) -> f32,
     silu_mul: unsafe fn(&[f32], &mut [f32]),
     gelu_mul: unsafe fn(&[f32], &mut [f32]),
+    attention: AttentionKernels,
     panels: PanelKernels,
     #[allow(dead_code)] // as above
     peak: fn(Peak, usize) -> Option<usize>,
@@ -136,13 +139,13 @@ impl KernelSet {
         dot_f32: scalar::dot_f32,
         axpy_f32: scalar::axpy_f32,
         scale_f32: scalar::scale_f32,
-        f16_to_f32: scalar::f16_to_f32,
         f32_to_f16: scalar::f32_to_f16,
         max_f32: scalar::max_f32,
         exp_sum: scalar::exp_sum,
         silu_mul: scalar::silu_mul,
         gelu_mul: scalar::gelu_mul,
         matvec_codes: scalar::panel::matvec_codes,
+        attention: scalar::attention::ATTENTION,
         panels: scalar::panel::PANELS,
         peak: |_, _| None,
     };
@@ -286,13 +289,6 @@ impl KernelSet {
     pub fn scale_f32(&self, a: f32, y: &mut [f32]) {
         // SAFETY: a `KernelSet` exists only if its features were detected.
         unsafe { (self.scale_f32)(a, y) }
-    }
-
-    /// Halves as f32, exactly; of equal lengths.
-    pub fn f16_to_f32(&self, x: &[f16], out: &mut [f32]) {
-        assert_eq!(x.len(), out.len());
-        // SAFETY: a `KernelSet` exists only if its features were detected.
-        unsafe { (self.f16_to_f32)(x, out) }
     }
 
     /// The nearest halves, ties to even; of equal lengths.

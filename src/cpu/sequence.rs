@@ -3,7 +3,7 @@
 use half::f16;
 use tealight_quant as quant;
 
-use super::kernels::KernelSet;
+use super::kernels::{KEY_GROUP, KernelSet};
 use super::pool::Shared;
 use crate::cache::Positions;
 use crate::error::Result;
@@ -12,70 +12,139 @@ use crate::plan::{CacheSpec, CacheType, Plan, SequenceMemory};
 /// Rows that a cache grows by at least.
 const GROWTH: usize = 256;
 
-/// Rows of one cache, keys or values: [n_slot, width], in a storage type.
-pub(super) struct RowStore {
-    ty: CacheType,
-    width: usize,
+/// Quantized rows of a cache: [n_slot, width] in blocks of Q8_0.
+pub(super) struct BlockRows {
     /// Whole rows of 32-bit words; the words of a row hold its blocks, padded at the end.
     words: Shared<u32>,
     row_words: usize,
 }
 
-impl RowStore {
-    fn new(ty: CacheType, width: u32) -> Self {
-        let row_words = (ty.bytes(width.into()) as usize).div_ceil(4);
-        Self { ty, width: width as usize, words: Shared::new(), row_words }
+impl BlockRows {
+    fn new(width: usize) -> Self {
+        let row_words = (CacheType::Q8_0.bytes(width as u64) as usize).div_ceil(4);
+        Self { words: Shared::new(), row_words }
     }
 
-    fn grow(&mut self, n_row: usize, n_slot: usize) -> Result<()> {
-        let have = self.words.len() / self.row_words.max(1);
-        if n_row > have {
-            let target = n_row.max(have + have / 2).next_multiple_of(GROWTH).min(n_slot.max(n_row));
-            self.words
-                .grow(target * self.row_words)
-                .map_err(|e| e.with_hint("use a smaller context (-c) or a smaller cache type (-ctk q8_0 -ctv q8_0)"))?;
-        }
-        Ok(())
-    }
-
-    /// Writes `x` as row `slot`; `scratch` is resized as needed.
-    pub fn put(&self, set: &KernelSet, slot: usize, x: &[f32], scratch: &mut QuantizeScratch) {
+    fn put(&self, set: &KernelSet, slot: usize, x: &[f32], scratch: &mut QuantizeScratch) {
         let row = self.words.write(slot * self.row_words..(slot + 1) * self.row_words);
-        match self.ty {
-            CacheType::F32 => bytemuck::cast_slice_mut(row).copy_from_slice(x),
-            CacheType::F16 => set.f32_to_f16(x, &mut bytemuck::cast_slice_mut::<u32, f16>(row)[..x.len()]),
-            CacheType::Q8_0 => {
-                let (q, d, sums) = scratch.sized(x.len());
-                set.quantize_q8_0(x, q, d, sums);
-                let bytes: &mut [u8] = bytemuck::cast_slice_mut(row);
-                let block_bytes = CacheType::Q8_0.block_type().block_bytes();
-                for ((block, q), d) in bytes.chunks_exact_mut(block_bytes).zip(q.chunks_exact(32)).zip(d) {
-                    block[..2].copy_from_slice(&f16::from_f32(*d).to_le_bytes());
-                    block[2..].copy_from_slice(bytemuck::cast_slice(q));
-                }
-            }
+        let (q, d, sums) = scratch.sized(x.len());
+        set.quantize_q8_0(x, q, d, sums);
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(row);
+        let block_bytes = CacheType::Q8_0.block_type().block_bytes();
+        for ((block, q), d) in bytes.chunks_exact_mut(block_bytes).zip(q.chunks_exact(32)).zip(d) {
+            block[..2].copy_from_slice(&f16::from_f32(*d).to_le_bytes());
+            block[2..].copy_from_slice(bytemuck::cast_slice(q));
         }
     }
 
     /// Reads columns `start..start + out.len()` of row `slot`.
-    pub fn get(&self, set: &KernelSet, slot: usize, start: usize, out: &mut [f32]) {
+    pub fn get(&self, _: &KernelSet, slot: usize, start: usize, out: &mut [f32]) {
         let row = self.words.read(slot * self.row_words..(slot + 1) * self.row_words);
-        match self.ty {
-            CacheType::F32 => out.copy_from_slice(&bytemuck::cast_slice(row)[start..start + out.len()]),
-            CacheType::F16 => set.f16_to_f32(&bytemuck::cast_slice::<u32, f16>(row)[start..start + out.len()], out),
-            CacheType::Q8_0 => {
-                let ty = CacheType::Q8_0.block_type();
-                let (len, size) = (ty.block_len(), ty.block_bytes());
-                let blocks =
-                    &bytemuck::cast_slice::<u32, u8>(row)[start / len * size..(start + out.len()) / len * size];
-                quant::dequantize(ty, blocks, out)
-                    .expect("a head is a whole number of blocks: checked when it was made");
+        let ty = CacheType::Q8_0.block_type();
+        let (len, size) = (ty.block_len(), ty.block_bytes());
+        let blocks = &bytemuck::cast_slice::<u32, u8>(row)[start / len * size..(start + out.len()) / len * size];
+        quant::dequantize(ty, blocks, out).expect("a head is a whole number of blocks: checked when it was made");
+    }
+}
+
+/// How numbers lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// Row after row.
+    Rows,
+    /// Of sixteen rows, column after column: [n_slot / 16, width, 16].
+    Columns,
+}
+
+enum Storage {
+    F32(Shared<f32>),
+    F16(Shared<f16>),
+    Blocks(BlockRows),
+}
+
+/// Rows of one cache, keys or values, in a storage type. Keys lie by columns, as scores want them; quantized ones by
+/// rows.
+pub(super) struct RowStore {
+    width: usize,
+    order: Order,
+    storage: Storage,
+}
+
+/// What a store holds, by slot as [`RowStore`] says.
+pub(super) enum Numbers<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+    Blocks(&'a BlockRows),
+}
+
+impl RowStore {
+    fn new(ty: CacheType, width: u32, order: Order) -> Self {
+        let width = width as usize;
+        let storage = match ty {
+            CacheType::F32 => Storage::F32(Shared::new()),
+            CacheType::F16 => Storage::F16(Shared::new()),
+            CacheType::Q8_0 => Storage::Blocks(BlockRows::new(width)),
+        };
+        Self { width, order, storage }
+    }
+
+    /// Numbers of a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    fn grow(&mut self, n_row: usize, n_slot: usize) -> Result<()> {
+        let have = match &self.storage {
+            Storage::F32(x) => x.len() / self.width.max(1),
+            Storage::F16(x) => x.len() / self.width.max(1),
+            Storage::Blocks(x) => x.words.len() / x.row_words.max(1),
+        };
+        if n_row <= have {
+            return Ok(());
+        }
+        let target = n_row.max(have + have / 2).next_multiple_of(GROWTH).min(n_slot.max(n_row));
+        // Whole groups of keys.
+        let target = target.next_multiple_of(KEY_GROUP);
+        let grown = match &mut self.storage {
+            Storage::F32(x) => x.grow(target * self.width),
+            Storage::F16(x) => x.grow(target * self.width),
+            Storage::Blocks(x) => x.words.grow(target * x.row_words),
+        };
+        grown.map_err(|e| e.with_hint("use a smaller context (-c) or a smaller cache type (-ctk q8_0 -ctv q8_0)"))
+    }
+
+    /// Writes `x` as row `slot`; `scratch` is resized as needed.
+    pub fn put(&self, set: &KernelSet, slot: usize, x: &[f32], scratch: &mut QuantizeScratch) {
+        let (rows, group) = (slot * self.width..(slot + 1) * self.width, slot / KEY_GROUP * self.width * KEY_GROUP);
+        let at = |column: usize| group + column * KEY_GROUP + slot % KEY_GROUP;
+        match (&self.storage, self.order) {
+            (Storage::F32(to), Order::Rows) => to.write(rows).copy_from_slice(x),
+            (Storage::F16(to), Order::Rows) => set.f32_to_f16(x, to.write(rows)),
+            (Storage::F32(to), Order::Columns) => x.iter().enumerate().for_each(|(i, x)| to.set(at(i), *x)),
+            (Storage::F16(to), Order::Columns) => {
+                let halves = scratch.halves(x.len());
+                set.f32_to_f16(x, halves);
+                halves.iter().enumerate().for_each(|(i, x)| to.set(at(i), *x));
             }
+            (Storage::Blocks(to), _) => to.put(set, slot, x, scratch),
+        }
+    }
+
+    /// All that is held.
+    pub fn numbers(&self) -> Numbers<'_> {
+        match &self.storage {
+            Storage::F32(x) => Numbers::F32(x.read(0..x.len())),
+            Storage::F16(x) => Numbers::F16(x.read(0..x.len())),
+            Storage::Blocks(x) => Numbers::Blocks(x),
         }
     }
 
     fn bytes(&self) -> u64 {
-        4 * self.words.len() as u64
+        match &self.storage {
+            Storage::F32(x) => 4 * x.len() as u64,
+            Storage::F16(x) => 2 * x.len() as u64,
+            Storage::Blocks(x) => 4 * x.words.len() as u64,
+        }
     }
 }
 
@@ -85,9 +154,15 @@ pub(super) struct QuantizeScratch {
     q: Vec<i8>,
     d: Vec<f32>,
     sums: Vec<i16>,
+    halves: Vec<f16>,
 }
 
 impl QuantizeScratch {
+    fn halves(&mut self, n: usize) -> &mut [f16] {
+        self.halves.resize(n, f16::ZERO);
+        &mut self.halves
+    }
+
     fn sized(&mut self, n: usize) -> (&mut [i8], &mut [f32], &mut [i16]) {
         self.q.resize(n, 0);
         self.d.resize(n / 32, 0.0);
@@ -116,7 +191,7 @@ impl CpuSequence {
     pub fn new(plan: &Plan, n_ctx: u32, n_batch: u32, k: CacheType, v: CacheType) -> Result<Self> {
         let cache = |spec: &CacheSpec| {
             spec.check_types(k, v)?;
-            Ok(CacheRows { k: RowStore::new(k, spec.k), v: RowStore::new(v, spec.v) })
+            Ok(CacheRows { k: RowStore::new(k, spec.k, Order::Columns), v: RowStore::new(v, spec.v, Order::Rows) })
         };
         let caches = plan.caches().iter().map(cache).collect::<Result<_>>()?;
         Ok(Self { caches, positions: Positions::new(plan, n_ctx, n_batch) })
@@ -153,12 +228,5 @@ impl SequenceMemory for CpuSequence {
 
     fn bytes(&self) -> u64 {
         self.caches.iter().map(|c| c.k.bytes() + c.v.bytes()).sum()
-    }
-}
-
-impl RowStore {
-    /// Numbers of a row.
-    pub fn width(&self) -> usize {
-        self.width
     }
 }

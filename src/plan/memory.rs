@@ -56,6 +56,9 @@ impl MemoryEstimate {
     }
 }
 
+/// Rows of a group of a ring.
+pub const RING_ALIGN: u64 = 64;
+
 impl CacheSpec {
     /// Can the heads of this cache be stored so?
     ///
@@ -75,11 +78,11 @@ impl CacheSpec {
 
     /// Rows that the cache holds at `n_ctx` positions when at most `n_batch` rows come at once. A window of
     /// n needs n - 1 + n_batch: a batch is stored before its first row attends, and that row still needs the
-    /// n - 1 before it.
+    /// n - 1 before it. A ring is whole groups of rows, so that a group of positions is a group of slots.
     pub fn rows(&self, n_ctx: u64, n_batch: u64) -> u64 {
         match self.span {
             Span::Full => n_ctx,
-            Span::Slide(n) => n_ctx.min(u64::from(n) - 1 + n_batch),
+            Span::Slide(n) => n_ctx.min((u64::from(n) - 1 + n_batch).next_multiple_of(RING_ALIGN)),
         }
     }
 }

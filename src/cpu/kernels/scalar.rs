@@ -1,6 +1,7 @@
 //! The specification of every kernel: plain loops. Integer parts are exact; each block adds one f32
 //! to its row's sum.
 
+pub(super) mod attention;
 pub(super) mod panel;
 
 use super::{GELU_CUBIC, GELU_SCALE, MatvecF32, Row8, SUM_LEN};
@@ -188,10 +189,6 @@ pub(super) fn scale_f32(a: f32, y: &mut [f32]) {
     for y in y {
         *y *= a;
     }
-}
-
-pub(super) fn f16_to_f32(x: &[f16], out: &mut [f32]) {
-    x.convert_to_f32_slice(out);
 }
 
 pub(super) fn f32_to_f16(x: &[f32], out: &mut [f16]) {

@@ -50,6 +50,11 @@ impl<T: bytemuck::Pod> Shared<T> {
         unsafe { std::slice::from_raw_parts(part.as_ptr().cast::<T>(), part.len()) }
     }
 
+    /// Writes an element that belongs to the calling chunk alone in this step (the contract of the type).
+    pub fn set(&self, i: usize, x: T) {
+        self.write(i..i + 1)[0] = x;
+    }
+
     /// Elements that belong to the calling chunk alone in this step (the contract of the type).
     #[allow(clippy::mut_from_ref)]
     pub fn write(&self, range: Range<usize>) -> &mut [T] {

@@ -212,3 +212,26 @@ fn a_label_of_another_plan_is_refused() {
     assert_eq!(result.map(<[f32]>::len).unwrap_err().kind(), ErrorKind::Usage);
     assert_eq!(s.feed(&TOKENS[..3], 256, Want::Last, &mut |_| {}).unwrap().len(), small.n_output() as usize);
 }
+
+#[test]
+fn long_texts_give_the_same_bits_however_attention_is_cut() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    for fixture in ["llama31", "gemma3"] {
+        let tokens: Vec<u32> = (0..2600).map(|i| (i * 37 + i / 7 + 11) % 300).collect();
+        let last_rows = |n_threads: usize, n_chunk: u32| {
+            let options = ModelOptions::default().with_threads(n_threads);
+            let model = Model::open(path.join(fixture).join("model.gguf"), &options).unwrap();
+            let mut session = model
+                .session(&SessionOptions::default().with_ctx(2600).with_cache(CacheType::F32, CacheType::F32))
+                .unwrap();
+            session.feed(&tokens[..2580], 256, Want::None, &mut |_| {}).unwrap();
+            session.feed(&tokens[2580..], n_chunk, Want::All, &mut |_| {}).unwrap().to_vec()
+        };
+        let want = last_rows(1, 20);
+        for n_threads in [2, 3, 8] {
+            assert_eq!(last_rows(n_threads, 20), want, "{fixture} with {n_threads} threads");
+        }
+        // Products of a row alone sum in another order than in a batch; attention does not.
+        assert_close(&last_rows(2, 1), &want, fixture);
+    }
+}

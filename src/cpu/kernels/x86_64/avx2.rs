@@ -40,6 +40,7 @@ macro_rules! blocks_of_32 {
     };
 }
 
+pub(super) mod attention;
 pub(super) mod blocks;
 pub(super) mod float;
 pub(super) mod panel;

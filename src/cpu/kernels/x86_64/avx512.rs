@@ -34,6 +34,7 @@ macro_rules! matvec {
     };
 }
 
+pub(super) mod attention;
 pub(super) mod blocks_256;
 pub(super) mod blocks_32;
 pub(super) mod float;

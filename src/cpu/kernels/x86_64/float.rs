@@ -167,18 +167,6 @@ macro_rules! float_kernels {
         }
 
         #[target_feature(enable = $features)]
-        pub(in crate::cpu::kernels) fn f16_to_f32(x: &[f16], out: &mut [f32]) {
-            let (x, x_tail) = x.as_chunks::<LANES>();
-            let (out, out_tail) = out.as_chunks_mut::<LANES>();
-            for (x, out) in x.iter().zip(out) {
-                store(load_f16(x), out);
-            }
-            let mut last = [0.0; LANES];
-            store(load_f16(&padded::<_, LANES>(x_tail)), &mut last);
-            out_tail.copy_from_slice(&last[..out_tail.len()]);
-        }
-
-        #[target_feature(enable = $features)]
         pub(in crate::cpu::kernels) fn f32_to_f16(x: &[f32], out: &mut [f16]) {
             let (x, x_tail) = x.as_chunks::<LANES>();
             let (out, out_tail) = out.as_chunks_mut::<LANES>();
