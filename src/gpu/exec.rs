@@ -735,3 +735,11 @@ impl GpuBackend {
         self.run_program(rows, sequences, &counts, (result, which), cancel, out)
     }
 }
+
+#[cfg(test)]
+impl GpuBackend {
+    /// Multiplications of the next submission, from where it follows what is measured.
+    pub(super) fn set_budget(&mut self, budget: u64) {
+        self.budget = budget;
+    }
+}

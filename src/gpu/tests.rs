@@ -1,7 +1,12 @@
 //! The back-end as a whole: its kernels for every driver, its steps and models against the CPU, and its behaviour when
 //! the device fails. Without a device everything that needs one is skipped; `TEALIGHT_REQUIRE_GPU` forbids that.
 
+mod cases;
+mod counts;
+mod faults;
 mod fixtures;
 mod kernels;
 mod models;
+mod real;
+mod steps;
 mod support;

@@ -10,7 +10,6 @@ use crate::plan::{Plan, WeightId, Weights};
 /// A model file as a plan and the weights that the plan names.
 pub struct Fixture {
     pub name: String,
-    pub path: PathBuf,
     pub plan: Arc<Plan>,
     pub weights: Arc<Mapped>,
     pub n_vocab: u32,
@@ -30,16 +29,17 @@ impl Weights for Mapped {
 }
 
 impl Fixture {
-    /// `None` for an architecture that has no plan yet.
-    pub fn open(path: &Path) -> Option<Self> {
+    /// `None` for an architecture that has no plan yet. `n_ctx` decides frequencies of models whose rotations depend
+    /// on the length of the context.
+    pub fn open(path: &Path, n_ctx: u32) -> Option<Self> {
         let gguf = Gguf::open(path).unwrap_or_else(|e| panic!("{e}"));
-        let lowered = crate::arch::lower(&gguf, 256).ok()?;
+        let lowered = crate::arch::lower(&gguf, n_ctx).ok()?;
         let by_name: HashMap<&str, usize> =
             gguf.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
         let tensors = lowered.plan.weights().iter().map(|w| by_name[w.name.as_str()]).collect();
         let name = path.parent()?.file_name()?.to_string_lossy().into_owned();
         let (plan, n_vocab) = (Arc::new(lowered.plan), lowered.n_vocab);
-        Some(Self { name, path: path.to_owned(), plan, weights: Arc::new(Mapped { gguf, tensors }), n_vocab })
+        Some(Self { name, plan, weights: Arc::new(Mapped { gguf, tensors }), n_vocab })
     }
 }
 
@@ -61,7 +61,7 @@ pub fn fixtures() -> Vec<Fixture> {
     for folder in [Some(own), shared("fixtures")].into_iter().flatten() {
         let Ok(entries) = std::fs::read_dir(folder) else { continue };
         let files = entries.map(|e| e.unwrap().path().join("model.gguf")).filter(|p| p.is_file());
-        for fixture in files.filter_map(|p| Fixture::open(&p)) {
+        for fixture in files.filter_map(|p| Fixture::open(&p, 256)) {
             by_name.entry(fixture.name.clone()).or_insert(fixture);
         }
     }
@@ -74,5 +74,5 @@ pub fn fixtures() -> Vec<Fixture> {
 /// A fixture of the repository.
 pub fn own(name: &str) -> Fixture {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).join("model.gguf");
-    Fixture::open(&path).unwrap_or_else(|| panic!("{name} has a plan"))
+    Fixture::open(&path, 256).unwrap_or_else(|| panic!("{name} has a plan"))
 }

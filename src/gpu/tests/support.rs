@@ -1,7 +1,7 @@
 //! Small plans with weights of their own, and both back-ends over the same rows.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
 
 use tealight_quant::{BlockType, dequantize};
 
@@ -138,7 +138,19 @@ pub fn pass<B: Backend>(
     plan: &Plan,
     sequences: &mut [B::Sequence],
     batches: &[Batch],
-    want_all: bool,
+    wanted: Wanted,
+) -> Result<Vec<f32>> {
+    pass_with(backend, plan, sequences, batches, wanted, &[])
+}
+
+/// The same with tokens of the caller for the first rows, and any for the others.
+fn pass_with<B: Backend>(
+    backend: &mut B,
+    plan: &Plan,
+    sequences: &mut [B::Sequence],
+    batches: &[Batch],
+    wanted: Wanted,
+    tokens: &[u32],
 ) -> Result<Vec<f32>> {
     let mut noise = Noise(0x7ea);
     let mut out = Vec::new();
@@ -149,15 +161,23 @@ pub fn pass<B: Backend>(
     let n_token = n_token.min().unwrap_or(1000);
     let width: usize = plan.inputs().iter().map(|o| o.len() as usize).sum();
     let mut at = vec![0u32; sequences.len()];
+    let mut given = tokens.iter().copied();
     for seq in batches {
-        let token: Vec<u32> = seq.iter().map(|_| (noise.bits() % n_token) as u32).collect();
+        let token: Vec<u32> = seq.iter().map(|_| given.next().unwrap_or((noise.bits() % n_token) as u32)).collect();
         let next = |&s: &u32| {
             at[s as usize] += 1;
             at[s as usize] - 1
         };
         let pos: Vec<u32> = seq.iter().map(next).collect();
         let n = seq.len() as u32;
-        let want: Vec<u32> = (0..n).filter(|i| want_all || i % 3 == 1 || i + 1 == n).collect();
+        let is_first = |i: u32| !seq[..i as usize].contains(&seq[i as usize]);
+        let is_wanted = |&i: &u32| match wanted {
+            Wanted::All => true,
+            Wanted::Some => i % 3 == 1 || i + 1 == n,
+            Wanted::Firsts => is_first(i),
+            Wanted::Last => i + 1 == n,
+        };
+        let want: Vec<u32> = (0..n).filter(is_wanted).collect();
         let input = noise.numbers(width * seq.len());
         let rows = Rows { token: &token, pos: &pos, seq, want: &want, input: &input };
         let mut of_batch: Vec<&mut B::Sequence> = sequences.iter_mut().collect();
@@ -166,18 +186,23 @@ pub fn pass<B: Backend>(
     Ok(out)
 }
 
-/// The threads that the CPU's half of all tests shares, one test at a time.
-pub fn team() -> Arc<Team> {
-    static TEAM: OnceLock<Arc<Team>> = OnceLock::new();
-    TEAM.get_or_init(|| Arc::new(Team::new(1, 0).unwrap())).clone()
+/// Which rows of a batch are wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    All,
+    /// Every third one, and the last.
+    Some,
+    /// The first of each sequence.
+    Firsts,
+    /// The last of the batch.
+    Last,
 }
 
 /// Batches with caches of these types.
 pub struct Script<'a> {
     pub batches: &'a [Batch],
     pub cache: [CacheType; 2],
-    /// Otherwise some rows of each batch are wanted.
-    pub want_all: bool,
+    pub wanted: Wanted,
 }
 
 impl Script<'_> {
@@ -194,21 +219,39 @@ impl Script<'_> {
     }
 
     pub fn on_cpu(&self, plan: &Arc<Plan>, weights: Arc<dyn Weights>, exact: bool) -> Vec<f32> {
+        self.on_cpu_with(plan, weights, exact, &[])
+    }
+
+    /// With these tokens in the first rows.
+    pub fn on_cpu_with(&self, plan: &Arc<Plan>, weights: Arc<dyn Weights>, exact: bool, tokens: &[u32]) -> Vec<f32> {
         let options = CpuOptions { exact, kernels: "auto".into() };
-        let mut backend = CpuBackend::new(plan.clone(), weights, team(), &options).unwrap();
+        let team = Arc::new(Team::new(1, 0).unwrap());
+        let mut backend = CpuBackend::new(plan.clone(), weights, team, &options).unwrap();
         let [k, v] = self.cache;
         let sequence = |_| CpuSequence::new(plan, self.n_ctx(), self.n_row(), k, v).unwrap();
         let mut sequences: Vec<_> = (0..self.n_seq()).map(sequence).collect();
-        pass(&mut backend, plan, &mut sequences, self.batches, self.want_all).unwrap()
+        pass_with(&mut backend, plan, &mut sequences, self.batches, self.wanted, tokens).unwrap()
     }
 
     pub fn on_gpu(&self, gpu: &Arc<Gpu>, plan: &Arc<Plan>, weights: &dyn Weights, options: &GpuOptions) -> Vec<f32> {
+        self.on_gpu_with(gpu, plan, weights, options, &[])
+    }
+
+    /// With these tokens in the first rows.
+    pub fn on_gpu_with(
+        &self,
+        gpu: &Arc<Gpu>,
+        plan: &Arc<Plan>,
+        weights: &dyn Weights,
+        options: &GpuOptions,
+        tokens: &[u32],
+    ) -> Vec<f32> {
         let options = GpuOptions { n_batch: self.n_row(), ..options.clone() };
         let mut backend = backend(gpu, plan, weights, &options).unwrap_or_else(|e| panic!("{e}"));
         let [k, v] = self.cache;
         let sequence = |_| GpuSequence::new(gpu, plan, self.n_ctx(), self.n_row(), k, v).unwrap();
         let mut sequences: Vec<_> = (0..self.n_seq()).map(sequence).collect();
-        pass(&mut backend, plan, &mut sequences, self.batches, self.want_all).unwrap()
+        pass_with(&mut backend, plan, &mut sequences, self.batches, self.wanted, tokens).unwrap()
     }
 }
 
