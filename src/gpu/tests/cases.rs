@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tealight_quant::BlockType::{self, F32, Q4_0};
+use tealight_quant::BlockType::{self, F32, Q4_0, Q4_1};
 
 use super::support::{Batch, Model, Owned, Script, Wanted, rows};
 use crate::plan::{
@@ -69,7 +69,7 @@ pub fn of_steps() -> Vec<Case> {
 /// What stands around a product, with a matrix of floats and of codes.
 fn products() -> Vec<Case> {
     let mut cases = Vec::new();
-    for ty in [F32, Q4_0] {
+    for (ty, with_minimum) in [(F32, Q4_0), (Q4_0, Q4_1)] {
         let (mut m, x) = Model::given(1, 96);
         let y = m.plan.buffer("y", 150);
         let bias = Some(m.vector(70));
@@ -101,6 +101,17 @@ fn products() -> Vec<Case> {
         m.linear(ty, x.columns(1, 96), y.columns(0, 65));
         m.linear(ty, x.columns(100, 64), y.columns(65, 65));
         cases.push(Case::new(format!("{ty}: inputs that are not aligned"), m, y, SUMS).on(columns()));
+
+        // The inverse of the largest of them is no number.
+        let (mut m, x) = Model::given(18, 64);
+        let (tiny, r) = (m.plan.buffer("tiny", 64), m.plan.buffer("r", 66));
+        let part = Part { scale: 1e-38, ..m.part(F32, x, tiny) };
+        m.plan.push(Step::Linear { x, parts: vec![part], clamp: None });
+        m.embed(F32, 9, r, 1.0, false);
+        let y = m.plan.buffer("y", 66);
+        m.linear(with_minimum, tiny, y);
+        m.add(r, y, 1.0);
+        cases.push(Case::new(format!("{with_minimum}: tiny inputs"), m, r, SUMS).on(columns()));
 
         let (mut m, x) = Model::given(4, 64);
         let y = m.plan.buffer("y", 33);

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use tealight_quant::BlockType;
 
 use super::cases::{Case, of_attention, of_format, of_steps};
-use super::support::{formats, mean_error, worst};
+use super::support::{Model, formats, mean_error, rows, worst};
 use crate::gpu::pipelines::testing;
 use crate::gpu::{Gpu, GpuOptions};
+use crate::plan::{NormKind, Step};
 
 /// Matrices in pieces of a few rows.
 const SMALL_CHUNK: u64 = 16 << 10;
@@ -22,7 +24,8 @@ struct Flags {
 }
 
 const USUAL: Flags = Flags { plain: false, int8: false, checked: false, small_chunks: false };
-const CAREFUL: Flags = Flags { plain: true, int8: false, checked: true, small_chunks: true };
+const PLAIN: Flags = Flags { plain: true, small_chunks: true, ..USUAL };
+const CHECKED: Flags = Flags { checked: true, ..PLAIN };
 const INT8: Flags = Flags { int8: true, ..USUAL };
 
 impl Flags {
@@ -87,9 +90,15 @@ fn findings(gpu: &Arc<Gpu>, case: &Case, flags: &[Flags]) -> Vec<String> {
     found
 }
 
-fn check(cases: Vec<Case>, flags: &[Flags]) {
+/// Checks cases under `flags`, and every fourth one under `rare` ones, too: with bounds checks software drivers compile
+/// for long.
+fn check(cases: Vec<Case>, flags: &[Flags], rare: &[Flags]) {
     let Some(gpu) = testing::gpu() else { return };
-    let found: Vec<String> = cases.par_iter().flat_map(|case| findings(&gpu, case, flags)).collect();
+    let judge = |(i, case): (usize, &Case)| {
+        let rare = if i % 4 == 0 { rare } else { &[] };
+        findings(&gpu, case, &[flags, rare].concat())
+    };
+    let found: Vec<String> = cases.par_iter().enumerate().flat_map(judge).collect();
     assert!(found.is_empty(), "{} of {} cases:\n{}", found.len(), cases.len(), found.join("\n"));
 }
 
@@ -99,26 +108,41 @@ fn all_formats() -> Vec<Case> {
 
 #[test]
 fn matrices_of_every_format_and_size_are_exact() {
-    check(all_formats(), &[USUAL, CAREFUL]);
+    check(all_formats(), &[USUAL, PLAIN], &[CHECKED]);
 }
 
 #[test]
 fn int8_products_of_every_format_err_no_more_than_the_cpus() {
-    check(all_formats(), &[INT8]);
+    check(all_formats(), &[INT8], &[]);
+}
+
+#[test]
+fn what_is_no_number_does_not_become_one_by_int8() {
+    let Some(gpu) = testing::gpu() else { return };
+    for ty in [BlockType::Q4_0, BlockType::Q4_1] {
+        let (mut m, x) = Model::given(1, 96);
+        let y = m.plan.buffer("y", 10);
+        let (third, kind, eps) = (x.columns(32, 32), NormKind::Rms, f32::NAN);
+        m.plan.push(Step::Norm { x: third, out: third, kind, eps, width: 32, weight: None, bias: None });
+        m.linear(ty, x, y);
+        let case = Case::new(format!("{ty} of no numbers"), m, y, 0.0).on(vec![rows(1), rows(9)]);
+        let got = case.script().on_gpu(&gpu, &case.plan, &*case.weights, &INT8.options());
+        assert!(got.len() == 100 && got.iter().all(|y| y.is_nan()), "{}: {got:?}", case.name);
+    }
 }
 
 #[test]
 fn every_step_is_exact() {
-    check(of_steps(), &[USUAL, CAREFUL, INT8]);
+    check(of_steps(), &[USUAL, PLAIN, INT8], &[CHECKED]);
 }
 
 #[test]
 fn attention_over_every_cache_is_exact() {
-    check(of_attention(), &[USUAL, CAREFUL]);
+    check(of_attention(), &[USUAL], &[CHECKED]);
 }
 
 #[test]
-#[ignore = "takes minutes: cargo test --release --lib gpu::tests -- --ignored"]
+#[ignore = "takes minutes: cargo test --lib -- --ignored gpu::"]
 fn every_case_holds_under_every_combination_of_options() {
-    check(all_formats().into_iter().chain(of_steps()).chain(of_attention()).collect(), &Flags::all());
+    check(all_formats().into_iter().chain(of_steps()).chain(of_attention()).collect(), &Flags::all(), &[]);
 }
