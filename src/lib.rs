@@ -10,8 +10,10 @@ mod cpu;
 pub mod engine;
 pub mod error;
 pub mod gguf;
+// Not part of the interface: benches measure it.
 #[cfg(feature = "gpu")]
-mod gpu;
+#[doc(hidden)]
+pub mod gpu;
 pub mod knobs;
 pub mod plan;
 pub mod sample;

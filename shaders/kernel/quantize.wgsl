@@ -22,8 +22,9 @@ fn load4(at: u32) -> vec4<f32> {
     return vec4<f32>(a[at], a[at + 1u], a[at + 2u], a[at + 3u]);
 }
 
-fn max4(v: vec4<f32>) -> f32 {
-    let m = abs(v);
+// The greatest magnitude as bits, which are ordered as numbers are; what is no number is greater than all.
+fn greatest(v: vec4<f32>) -> u32 {
+    let m = bitcast<vec4<u32>>(v) & vec4<u32>(0x7fffffffu);
     return max(max(m.x, m.y), max(m.z, m.w));
 }
 
@@ -44,13 +45,16 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     let at = id.y * p.row + p.start + id.x * 32u;
-    var m = 0.0;
+    var bits = 0u;
     for (var i = 0u; i < 32u; i += 4u) {
-        m = max(m, max4(load4(at + i)));
+        bits = max(bits, greatest(load4(at + i)));
     }
+    // Not a number if any of them is none, so that it reaches the results.
+    let m = bitcast<f32>(bits);
     let scale = m / 127.0;
+    // The inverse of a smaller one passes the range of f32.
     var inverse = 0.0;
-    if (m > 0.0) {
+    if (m > 1e-36) {
         inverse = 127.0 / m;
     }
     let lo = half16(at, inverse);

@@ -10,7 +10,7 @@ macro_rules! files {
 }
 
 /// Every file of `shaders/`.
-const FILES: &[(&str, &str)] = files![
+pub(super) const FILES: &[(&str, &str)] = files![
     "prelude" "linear" "int8" "math" "rows" "reduce/tree" "reduce/subgroup"
     "kernel/add" "kernel/embed" "kernel/gate" "kernel/matmul" "kernel/matmul_int8" "kernel/matvec"
     "kernel/matvec_int8" "kernel/norm" "kernel/pool" "kernel/quantize" "kernel/rope" "kernel/softcap" "kernel/take"

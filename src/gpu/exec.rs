@@ -208,7 +208,6 @@ impl GpuBackend {
     }
 
     /// What was handed to the device since the back-end was made.
-    #[cfg(test)]
     pub fn stats(&self) -> Stats {
         self.stats
     }
@@ -430,6 +429,14 @@ impl GpuBackend {
         }
         self.write_batch(rows, &counts, sequences, lengths);
         self.run_program(rows, sequences, &counts, which, cancel, answer)
+    }
+}
+
+#[cfg(test)]
+impl GpuBackend {
+    /// Multiplications of the next submission, from where it follows what is measured.
+    pub(super) fn set_budget(&mut self, budget: u64) {
+        self.budget = budget;
     }
 }
 

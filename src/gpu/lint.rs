@@ -119,7 +119,8 @@ fn direct_x(module: &Module, info: &ModuleInfo, checked: bool) -> Result<(), Str
     Ok(())
 }
 
-/// Bindings against the table: every number once, with that access.
+/// Bindings against the table: those that the kernel declares, each number once, with that access. A kernel need not
+/// use all that its kind of kernels is given.
 fn check_slots(module: &Module, slots: &[Slot]) -> Vec<String> {
     let mut declared: Vec<(u32, u32, Slot)> = Vec::new();
     for (_, var) in module.global_variables.iter() {
@@ -132,8 +133,12 @@ fn check_slots(module: &Module, slots: &[Slot]) -> Vec<String> {
         declared.push((binding.group, binding.binding, slot));
     }
     declared.sort_by_key(|d| (d.0, d.1));
-    let wanted: Vec<_> = (0..).zip(slots).map(|(binding, slot)| (0, binding, *slot)).collect();
-    if declared == wanted { vec![] } else { vec![format!("bindings {declared:?}, but the table has {slots:?}")] }
+    let is_given = |d: &(u32, u32, Slot)| d.0 == 0 && slots.get(d.1 as usize) == Some(&d.2);
+    let is_twice = declared.windows(2).any(|d| (d[0].0, d[0].1) == (d[1].0, d[1].1));
+    match declared.iter().all(is_given) && !is_twice {
+        true => vec![],
+        false => vec![format!("bindings {declared:?}, but the table has {slots:?}")],
+    }
 }
 
 fn check_limits(module: &Module) -> Vec<String> {
@@ -163,12 +168,13 @@ fn check_uniformity(module: &Module) -> Vec<String> {
     let mut facts = Vec::new();
     let mut findings = Vec::new();
     for (_, function) in module.functions.iter() {
-        let (of_function, found) = walk(module, function, false, &facts);
+        let (mut of_function, found) = walk(module, function, Arguments::Uniform, &facts);
+        of_function.needs_uniform = !walk(module, function, Arguments::Divergent, &facts).1.is_empty();
         facts.push(of_function);
         findings.extend(found);
     }
     for entry in &module.entry_points {
-        findings.extend(walk(module, &entry.function, true, &facts).1);
+        findings.extend(walk(module, &entry.function, Arguments::BuiltIn, &facts).1);
     }
     findings
 }
@@ -178,8 +184,20 @@ fn check_uniformity(module: &Module) -> Vec<String> {
 struct Facts {
     /// It has a barrier.
     syncs: bool,
+    /// Arguments that differ between invocations would make one reach it without others.
+    needs_uniform: bool,
     /// Its result may differ between invocations whose arguments are the same.
     divergent_result: bool,
+}
+
+/// What a walk takes a function's arguments for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Arguments {
+    /// An entry point's.
+    BuiltIn,
+    /// The same for every invocation of a workgroup.
+    Uniform,
+    Divergent,
 }
 
 /// One pass over a function. Order of statements is ignored where that is the safe side: a local is uniform only if
@@ -187,7 +205,7 @@ struct Facts {
 struct Walk<'a> {
     module: &'a Module,
     function: &'a Function,
-    is_entry: bool,
+    arguments: Arguments,
     facts: &'a [Facts],
     divergent: HashSet<Handle<naga::LocalVariable>>,
     result: Facts,
@@ -199,7 +217,7 @@ struct Walk<'a> {
 }
 
 /// Walks until the set of divergent locals grows no more.
-fn walk(module: &Module, function: &Function, is_entry: bool, facts: &[Facts]) -> (Facts, Vec<String>) {
+fn walk(module: &Module, function: &Function, arguments: Arguments, facts: &[Facts]) -> (Facts, Vec<String>) {
     let is_constant = |e: Handle<Expression>| {
         use Expression as E;
         matches!(function.expressions[e], E::Literal(_) | E::Constant(_) | E::ZeroValue(_) | E::Compose { .. })
@@ -211,7 +229,7 @@ fn walk(module: &Module, function: &Function, is_entry: bool, facts: &[Facts]) -
         let mut walk = Walk {
             module,
             function,
-            is_entry,
+            arguments,
             facts,
             divergent: divergent.clone(),
             result: Facts::default(),
@@ -256,7 +274,7 @@ impl Walk<'_> {
             E::AccessIndex { base, .. } => is(base),
             E::Splat { value, .. } => is(value),
             E::Swizzle { vector, .. } => is(vector),
-            E::FunctionArgument(i) => !self.is_entry || self.is_uniform_argument(i),
+            E::FunctionArgument(i) => self.is_uniform_argument(i),
             E::Load { pointer } => self.is_uniform_load(pointer),
             E::Unary { expr, .. } | E::As { expr, .. } => is(expr),
             E::Binary { left, right, .. } => is(left) && is(right),
@@ -272,6 +290,9 @@ impl Walk<'_> {
 
     fn is_uniform_argument(&self, i: u32) -> bool {
         use BuiltIn as B;
+        if self.arguments != Arguments::BuiltIn {
+            return self.arguments == Arguments::Uniform;
+        }
         let uniform = |b| matches!(b, B::WorkGroupId | B::NumWorkGroups | B::WorkGroupSize | B::NumSubgroups);
         matches!(self.function.arguments[i as usize].binding, Some(naga::Binding::BuiltIn(b)) if uniform(b))
     }
@@ -372,8 +393,9 @@ impl Walk<'_> {
                 self.store(argument, false);
             }
         }
-        if self.facts[function.index()].syncs {
-            let diverged = diverged || arguments.iter().any(|&a| !self.is_uniform(a));
+        let facts = self.facts[function.index()];
+        if facts.syncs {
+            let diverged = diverged || facts.needs_uniform && arguments.iter().any(|&a| !self.is_uniform(a));
             self.sync("a call of a function with a barrier", diverged, span);
         }
     }
@@ -409,6 +431,8 @@ mod tests {
         @group(0) @binding(1) var<storage, read> r: array<u32>;\n\
         var<workgroup> w: array<u32, 64>;\n\
         fn sync() -> u32 { workgroupBarrier(); return 1u; }\n\
+        fn some(x: u32) { if x > 3u { workgroupBarrier(); } }\n\
+        fn put(x: u32) { if x > 3u { w[x] = x; } workgroupBarrier(); }\n\
         fn odd(x: u32) -> u32 { if x > 3u { return w[x]; } return 2u; }\n\
         @compute @workgroup_size(64)\n\
         fn main(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) g: vec3<u32>) {\n";
@@ -433,6 +457,8 @@ mod tests {
             "loop { workgroupBarrier(); continuing { break if w[0] == 1u; } }",
             "switch lane { case 1u: { workgroupBarrier(); } default: {} }",
             "if lane < 3u { o[1] = sync(); }",
+            "some(lane);",
+            "if lane < 3u { put(g.x); }",
             "if odd(g.x) == 2u { workgroupBarrier(); }",
             "if r[lane] == 2u { workgroupBarrier(); }",
             "var n = 1u; if lane == 2u { n = 2u; } if n == 1u { workgroupBarrier(); }",
@@ -451,6 +477,8 @@ mod tests {
             "for (var i = 32u; i > 0u; i /= 2u) { if lane < i { w[lane] += w[lane + i]; } workgroupBarrier(); }",
             "let n = workgroupUniformLoad(&w[0]); for (var i = 0u; i < n; i++) { workgroupBarrier(); }",
             "o[1] = sync();",
+            "some(g.x);",
+            "put(lane);",
             "var n = 1u; if g.y == 2u { n = 2u; } if n == 1u { workgroupBarrier(); }",
         ] {
             assert!(!diverges(body), "{body}");
@@ -471,7 +499,7 @@ mod tests {
         assert_eq!((check_limits(&module(&buffers(8))).len(), check_limits(&module(&buffers(9))).len()), (0, 1));
         use Slot::{Read, Uniform, Write};
         for (slots, wrong) in
-            [(&[Read, Read][..], 0), (&[Read, Write], 1), (&[Read], 1), (&[Read, Read, Read], 1), (&[Read, Uniform], 1)]
+            [(&[Read, Read][..], 0), (&[Read, Write], 1), (&[Read], 1), (&[Read, Read, Read], 0), (&[Read, Uniform], 1)]
         {
             assert_eq!(check_slots(&module(&buffers(2)), slots).len(), wrong, "{slots:?}");
         }

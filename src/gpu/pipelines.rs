@@ -73,7 +73,7 @@ impl Pipelines {
             return Ok(pipeline.clone());
         }
         let layout = self.layout(kernel.slots).1.clone();
-        let pipeline = self.gpu.pipeline(&kernel.label(), &kernel.text(), &layout, self.checked)?;
+        let pipeline = compile(&self.gpu, kernel, &layout, self.checked)?;
         Ok(self.compiled.entry(kernel.clone()).or_insert(pipeline).clone())
     }
 
@@ -91,10 +91,8 @@ impl Pipelines {
         }
         let layouts: Vec<_> = missing.iter().map(|k| self.layout(k.slots).1.clone()).collect();
         let (gpu, checked) = (&self.gpu, self.checked);
-        let compile = |(kernel, layout): (&&Kernel, &wgpu::PipelineLayout)| {
-            gpu.pipeline(&kernel.label(), &kernel.text(), layout, checked)
-        };
-        let compiled: Vec<_> = missing.par_iter().zip(&layouts).map(compile).collect::<Result<_>>()?;
+        let one = |(kernel, layout): (&&Kernel, &wgpu::PipelineLayout)| compile(gpu, kernel, layout, checked);
+        let compiled: Vec<_> = missing.par_iter().zip(&layouts).map(one).collect::<Result<_>>()?;
         self.compiled.extend(missing.into_iter().cloned().zip(compiled));
         Ok(())
     }
@@ -118,6 +116,19 @@ impl Pipelines {
         let desc = wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries };
         self.gpu.device.create_bind_group(&desc)
     }
+}
+
+fn compile(
+    gpu: &Arc<Gpu>,
+    kernel: &Kernel,
+    layout: &wgpu::PipelineLayout,
+    checked: bool,
+) -> Result<wgpu::ComputePipeline> {
+    let compile = || gpu.pipeline(&kernel.label(), &kernel.text(), layout, checked);
+    #[cfg(test)]
+    return testing::shared(gpu, kernel, checked, compile);
+    #[cfg(not(test))]
+    compile()
 }
 
 #[cfg(test)]

@@ -1,18 +1,46 @@
 //! One kernel over data of the caller, for tests of single kernels: buffers go up, the kernel runs once, all buffers
 //! come back.
 
+use std::sync::{Mutex, OnceLock, PoisonError};
+
 use super::*;
 use crate::gpu::device::adapters;
 
+static GPU: OnceLock<Option<Arc<Gpu>>> = OnceLock::new();
+
 /// The device of the tests: the first adapter; `None` where there is none, unless one is required.
 pub fn gpu() -> Option<Arc<Gpu>> {
-    static GPU: std::sync::OnceLock<Option<Arc<Gpu>>> = std::sync::OnceLock::new();
     let opened = GPU.get_or_init(|| adapters().first().map(|a| Gpu::open(a).expect("the adapter opens")));
     assert!(opened.is_some() || std::env::var_os("TEALIGHT_REQUIRE_GPU").is_none(), "no GPU adapter");
     if opened.is_none() {
         println!("skipped: no GPU adapter");
     }
     opened.clone()
+}
+
+/// The kernel of the tests' device, compiled once for all tests: software drivers take most of their time for that.
+pub(super) fn shared(
+    gpu: &Arc<Gpu>,
+    kernel: &Kernel,
+    checked: bool,
+    compile: impl FnOnce() -> Result<wgpu::ComputePipeline>,
+) -> Result<wgpu::ComputePipeline> {
+    static COMPILED: Mutex<Option<HashMap<(Kernel, bool), wgpu::ComputePipeline>>> = Mutex::new(None);
+    let is_shared = GPU.get().and_then(Option::as_ref).is_some_and(|shared| Arc::ptr_eq(shared, gpu));
+    if !is_shared {
+        return compile();
+    }
+    let lock = || COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (kernel.clone(), checked);
+    let found = lock().get_or_insert_default().get(&key).cloned();
+    match found {
+        Some(pipeline) => Ok(pipeline),
+        None => {
+            let pipeline = compile()?;
+            lock().get_or_insert_default().insert(key, pipeline.clone());
+            Ok(pipeline)
+        }
+    }
 }
 
 /// Runs `kernel` over `buffers` (bytes by slot) with `grid` workgroups, and returns them as they are afterwards.
