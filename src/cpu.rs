@@ -18,7 +18,7 @@ pub use exec::{CpuBackend, CpuOptions};
 pub use pool::Team;
 pub use sequence::CpuSequence;
 
-/// Threads to use unless told otherwise: physical cores, at most what this process may use.
+/// Threads to use unless told otherwise: physical performance cores, at most what this process may use.
 pub fn default_threads() -> usize {
     pool::default_threads()
 }
