@@ -19,6 +19,7 @@ mod sampling;
 mod session;
 #[cfg(feature = "gpu")]
 mod trust;
+mod warm;
 
 pub use cancel::CancelToken;
 pub use chat::{Chat, ChatTurn};

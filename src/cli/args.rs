@@ -152,7 +152,7 @@ impl ModelFlag {
 /// How a model computes.
 #[derive(Debug, Args)]
 pub(crate) struct ComputeArgs {
-    /// Threads; -1 = physical cores
+    /// Threads; -1 = physical cores, fast ones where some are slow
     #[arg(short, long, value_name = "N", env = "LLAMA_ARG_THREADS", hide_env = true, help_heading = "Model")]
     #[arg(allow_negative_numbers = true, default_value = "-1", value_parser = clap::value_parser!(i32).range(-1..=1024))]
     pub threads: i32,
@@ -171,6 +171,14 @@ impl ComputeArgs {
             _ => options,
         })
     }
+}
+
+/// How a model starts.
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    /// Read all weights before the first token, with a progress bar
+    #[arg(long, help_heading = "Model")]
+    pub warm: bool,
 }
 
 /// Where a model computes.
@@ -308,6 +316,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub compute: ComputeArgs,
     #[command(flatten)]
+    pub start: StartArgs,
+    #[command(flatten)]
     pub sampling: SamplingArgs,
     // What `run` does anyway; scripts written for llama.cpp say it.
     #[arg(long, hide = true)]
@@ -341,6 +351,8 @@ pub(crate) struct ChatArgs {
     pub cache: CacheArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
+    #[command(flatten)]
+    pub start: StartArgs,
     #[command(flatten)]
     pub sampling: SamplingArgs,
     #[arg(long, hide = true)]

@@ -140,6 +140,11 @@ impl Executor {
         self.cpu.as_ref().map_or("none", |part| part.backend.kernels()).to_owned()
     }
 
+    /// Does the CPU compute, alone or a part?
+    pub fn uses_cpu(&self) -> bool {
+        self.cpu.is_some()
+    }
+
     /// What people should hear, once.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)

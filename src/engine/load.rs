@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::cancel::CancelToken;
@@ -20,7 +21,7 @@ use crate::text::{ChatTemplate, Encode, Vocab};
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ModelOptions {
-    /// Threads; `None`: physical cores.
+    /// Threads; `None`: physical cores, fast ones where there are slow ones, and no more than the process may use.
     pub n_threads: Option<usize>,
     /// Compute exactly: f32 activations, dequantized weights, f64 sums in matrices and norms. Slow.
     pub exact: bool,
@@ -81,13 +82,15 @@ impl ModelOptions {
 /// A model: its file, and what was made of it. Cheap to clone, usable from any thread; sessions of one model share
 /// its threads and take turns.
 #[derive(Clone)]
-pub struct Model(Arc<Inner>);
+pub struct Model(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub gguf: Arc<Gguf>,
     pub options: ModelOptions,
     vocab: OnceLock<Vocab>,
     template: OnceLock<Option<ChatTemplate>>,
+    /// Whether the matrices are being brought into memory, or were.
+    pub reads_ahead: AtomicBool,
     /// The threads of all programs, started at the first use.
     team: Mutex<Option<Arc<Team>>>,
     /// Plans by the class of context length that they hold for: short and long.
@@ -149,6 +152,7 @@ impl Model {
             options: options.clone(),
             vocab: OnceLock::new(),
             template: OnceLock::new(),
+            reads_ahead: AtomicBool::new(false),
             team: Mutex::new(None),
             programs: Default::default(),
         };
@@ -310,7 +314,11 @@ impl Model {
         if let Some(executor) = &mut *executor {
             return f(executor);
         }
-        f(executor.insert(Executor::new(&program.plan, &self.0, self.team()?, n_ctx, loading)?))
+        let executor = executor.insert(Executor::new(&program.plan, &self.0, self.team()?, n_ctx, loading)?);
+        if executor.uses_cpu() {
+            self.read_ahead();
+        }
+        f(executor)
     }
 
     pub(crate) fn options(&self) -> &ModelOptions {
