@@ -264,7 +264,12 @@ impl Model {
     /// [`ErrorKind::Usage`] when the chosen kernels do not run on this CPU, [`ErrorKind::Memory`] when threads cannot
     /// start.
     pub fn kernels(&self) -> Result<String> {
-        self.with_executor(self.any_program(), self.n_ctx_train(), |e| Ok(e.name()))
+        self.with_any_executor(|e| Ok(e.name()))
+    }
+
+    /// Calls `f` with the executor that exists, or else is made for sessions as long as the model was trained for.
+    pub(super) fn with_any_executor<R>(&self, f: impl FnOnce(&mut Executor) -> Result<R>) -> Result<R> {
+        self.with_executor(self.any_program(), self.n_ctx_train(), f)
     }
 
     /// Threads that compute.
