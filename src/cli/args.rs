@@ -110,7 +110,8 @@ const BENCH_NOTES: &str =
 Examples:
   tealight bench model.gguf
   tealight bench model.gguf -p 256 -n 64 -t 1,2,4 -o json
-  tealight bench model.gguf -p 0 -n 32 -d 512,8192";
+  tealight bench model.gguf -p 0 -n 32 -d 512,8192
+  tealight bench --kernels Q4_K Q8_0 -t 1,2";
 
 /// Which model file.
 #[derive(Debug, Args)]
@@ -152,7 +153,7 @@ impl ModelFlag {
 /// How a model computes.
 #[derive(Debug, Args)]
 pub(crate) struct ComputeArgs {
-    /// Threads; -1 = physical cores, fast ones where some are slow
+    /// Threads; -1 = physical cores
     #[arg(short, long, value_name = "N", env = "LLAMA_ARG_THREADS", hide_env = true, help_heading = "Model")]
     #[arg(allow_negative_numbers = true, default_value = "-1", value_parser = clap::value_parser!(i32).range(-1..=1024))]
     pub threads: i32,
@@ -408,7 +409,7 @@ pub(crate) struct PerplexityArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// Model files
+    /// Model files; with --kernels formats of weights, as in Q4_K
     #[arg(value_name = "MODEL")]
     pub words: Vec<OsString>,
     /// Model file, repeatable
@@ -426,7 +427,7 @@ pub(crate) struct BenchArgs {
     /// Tokens that are there before [default: 0]
     #[arg(short = 'd', long, value_name = "NUMBERS")]
     pub n_depth: Vec<Numbers>,
-    /// Threads [default: physical cores]
+    /// Threads [default: physical cores; with --kernels 1]
     #[arg(short, long, value_name = "NUMBERS")]
     pub threads: Vec<Numbers>,
     /// Tokens that are handed over at once
@@ -441,6 +442,17 @@ pub(crate) struct BenchArgs {
     /// Measure the first run too
     #[arg(long)]
     pub no_warmup: bool,
+    /// Do not measure what the machine can do at most
+    #[arg(long)]
+    pub no_limits: bool,
+    /// Measure the kernels of each format and instruction set, without a model
+    #[arg(long, conflicts_with_all = ["model", "n_prompt", "n_gen", "prompt_and_gen", "n_depth", "batch_size"])]
+    #[arg(conflicts_with_all = ["ubatch_size", "repetitions", "no_warmup", "no_limits"])]
+    pub kernels: bool,
+    /// With --kernels: MiB of weights that are read from memory; 0 = products of prompts alone
+    #[arg(long, value_name = "N", default_value_t = 600, requires = "kernels")]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=1 << 20))]
+    pub mib: u32,
     /// Form of the results
     #[arg(short, long, value_name = "FORM", value_enum, default_value_t = BenchFormat::Md)]
     pub output: BenchFormat,

@@ -89,6 +89,11 @@ impl KernelBench {
         Ok(Self { team, memory, x: (0..N).map(wave).collect(), panels })
     }
 
+    /// Threads that are measured.
+    pub fn n_threads(&self) -> usize {
+        self.team.n_threads()
+    }
+
     /// Instruction sets of this machine, best first.
     pub fn sets() -> Vec<&'static str> {
         KernelSet::available().iter().map(KernelSet::name).collect()
