@@ -13,22 +13,24 @@ use super::output::Output;
 use super::progress::Progress;
 use super::{Outcome, input};
 
-/// Opens a model that writes text, and shows what is odd about its file.
+/// Opens a model that writes text. Its vocabulary and its weights are read meanwhile: [`prepare`] waits for what is
+/// needed.
 pub(crate) fn open(path: &Path, options: &ModelOptions, start: &StartArgs, out: &Output) -> Outcome<Model> {
     let progress = Progress::start(out, "loading the model");
     let model = Model::open(path, options)?;
+    drop(progress);
     super::logits::check_writes_text(&model)?;
     if matches!(options.device, DeviceChoice::Cpu | DeviceChoice::Auto) && !start.warm {
         model.read_ahead();
     }
-    // Reading the vocabulary finds what is odd about it.
-    model.vocab()?;
-    drop(progress);
-    warn(&model, out);
+    let reader = model.clone();
+    // What goes wrong is told to who asks next, and so is a thread that does not start.
+    let _ = std::thread::Builder::new().spawn(move || reader.vocab().is_ok());
     Ok(model)
 }
 
-/// Loads weights to where they are computed with, as far as that takes a while. Ctrl-C stops it.
+/// Loads weights to where they are computed with, as far as that takes a while, and shows what is odd about the file.
+/// Ctrl-C stops it.
 pub(crate) fn prepare(
     model: &Model,
     session: &SessionOptions,
@@ -42,6 +44,10 @@ pub(crate) fn prepare(
     }
     let progress = Progress::start_bytes(out, "loading the weights");
     model.prepare(session, &interrupt.token(), &mut |done, total| progress.set_bytes(done, total))?;
+    // Reading the vocabulary finds what is odd about it.
+    model.vocab()?;
+    drop(progress);
+    warn(model, out);
     Ok(())
 }
 

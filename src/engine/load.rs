@@ -88,6 +88,8 @@ pub(super) struct Inner {
     pub gguf: Arc<Gguf>,
     pub options: ModelOptions,
     vocab: OnceLock<Vocab>,
+    /// Held while the vocabulary is read, so that two who want it read it once.
+    reading_vocab: Mutex<()>,
     template: OnceLock<Option<ChatTemplate>>,
     /// Whether the matrices are being brought into memory, or were.
     pub reads_ahead: AtomicBool,
@@ -151,6 +153,7 @@ impl Model {
             gguf,
             options: options.clone(),
             vocab: OnceLock::new(),
+            reading_vocab: Mutex::new(()),
             template: OnceLock::new(),
             reads_ahead: AtomicBool::new(false),
             team: Mutex::new(None),
@@ -166,11 +169,16 @@ impl Model {
         &self.0.gguf
     }
 
-    /// The vocabulary, read at its first use.
+    /// The vocabulary, read at its first use. It may be wanted on a thread beside [`Model::prepare`], before it is
+    /// needed.
     ///
     /// # Errors
     /// [`ErrorKind::Model`] when the file has none, or one that is malformed.
     pub fn vocab(&self) -> Result<&Vocab> {
+        if let Some(vocab) = self.0.vocab.get() {
+            return Ok(vocab);
+        }
+        let _reading = self.0.reading_vocab.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(vocab) = self.0.vocab.get() {
             return Ok(vocab);
         }
