@@ -4,10 +4,10 @@
 //! `sequence` the keys and values, `exact` the plain computation. Nothing here knows a metadata key or a model.
 
 mod attention;
+pub mod bench;
 mod exact;
 mod exec;
 pub(crate) mod kernels;
-#[allow(dead_code)] // for benches, which compile it by itself
 mod limits;
 mod linear;
 mod pool;
@@ -15,10 +15,21 @@ mod rows;
 mod sequence;
 
 pub use exec::{CpuBackend, CpuOptions};
+pub use limits::Limits;
 pub use pool::Team;
 pub use sequence::CpuSequence;
 
-/// Threads to use unless told otherwise: physical cores, at most what this process may use.
+/// Threads to use unless told otherwise: physical performance cores, at most what this process may use.
 pub fn default_threads() -> usize {
     pool::default_threads()
+}
+
+/// What a team can do at most with the kernels of `options`; `bytes` is what it reads.
+///
+/// # Errors
+/// [`crate::ErrorKind::Usage`] for kernels that this CPU lacks.
+pub fn limits(team: &Team, options: &CpuOptions, bytes: &[&[u8]]) -> crate::error::Result<Limits> {
+    // Exact mode has no set of its own.
+    let set = kernels::KernelSet::by_name(options.kernels_in_use()?).unwrap_or(kernels::KernelSet::SCALAR);
+    Limits::measure(team, &set, bytes)
 }

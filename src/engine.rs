@@ -9,6 +9,7 @@ mod choice;
 mod device;
 mod executor;
 mod generate;
+mod limits;
 mod load;
 mod notice;
 #[cfg(feature = "gpu")]
@@ -19,7 +20,11 @@ mod sampling;
 mod session;
 #[cfg(feature = "gpu")]
 mod trust;
+mod warm;
 
+pub use crate::cpu::Limits;
+#[doc(hidden)]
+pub use crate::cpu::bench as kernel_bench;
 pub use cancel::CancelToken;
 pub use chat::{Chat, ChatTurn};
 pub use device::{DeviceChoice, DeviceInfo, DeviceKind, GpuCheck, GpuLayers, devices};

@@ -20,6 +20,7 @@ mod shards;
 mod view;
 mod write;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
@@ -99,6 +100,15 @@ impl Gguf {
             .zip(range)
             .and_then(|(shard, (offset, bytes))| shard.map.get(offset..)?.get(..bytes))
             .expect("a tensor of this model")
+    }
+
+    /// Brings bytes of a shard's file into memory and maps them; returns when that is done. What lies outside of the
+    /// file is left out.
+    pub fn populate(&self, shard: usize, range: Range<u64>) {
+        let range = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+        if let (Some(shard), Some((start, end))) = (self.shards.get(shard), range) {
+            shard.map.populate(start..end);
+        }
     }
 
     /// The path that was given to [`Gguf::open`].

@@ -5,30 +5,49 @@ use std::time::Duration;
 
 use tealight::engine::{Event, GenerateOptions, Notice, StopReason, Summary};
 use tealight::sample::SampleOptions;
-use tealight::{Model, ModelOptions, Result, SessionOptions};
+use tealight::{DeviceChoice, Model, ModelOptions, Result, SessionOptions};
 
-use super::args::AnswerArgs;
+use super::args::{AnswerArgs, StartArgs};
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::progress::Progress;
 use super::{Outcome, input};
 
-/// Opens a model that writes text, and shows what is odd about its file.
-pub(crate) fn open(path: &Path, options: &ModelOptions, out: &Output) -> Outcome<Model> {
+/// Opens a model that writes text. Its vocabulary and its weights are read meanwhile: [`prepare`] waits for what is
+/// needed.
+pub(crate) fn open(path: &Path, options: &ModelOptions, start: &StartArgs, out: &Output) -> Outcome<Model> {
     let progress = Progress::start(out, "loading the model");
     let model = Model::open(path, options)?;
-    super::logits::check_writes_text(&model)?;
-    // Reading the vocabulary finds what is odd about it.
-    model.vocab()?;
     drop(progress);
-    warn(&model, out);
+    super::logits::check_writes_text(&model)?;
+    if matches!(options.device, DeviceChoice::Cpu | DeviceChoice::Auto) && !start.warm {
+        model.read_ahead();
+    }
+    let reader = model.clone();
+    // What goes wrong is told to who asks next, and so is a thread that does not start.
+    let _ = std::thread::Builder::new().spawn(move || reader.vocab().is_ok());
     Ok(model)
 }
 
-/// Loads weights to where they are computed with, as far as that takes a while. Ctrl-C stops it.
-pub(crate) fn prepare(model: &Model, session: &SessionOptions, interrupt: &Interrupt, out: &Output) -> Outcome {
+/// Loads weights to where they are computed with, as far as that takes a while, and shows what is odd about the file.
+/// Ctrl-C stops it.
+pub(crate) fn prepare(
+    model: &Model,
+    session: &SessionOptions,
+    start: &StartArgs,
+    interrupt: &Interrupt,
+    out: &Output,
+) -> Outcome {
+    if start.warm {
+        let progress = Progress::start_bytes(out, "reading the weights");
+        model.warm(&interrupt.token(), &mut |done, total| progress.set_bytes(done, total))?;
+    }
     let progress = Progress::start_bytes(out, "loading the weights");
     model.prepare(session, &interrupt.token(), &mut |done, total| progress.set_bytes(done, total))?;
+    // Reading the vocabulary finds what is odd about it.
+    model.vocab()?;
+    drop(progress);
+    warn(model, out);
     Ok(())
 }
 

@@ -110,7 +110,8 @@ const BENCH_NOTES: &str =
 Examples:
   tealight bench model.gguf
   tealight bench model.gguf -p 256 -n 64 -t 1,2,4 -o json
-  tealight bench model.gguf -p 0 -n 32 -d 512,8192";
+  tealight bench model.gguf -p 0 -n 32 -d 512,8192
+  tealight bench --kernels Q4_K Q8_0 -t 1,2";
 
 /// Which model file.
 #[derive(Debug, Args)]
@@ -171,6 +172,14 @@ impl ComputeArgs {
             _ => options,
         })
     }
+}
+
+/// How a model starts.
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    /// Read all weights before the first token, with a progress bar
+    #[arg(long, help_heading = "Model")]
+    pub warm: bool,
 }
 
 /// Where a model computes.
@@ -308,6 +317,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub compute: ComputeArgs,
     #[command(flatten)]
+    pub start: StartArgs,
+    #[command(flatten)]
     pub sampling: SamplingArgs,
     // What `run` does anyway; scripts written for llama.cpp say it.
     #[arg(long, hide = true)]
@@ -341,6 +352,8 @@ pub(crate) struct ChatArgs {
     pub cache: CacheArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
+    #[command(flatten)]
+    pub start: StartArgs,
     #[command(flatten)]
     pub sampling: SamplingArgs,
     #[arg(long, hide = true)]
@@ -396,7 +409,7 @@ pub(crate) struct PerplexityArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// Model files
+    /// Model files; with --kernels formats of weights, as in Q4_K
     #[arg(value_name = "MODEL")]
     pub words: Vec<OsString>,
     /// Model file, repeatable
@@ -414,7 +427,7 @@ pub(crate) struct BenchArgs {
     /// Tokens that are there before [default: 0]
     #[arg(short = 'd', long, value_name = "NUMBERS")]
     pub n_depth: Vec<Numbers>,
-    /// Threads [default: physical cores]
+    /// Threads [default: physical cores; with --kernels 1]
     #[arg(short, long, value_name = "NUMBERS")]
     pub threads: Vec<Numbers>,
     /// Tokens that are handed over at once
@@ -429,6 +442,17 @@ pub(crate) struct BenchArgs {
     /// Measure the first run too
     #[arg(long)]
     pub no_warmup: bool,
+    /// Do not measure what the machine can do at most
+    #[arg(long)]
+    pub no_limits: bool,
+    /// Measure the kernels of each format and instruction set, without a model
+    #[arg(long, conflicts_with_all = ["model", "n_prompt", "n_gen", "prompt_and_gen", "n_depth", "batch_size"])]
+    #[arg(conflicts_with_all = ["ubatch_size", "repetitions", "no_warmup", "no_limits"])]
+    pub kernels: bool,
+    /// With --kernels: MiB of weights that are read from memory; 0 = products of prompts alone
+    #[arg(long, value_name = "N", default_value_t = 600, requires = "kernels")]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=1 << 20))]
+    pub mib: u32,
     /// Form of the results
     #[arg(short, long, value_name = "FORM", value_enum, default_value_t = BenchFormat::Md)]
     pub output: BenchFormat,

@@ -1,10 +1,13 @@
 //! `tealight bench`: how fast a model reads prompts and writes answers, by llama-bench's conventions.
 
+mod kernels;
 mod report;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use tealight::engine::Limits;
 use tealight::{Model, ModelOptions, Session, SessionOptions, Want};
 
 use super::args::BenchArgs;
@@ -12,7 +15,8 @@ use super::interrupt::Interrupt;
 use super::output::Output;
 use super::progress::Progress;
 use super::{Outcome, answer, usage};
-use report::{Row, Subject, Table};
+use report::{Row, Subject};
+use table::Table;
 
 /// What is measured: tokens of a prompt, then tokens one by one, behind tokens that are there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +27,9 @@ struct Test {
 }
 
 pub(crate) fn run(args: &BenchArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
+    if args.kernels {
+        return kernels::run(args, out, interrupt);
+    }
     let models: Vec<PathBuf> = args.model.iter().cloned().chain(args.words.iter().map(PathBuf::from)).collect();
     if models.is_empty() {
         return Err(usage("no model given", "name a GGUF file, as in `tealight bench MODEL.gguf`"));
@@ -32,7 +39,7 @@ pub(crate) fn run(args: &BenchArgs, out: &mut Output, interrupt: &Interrupt) -> 
         return Err(usage("nothing to measure", "give -p, -n or -pg a number above 0"));
     }
     let _guard = interrupt.stoppable();
-    let mut table = Table::new(args.output);
+    let mut table = Table::new(args.output, report::HEAD);
     for path in &models {
         for &n_threads in &args.threads() {
             measure_model(path, n_threads, &tests, args, &mut table, out, interrupt)?;
@@ -57,14 +64,21 @@ fn measure_model(
     let subject = Subject::of(&model, args)?;
     for test in tests {
         let cache = args.cache.resolve(false);
-        let samples = measure(&model, &cache, *test, args, out, interrupt)?;
-        let row = Row { subject: &subject, model: &model, test: *test, samples: &samples };
-        out.bytes(table.row(&row)?.as_bytes())?;
+        let measured = measure(&model, &cache, *test, args, out, interrupt)?;
+        let row = Row { subject: &subject, model: &model, test: *test, measured: &measured };
+        out.bytes(table.row(&row.object()?, &row.markdown()?).as_bytes())?;
     }
     Ok(())
 }
 
-/// Nanoseconds of each repetition.
+/// A test's result.
+struct Measured {
+    /// Nanoseconds of each repetition.
+    samples: Vec<u64>,
+    /// What the machine could do at most, before or after; `None` on a GPU or when nobody asked.
+    limits: Option<Limits>,
+}
+
 fn measure(
     model: &Model,
     cache: &SessionOptions,
@@ -72,7 +86,7 @@ fn measure(
     args: &BenchArgs,
     out: &Output,
     interrupt: &Interrupt,
-) -> Outcome<Vec<u64>> {
+) -> Outcome<Measured> {
     let n_ctx = test.n_depth + test.n_prompt + test.n_gen;
     let n_ctx = u32::try_from(n_ctx).map_err(|_| usage("too many tokens", "give fewer"))?;
     let mut session = model.session(&cache.clone().with_ctx(n_ctx))?;
@@ -80,15 +94,19 @@ fn measure(
     session.set_cancel_token(interrupt.token());
     let mut tokens = Tokens { state: 1, n_vocab: model.n_vocab() };
     let progress = Progress::start(out, "measuring");
+    let limits = || if args.no_limits { Ok(None) } else { model.limits() };
+    let before = limits()?;
     let n_run = args.repetitions as usize + usize::from(!args.no_warmup);
     let mut samples = Vec::with_capacity(n_run);
     for i in 0..n_run {
         samples.push(repetition(&mut session, &mut tokens, test, args.batch_size)?);
         progress.set(i + 1, n_run);
     }
+    let after = limits()?;
     drop(progress);
     answer::tell(model, out);
-    Ok(samples.split_off(n_run - args.repetitions as usize))
+    let limits = before.zip(after).map(|(before, after)| before.best(after));
+    Ok(Measured { samples: samples.split_off(n_run - args.repetitions as usize), limits })
 }
 
 fn repetition(session: &mut Session, tokens: &mut Tokens, test: Test, n_batch: u32) -> Outcome<u64> {

@@ -15,11 +15,11 @@ use lines::Lines;
 
 pub(crate) fn run(args: ChatArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
     let (path, _) = args.model.resolve(&args.words, false)?;
-    let model = answer::open(&path, &args.compute.resolve()?, out)?;
+    let model = answer::open(&path, &args.compute.resolve()?, &args.start, out)?;
     let session = args.context.resolve(args.cache.resolve(args.compute.exact));
     {
         let _guard = interrupt.stoppable();
-        answer::prepare(&model, &session, interrupt, out)?;
+        answer::prepare(&model, &session, &args.start, interrupt, out)?;
     }
     let mut chat = model.chat(&session)?;
     answer::tell(&model, out);

@@ -14,7 +14,7 @@ pub(crate) fn run(args: RunArgs, out: &mut Output, interrupt: &Interrupt) -> Out
     let Some(prompt) = input::prompt(args.file.as_deref(), word, args.escape, out)? else {
         return Err(usage("no prompt given", "add one in quotes, or pipe it in; `tealight chat` holds a conversation"));
     };
-    let model = answer::open(&path, &args.compute.resolve()?, out)?;
+    let model = answer::open(&path, &args.compute.resolve()?, &args.start, out)?;
     let summary = write(&model, args, prompt, out, interrupt)?;
     match summary.is_some_and(|s| s.reason == StopReason::Cancelled) {
         true => Err(Failure::Interrupted),
@@ -35,7 +35,7 @@ fn write(
     let show_timings = args.answer.shows_timings();
     let is_raw = args.raw || model.chat_template()?.is_none();
     let _guard = interrupt.stoppable();
-    answer::prepare(model, &session, interrupt, out)?;
+    answer::prepare(model, &session, &args.start, interrupt, out)?;
     if !is_raw {
         let mut chat = model.chat(&session)?;
         chat.set_cancel_token(interrupt.token());

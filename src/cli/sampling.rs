@@ -108,7 +108,10 @@ impl SamplingArgs {
     /// What the user has set, over what the model's file says.
     pub(crate) fn resolve(self, model: &Model) -> Outcome<SampleOptions> {
         let options = self.over(model.sampling_defaults()?)?;
-        check_biases(&options, model.vocab()?.n_tokens())?;
+        // Without biases nothing waits for the vocabulary.
+        if !options.logit_bias.is_empty() {
+            check_biases(&options, model.vocab()?.n_tokens())?;
+        }
         Ok(options)
     }
 

@@ -11,6 +11,7 @@
 mod attention;
 mod codes;
 mod panel;
+mod read;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ mod tests;
 mod x86_64;
 
 pub use panel::{PANEL_COLS, PANEL_ROWS, PANEL_TOKENS, Panel, Rows8};
+pub use read::read_all;
 
 use attention::AttentionKernels;
 pub use attention::{CHUNK, CacheNumber, KEY_GROUP};
@@ -79,7 +81,6 @@ type MatvecQ8 = unsafe fn(rows: &[u8], x: Row8<'_>, out: &mut [f32]);
 type Quantize = unsafe fn(x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i16]);
 
 /// Which products a limit counts.
-#[allow(dead_code)] // limits are measured by benches, which compile this room by themselves
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Peak {
     /// Of 8-bit integers, four of them added to an i32.
@@ -117,7 +118,6 @@ pub struct KernelSet {
     gelu_mul: unsafe fn(&[f32], &mut [f32]),
     attention: AttentionKernels,
     panels: PanelKernels,
-    #[allow(dead_code)] // as above
     peak: fn(Peak, usize) -> Option<usize>,
 }
 
@@ -172,7 +172,6 @@ impl KernelSet {
 
     /// Runs `n` steps of nothing but products, from registers; how many products these were. `None` if the
     /// set has no instruction for them.
-    #[allow(dead_code)] // as above
     pub fn peak(&self, of: Peak, n: usize) -> Option<usize> {
         (self.peak)(of, n)
     }

@@ -6,9 +6,11 @@
 //! taken away holds back the chunk in its hands and nothing else; when it comes back it falls through the
 //! finished steps. Waiting spins briefly, then sleeps. A run, not a step, waits for every thread that entered it.
 
+mod cores;
 mod shared;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -224,21 +226,11 @@ impl Worker<'_> {
     }
 }
 
-/// Threads to use unless told otherwise: physical cores, at most what this process may use.
+/// Threads to use unless told otherwise: physical performance cores, at most what this process may use by its
+/// affinity and its group's quota.
 pub(crate) fn default_threads() -> usize {
     let allowed = std::thread::available_parallelism().map_or(1, usize::from);
-    physical_cores().map_or(allowed, |n| n.min(allowed)).max(1)
-}
-
-/// Cores that are not a second thread of another, as Linux tells; `None` elsewhere.
-fn physical_cores() -> Option<usize> {
-    let mut cores = std::collections::BTreeSet::new();
-    for entry in std::fs::read_dir("/sys/devices/system/cpu").ok()?.flatten() {
-        if let Ok(siblings) = std::fs::read_to_string(entry.path().join("topology/thread_siblings_list")) {
-            cores.insert(siblings);
-        }
-    }
-    (!cores.is_empty()).then_some(cores.len())
+    cores::performance_cores(Path::new("/")).map_or(allowed, |n| n.min(allowed)).max(1)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::load::{Inner, MappedWeights};
 use super::notice::Notice;
 #[cfg(feature = "gpu")]
 use super::placement;
-use crate::cpu::{CpuBackend, CpuOptions, CpuSequence, Team};
+use crate::cpu::{self, CpuBackend, CpuOptions, CpuSequence, Limits, Team};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Gguf;
 #[cfg(feature = "gpu")]
@@ -63,6 +63,10 @@ impl CpuMaker {
     /// Name of the kernels.
     pub fn kernels(&self) -> Result<String> {
         self.options.kernels_in_use().map(str::to_owned)
+    }
+
+    fn limits(&self, bytes: &[&[u8]]) -> Result<Limits> {
+        cpu::limits(&self.team, &self.options, bytes)
     }
 
     /// Threads that compute.
@@ -138,6 +142,16 @@ impl Executor {
             return gpu.backend.gpu().name().to_owned();
         }
         self.cpu.as_ref().map_or("none", |part| part.backend.kernels()).to_owned()
+    }
+
+    /// Does the CPU compute, alone or a part?
+    pub fn uses_cpu(&self) -> bool {
+        self.cpu.is_some()
+    }
+
+    /// What the CPU can do at most with the kernels in use, reading `bytes`; `None` where a GPU computes.
+    pub fn limits(&self, bytes: &[&[u8]]) -> Result<Option<Limits>> {
+        self.gpu.is_none().then(|| self.maker.limits(bytes)).transpose()
     }
 
     /// What people should hear, once.

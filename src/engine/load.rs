@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::cancel::CancelToken;
@@ -20,7 +21,7 @@ use crate::text::{ChatTemplate, Encode, Vocab};
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ModelOptions {
-    /// Threads; `None`: physical cores.
+    /// Threads; `None`: physical cores, fast ones where there are slow ones, and no more than the process may use.
     pub n_threads: Option<usize>,
     /// Compute exactly: f32 activations, dequantized weights, f64 sums in matrices and norms. Slow.
     pub exact: bool,
@@ -81,13 +82,17 @@ impl ModelOptions {
 /// A model: its file, and what was made of it. Cheap to clone, usable from any thread; sessions of one model share
 /// its threads and take turns.
 #[derive(Clone)]
-pub struct Model(Arc<Inner>);
+pub struct Model(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub gguf: Arc<Gguf>,
     pub options: ModelOptions,
     vocab: OnceLock<Vocab>,
+    /// Held while the vocabulary is read, so that two who want it read it once.
+    reading_vocab: Mutex<()>,
     template: OnceLock<Option<ChatTemplate>>,
+    /// Whether the matrices are being brought into memory, or were.
+    pub reads_ahead: AtomicBool,
     /// The threads of all programs, started at the first use.
     team: Mutex<Option<Arc<Team>>>,
     /// Plans by the class of context length that they hold for: short and long.
@@ -148,7 +153,9 @@ impl Model {
             gguf,
             options: options.clone(),
             vocab: OnceLock::new(),
+            reading_vocab: Mutex::new(()),
             template: OnceLock::new(),
+            reads_ahead: AtomicBool::new(false),
             team: Mutex::new(None),
             programs: Default::default(),
         };
@@ -162,11 +169,16 @@ impl Model {
         &self.0.gguf
     }
 
-    /// The vocabulary, read at its first use.
+    /// The vocabulary, read at its first use. It may be wanted on a thread beside [`Model::prepare`], before it is
+    /// needed.
     ///
     /// # Errors
     /// [`ErrorKind::Model`] when the file has none, or one that is malformed.
     pub fn vocab(&self) -> Result<&Vocab> {
+        if let Some(vocab) = self.0.vocab.get() {
+            return Ok(vocab);
+        }
+        let _reading = self.0.reading_vocab.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(vocab) = self.0.vocab.get() {
             return Ok(vocab);
         }
@@ -260,7 +272,12 @@ impl Model {
     /// [`ErrorKind::Usage`] when the chosen kernels do not run on this CPU, [`ErrorKind::Memory`] when threads cannot
     /// start.
     pub fn kernels(&self) -> Result<String> {
-        self.with_executor(self.any_program(), self.n_ctx_train(), |e| Ok(e.name()))
+        self.with_any_executor(|e| Ok(e.name()))
+    }
+
+    /// Calls `f` with the executor that exists, or else is made for sessions as long as the model was trained for.
+    pub(super) fn with_any_executor<R>(&self, f: impl FnOnce(&mut Executor) -> Result<R>) -> Result<R> {
+        self.with_executor(self.any_program(), self.n_ctx_train(), f)
     }
 
     /// Threads that compute.
@@ -310,7 +327,11 @@ impl Model {
         if let Some(executor) = &mut *executor {
             return f(executor);
         }
-        f(executor.insert(Executor::new(&program.plan, &self.0, self.team()?, n_ctx, loading)?))
+        let executor = executor.insert(Executor::new(&program.plan, &self.0, self.team()?, n_ctx, loading)?);
+        if executor.uses_cpu() {
+            self.read_ahead();
+        }
+        f(executor)
     }
 
     pub(crate) fn options(&self) -> &ModelOptions {

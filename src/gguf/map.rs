@@ -6,13 +6,17 @@
 #![allow(unsafe_code)]
 
 use std::fs::{self, File, Metadata};
-use std::ops::Deref;
+use std::hint::black_box;
+use std::ops::{Deref, Range};
 use std::path::Path;
 use std::time::SystemTime;
 
 use memmap2::Mmap;
 
 use crate::error::{Error, ErrorKind, Result};
+
+/// No system has smaller pages.
+const SMALLEST_PAGE: usize = 4096;
 
 /// A regular file, mapped for reading.
 #[derive(Debug)]
@@ -50,10 +54,28 @@ impl Map {
         }
         // SAFETY: the map is read only and lives as long as its file; writers of that file are excluded by contract (docs/security.md).
         let bytes = unsafe { Mmap::map(&file) }.map_err(|e| Error::io("cannot map", path, e))?;
-        // Fewer page faults and TLB misses where the kernel has huge pages for files; else no effect.
+        // Fewer page faults and TLB misses where the kernel has huge pages for files; else no effect. Before the first
+        // read, because what is read then decides on the size of folios in the page cache.
         #[cfg(target_os = "linux")]
         let _ = bytes.advise(memmap2::Advice::HugePage);
         Ok(Map { bytes, file, identity: Identity::of(&meta) })
+    }
+
+    /// Reads these bytes of the file and maps their pages; what lies outside of it is left out.
+    pub(super) fn populate(&self, range: Range<usize>) {
+        let end = range.end.min(self.bytes.len());
+        let Some(bytes) = self.bytes.get(range.start..end).filter(|b| !b.is_empty()) else { return };
+        // One call maps whole folios, without a fault for each page (Linux 5.14).
+        #[cfg(target_os = "linux")]
+        if self.bytes.advise_range(memmap2::Advice::PopulateRead, range.start, bytes.len()).is_ok() {
+            return;
+        }
+        // Larger reads than those that faults ask for.
+        #[cfg(unix)]
+        let _ = self.bytes.advise_range(memmap2::Advice::WillNeed, range.start, bytes.len());
+        for byte in bytes.iter().step_by(SMALLEST_PAGE) {
+            black_box(*byte);
+        }
     }
 
     /// Fails if the file is not as it was when it was opened.

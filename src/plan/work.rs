@@ -13,6 +13,8 @@ pub struct Work {
     pub macs: u64,
     /// Multiplications for every wanted row, beyond those: the head, mostly.
     pub macs_wanted: u64,
+    /// Of both, those with weights that are plain numbers rather than blocks.
+    pub macs_float: u64,
 }
 
 impl Plan {
@@ -26,6 +28,7 @@ impl Plan {
                 let weight = &self.weights[part.weight.index()];
                 let macs = weight.n_rows() as u64 * weight.row_len() as u64;
                 *if i < take { &mut work.macs } else { &mut work.macs_wanted } += macs;
+                work.macs_float += if weight.ty.is_float() { macs } else { 0 };
                 if seen.insert(part.weight.index()) {
                     work.bytes += weight.bytes();
                 }

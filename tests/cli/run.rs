@@ -31,6 +31,14 @@ fn a_prompt_comes_from_everywhere() {
 }
 
 #[test]
+fn weights_that_are_read_first_are_the_same_weights() {
+    let m = model("qwen3");
+    let want = tealight(args(&m, &["one"])).quietly();
+    assert_eq!(tealight(args(&m, &["one", "--warm"])).quietly(), want);
+    assert_eq!(tealight(args(&m, &["one", "--warm", "--device", "cpu"])).quietly(), want);
+}
+
+#[test]
 fn a_seed_gives_the_same_text_on_any_number_of_threads() {
     for name in ["qwen3", "gemma3", "phi2"] {
         let m = model(name);

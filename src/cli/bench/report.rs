@@ -1,14 +1,28 @@
 //! What was measured, for people and for programs. Columns have llama-bench's names where it has them.
 
-use std::fmt::Write as _;
-
 use serde_json::{Value as Json, json};
 use tealight::Model;
 use tealight::plan::Work;
 
-use super::super::args::{BenchArgs, BenchFormat};
+use super::super::args::BenchArgs;
 use super::super::{Outcome, files};
-use super::Test;
+use super::table::share;
+use super::{Measured, Test};
+
+/// Columns of the table for people, and where their cells stand.
+pub(super) const HEAD: &[(&str, bool)] = &[
+    ("model", false),
+    ("size", true),
+    ("params", true),
+    ("backend", false),
+    ("threads", true),
+    ("test", true),
+    ("t/s", true),
+    ("weights GB/s", true),
+    ("of reading", true),
+    ("GMAC/s", true),
+    ("of peak", true),
+];
 
 /// A model as it is measured.
 pub(super) struct Subject {
@@ -31,8 +45,7 @@ pub(super) struct Row<'a> {
     pub subject: &'a Subject,
     pub model: &'a Model,
     pub test: Test,
-    /// Nanoseconds of each repetition.
-    pub samples: &'a [u64],
+    pub measured: &'a Measured,
 }
 
 impl Subject {
@@ -94,12 +107,12 @@ fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
 impl Row<'_> {
     /// Tokens per second of each repetition.
     fn rates(&self) -> Vec<f64> {
-        self.samples.iter().map(|ns| self.test.n_token() * 1e9 / *ns as f64).collect()
+        self.measured.samples.iter().map(|ns| self.test.n_token() * 1e9 / *ns as f64).collect()
     }
 
     /// Bytes of matrices read, and products made, per second in the best repetition.
     fn best(&self) -> (f64, f64) {
-        let seconds = self.samples.iter().copied().min().unwrap_or(1) as f64 / 1e9;
+        let seconds = self.measured.samples.iter().copied().min().unwrap_or(1) as f64 / 1e9;
         let (work, test) = (&self.subject.work, self.test);
         let n_pass = test.n_prompt.div_ceil(self.subject.n_ubatch.max(1)) + test.n_gen;
         let n_wanted = (usize::from(test.n_prompt > 0) + test.n_gen) as f64;
@@ -107,12 +120,42 @@ impl Row<'_> {
         (n_pass as f64 * work.bytes as f64 / seconds, macs / seconds)
     }
 
-    fn object(&self) -> Outcome<Json> {
+    /// What plain reading gets, and products from registers, per second; `None` where that was not measured.
+    fn limits(&self) -> (Option<f64>, Option<f64>) {
+        let Some(limits) = self.measured.limits else { return (None, None) };
+        let work = &self.subject.work;
+        // Blocks are multiplied as integers, plain numbers as such.
+        let is_float = 2 * work.macs_float > work.macs + work.macs_wanted;
+        (Some(limits.read_bytes_per_s), if is_float { limits.f32_macs_per_s } else { limits.int8_macs_per_s })
+    }
+
+    /// A line of [`HEAD`]. What limits a test has its share shown: reading limits answers, products limit prompts.
+    pub fn markdown(&self) -> Outcome<String> {
         let s = self.subject;
-        let ns: Vec<f64> = self.samples.iter().map(|n| *n as f64).collect();
+        let (avg, deviation) = mean_and_deviation(&self.rates());
+        let ((read, macs), (most_read, most_macs)) = (self.best(), self.limits());
+        let (size, n_params, device) = (files::size(s.size), files::count(s.n_params), self.model.kernels()?);
+        let of_reading = most_read.filter(|_| self.test.n_gen > 0).map(|r| read / r);
+        let of_peak = most_macs.filter(|_| self.test.n_prompt > 0).map(|m| macs / m);
+        Ok(format!(
+            "| {} | {size} | {n_params} | {device} | {} | {} | {avg:.2} ± {deviation:.2} | {:.1} | {} | {:.1} | {} |\n",
+            s.ty,
+            s.n_threads,
+            self.test.name(),
+            read / 1e9,
+            share(of_reading),
+            macs / 1e9,
+            share(of_peak)
+        ))
+    }
+
+    pub fn object(&self) -> Outcome<Json> {
+        let s = self.subject;
+        let ns: Vec<f64> = self.measured.samples.iter().map(|n| *n as f64).collect();
         let ((avg_ns, stddev_ns), (avg_ts, stddev_ts)) = (mean_and_deviation(&ns), mean_and_deviation(&self.rates()));
         let device = self.model.kernels()?;
         let (read, macs) = self.best();
+        let (most_read, most_macs) = self.limits();
         Ok(json!({
             "build_commit": format!("tealight {}", env!("CARGO_PKG_VERSION")),
             "cpu_info": s.cpu,
@@ -135,91 +178,22 @@ impl Row<'_> {
             "avg_ts": avg_ts,
             "stddev_ts": stddev_ts,
             "weights_gb_per_s": read / 1e9,
+            "read_gb_per_s": most_read.map(|r| r / 1e9),
+            "read_share": most_read.map(|r| read / r),
             "gmac_per_s": macs / 1e9,
-            "samples_ns": self.samples,
+            "peak_gmac_per_s": most_macs.map(|m| m / 1e9),
+            "peak_share": most_macs.map(|m| macs / m),
+            "samples_ns": self.measured.samples,
             "samples_ts": self.rates(),
         }))
     }
 }
 
 /// The processor's own name, where the system tells.
-fn cpu_name() -> String {
+pub(super) fn cpu_name() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info.lines().find(|l| l.starts_with("model name")).and_then(|l| l.split_once(':'));
     name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| tealight::error::printable(name.trim()))
-}
-
-/// Lines as they come.
-pub(super) struct Table {
-    format: BenchFormat,
-    n_row: usize,
-}
-
-impl Table {
-    pub fn new(format: BenchFormat) -> Self {
-        Self { format, n_row: 0 }
-    }
-
-    fn head(&self) -> String {
-        match self.format {
-            BenchFormat::Md => "| model | size | params | backend | threads | test | t/s | weights GB/s | GMAC/s |\n\
-                                | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |\n"
-                .to_owned(),
-            BenchFormat::Json => "[\n".to_owned(),
-            BenchFormat::Csv | BenchFormat::Jsonl => String::new(),
-        }
-    }
-
-    pub fn tail(&self) -> String {
-        match self.format {
-            BenchFormat::Json => "\n]\n".to_owned(),
-            _ => String::new(),
-        }
-    }
-
-    pub fn row(&mut self, row: &Row<'_>) -> Outcome<String> {
-        self.n_row += 1;
-        let is_first = self.n_row == 1;
-        let head = if is_first { self.head() } else { String::new() };
-        let line = match self.format {
-            BenchFormat::Md => markdown(row)?,
-            BenchFormat::Jsonl => format!("{}\n", row.object()?),
-            BenchFormat::Json => format!("{}{:#}", if is_first { "" } else { ",\n" }, row.object()?),
-            BenchFormat::Csv => csv(&row.object()?, is_first),
-        };
-        Ok(head + &line)
-    }
-}
-
-fn markdown(row: &Row<'_>) -> Outcome<String> {
-    let s = row.subject;
-    let (avg, deviation) = mean_and_deviation(&row.rates());
-    let (read, macs) = row.best();
-    let (size, n_params, device) = (files::size(s.size), files::count(s.n_params), row.model.kernels()?);
-    Ok(format!(
-        "| {} | {size} | {n_params} | {device} | {} | {} | {avg:.2} ± {deviation:.2} | {:.1} | {:.1} |\n",
-        s.ty,
-        s.n_threads,
-        row.test.name(),
-        read / 1e9,
-        macs / 1e9
-    ))
-}
-
-/// The object's fields but the samples, as llama-bench's table has them.
-fn csv(object: &Json, with_names: bool) -> String {
-    let mut text = String::new();
-    let fields: Vec<_> = object.as_object().into_iter().flatten().filter(|(_, v)| !v.is_array()).collect();
-    let quoted = |t: &str| format!("\"{}\"", t.replace('"', "\"\""));
-    let mut line = |cells: Vec<String>| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}", cells.join(","));
-    };
-    if with_names {
-        line(fields.iter().map(|(name, _)| (*name).clone()).collect());
-    }
-    line(fields.iter().map(|(_, v)| quoted(&v.as_str().map_or_else(|| v.to_string(), str::to_owned))).collect());
-    text
 }
 
 #[cfg(test)]
@@ -238,11 +212,5 @@ mod tests {
     fn deviations_are_those_of_a_sample() {
         assert_eq!(mean_and_deviation(&[2.0]), (2.0, 0.0));
         assert_eq!(mean_and_deviation(&[1.0, 2.0, 3.0]), (2.0, 1.0));
-    }
-
-    #[test]
-    fn cells_of_a_csv_line_are_quoted() {
-        let text = csv(&json!({"a": "x \"y\", z", "b": 1.5, "samples": [1]}), true);
-        assert_eq!(text, "a,b\n\"x \"\"y\"\", z\",\"1.5\"\n");
     }
 }
