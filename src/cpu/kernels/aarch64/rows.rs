@@ -1,0 +1,408 @@
+//! Row products over 8-bit activations, said once for both ways to add products of bytes.
+//!
+//! Weights become signed bytes; products of 16 or 32 of them are added as integers, exactly, and each
+//! block of 32 or 256 adds one f32 vector to its row's sum.
+
+/// Defines the row products of one instruction set. A macro for the reason that `float_kernels` is one.
+///
+/// In scope must be `add_products(acc, a, b)`, which adds the products of sixteen signed bytes to the
+/// lanes of `acc`, four to each and whichever they are; one of two factors is never -128.
+macro_rules! row_kernels {
+    ($features:literal) => {
+        use super::super::codes::{Coded, CodedVisitor, visit_coded};
+        use super::super::panel::PANEL_COLS;
+        use super::super::{ActivationKind, MatvecQ8, Row8, SUM_LEN};
+        use super::{eight_scales, half, load, load_2, load_signed, prefetch, scales_and_mins, sixteen_scales};
+        use tealight_quant::BlockType;
+        use tealight_quant::blocks::iq::{BlockIq4Nl, BlockIq4Xs};
+        use tealight_quant::blocks::k::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K};
+        use tealight_quant::blocks::legacy::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0};
+        use tealight_quant::blocks::mx::BlockMxfp4;
+        use tealight_quant::grids::{FP4_DOUBLED, IQ4_VALUES};
+
+        /// A row product of all rows from the dot product of one.
+        macro_rules! matvec {
+            ($name:ident, $dot:ident, $block:ty) => {
+                #[target_feature(enable = $features)]
+                pub(super) fn $name(rows: &[u8], x: Row8<'_>, out: &mut [f32]) {
+                    let row_bytes = rows.len() / out.len().max(1);
+                    for (r, out) in out.iter_mut().enumerate() {
+                        *out = $dot(bytemuck::cast_slice::<u8, $block>(&rows[r * row_bytes..][..row_bytes]), x);
+                    }
+                }
+            };
+        }
+
+        matvec!(matvec_q4_0_q8_0, dot_q4_0_q8_0, BlockQ4_0);
+        matvec!(matvec_q4_1_q8_0, dot_q4_1_q8_0, BlockQ4_1);
+        matvec!(matvec_q5_0_q8_0, dot_q5_0_q8_0, BlockQ5_0);
+        matvec!(matvec_q5_1_q8_0, dot_q5_1_q8_0, BlockQ5_1);
+        matvec!(matvec_q8_0_q8_0, dot_q8_0_q8_0, BlockQ8_0);
+        matvec!(matvec_iq4_nl_q8_0, dot_iq4_nl_q8_0, BlockIq4Nl);
+        matvec!(matvec_mxfp4_q8_0, dot_mxfp4_q8_0, BlockMxfp4);
+        matvec!(matvec_q2_k_q8_k, dot_q2_k_q8_k, BlockQ2K);
+        matvec!(matvec_q3_k_q8_k, dot_q3_k_q8_k, BlockQ3K);
+        matvec!(matvec_q4_k_q8_k, dot_q4_k_q8_k, BlockQ4K);
+        matvec!(matvec_q5_k_q8_k, dot_q5_k_q8_k, BlockQ5K);
+        matvec!(matvec_q6_k_q8_k, dot_q6_k_q8_k, BlockQ6K);
+        matvec!(matvec_iq4_xs_q8_k, dot_iq4_xs_q8_k, BlockIq4Xs);
+
+        /// Row products of the formats that have no place of their own in the table.
+        pub(super) fn matvec_codes(ty: BlockType) -> Option<MatvecQ8> {
+            struct Pick;
+            impl CodedVisitor for Pick {
+                type Output = MatvecQ8;
+                fn visit<B: Coded<N>, const N: usize>(self) -> MatvecQ8 {
+                    matvec_any::<B, N>
+                }
+            }
+            Some(match ty {
+                BlockType::Q5_0 => matvec_q5_0_q8_0,
+                BlockType::Q5_1 => matvec_q5_1_q8_0,
+                BlockType::Iq4Nl => matvec_iq4_nl_q8_0,
+                BlockType::Mxfp4 => matvec_mxfp4_q8_0,
+                BlockType::Q2K => matvec_q2_k_q8_k,
+                BlockType::Q3K => matvec_q3_k_q8_k,
+                BlockType::Q5K => matvec_q5_k_q8_k,
+                BlockType::Iq4Xs => matvec_iq4_xs_q8_k,
+                _ => return visit_coded(ty, Pick),
+            })
+        }
+
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn add_scaled(acc: float32x4_t, d: f32, dot: int32x4_t) -> float32x4_t {
+            vfmaq_n_f32(acc, vcvtq_f32_s32(dot), d)
+        }
+
+        /// The products of 32 elements.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn products_32(w: [int8x16_t; 2], q: &[i8; 32]) -> int32x4_t {
+            let q = load_signed(q);
+            add_products(add_products(vdupq_n_s32(0), w[0], q[0]), w[1], q[1])
+        }
+
+        /// The nibbles of 16 bytes: low ones, then high ones.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn nibbles(qs: uint8x16_t) -> [uint8x16_t; 2] {
+            [vandq_u8(qs, vdupq_n_u8(15)), vshrq_n_u8::<4>(qs)]
+        }
+
+        /// Codes less the code of zero.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn signed(codes: [uint8x16_t; 2], zero: u8) -> [int8x16_t; 2] {
+            codes.map(|codes| vreinterpretq_s8_u8(vsubq_u8(codes, vdupq_n_u8(zero))))
+        }
+
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn look_up(table: &[i8; 16], nibbles: [uint8x16_t; 2]) -> [int8x16_t; 2] {
+            let table = vreinterpretq_s8_u8(load(table));
+            nibbles.map(|nibbles| vqtbl1q_s8(table, nibbles))
+        }
+
+        /// Nibbles with fifth bits: each byte takes the byte of its bit, and looks at that.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn fives(qh: [u8; 4], qs: &[u8; 16]) -> [uint8x16_t; 2] {
+            let byte = vcombine_u8(vdup_n_u8(0), vdup_n_u8(1));
+            let bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
+            let qh = vreinterpretq_u8_u32(vdupq_n_u32(u32::from_le_bytes(qh)));
+            let high = |byte| vandq_u8(vtstq_u8(vqtbl1q_u8(qh, byte), bit), vdupq_n_u8(16));
+            let [low, upper] = nibbles(load(qs));
+            [vorrq_u8(low, high(byte)), vorrq_u8(upper, high(vaddq_u8(byte, vdupq_n_u8(2))))]
+        }
+
+        /// A dot product of blocks of 32: scale and weights of a block.
+        macro_rules! dot_32 {
+            ($name:ident, $block:ty, |$b:ident| ($d:expr, $w:expr)) => {
+                #[inline]
+                #[target_feature(enable = $features)]
+                fn $name(row: &[$block], x: Row8<'_>) -> f32 {
+                    let mut acc = [vdupq_n_f32(0.0); 2];
+                    for (i, ($b, (q, &d))) in row.iter().zip(x.q.as_chunks::<32>().0.iter().zip(x.d)).enumerate() {
+                        if i % 4 == 0 {
+                            prefetch($b, 4 * size_of::<$block>());
+                        }
+                        acc[i % 2] = add_scaled(acc[i % 2], $d * d, products_32($w, q));
+                    }
+                    vaddvq_f32(vaddq_f32(acc[0], acc[1]))
+                }
+            };
+        }
+
+        dot_32!(dot_q4_0_q8_0, BlockQ4_0, |b| (half(b.d), signed(nibbles(load(&b.qs)), 8)));
+        dot_32!(dot_q5_0_q8_0, BlockQ5_0, |b| (half(b.d), signed(fives(b.qh, &b.qs), 16)));
+        dot_32!(dot_q8_0_q8_0, BlockQ8_0, |b| (half(b.d), load_signed(&b.qs)));
+        dot_32!(dot_iq4_nl_q8_0, BlockIq4Nl, |b| (half(b.d), look_up(&IQ4_VALUES, nibbles(load(&b.qs)))));
+        dot_32!(dot_mxfp4_q8_0, BlockMxfp4, |b| (b.half_scale(), look_up(&FP4_DOUBLED, nibbles(load(&b.qs)))));
+
+        /// The same with minimums.
+        macro_rules! dot_32_with_min {
+            ($name:ident, $block:ty, |$b:ident| $codes:expr) => {
+                #[inline]
+                #[target_feature(enable = $features)]
+                fn $name(row: &[$block], x: Row8<'_>) -> f32 {
+                    let mut acc = [vdupq_n_f32(0.0); 2];
+                    let mut mins = 0.0f32;
+                    let activations = x.q.as_chunks::<32>().0.iter().zip(x.d.iter().zip(x.sums.as_chunks::<2>().0));
+                    for (i, ($b, (q, (&d, &[s0, s1])))) in row.iter().zip(activations).enumerate() {
+                        if i % 4 == 0 {
+                            prefetch($b, 4 * size_of::<$block>());
+                        }
+                        acc[i % 2] = add_scaled(acc[i % 2], half($b.d) * d, products_32(signed($codes, 0), q));
+                        mins = (half($b.m) * d).mul_add((i32::from(s0) + i32::from(s1)) as f32, mins);
+                    }
+                    vaddvq_f32(vaddq_f32(acc[0], acc[1])) + mins
+                }
+            };
+        }
+
+        dot_32_with_min!(dot_q4_1_q8_0, BlockQ4_1, |b| nibbles(load(&b.qs)));
+        dot_32_with_min!(dot_q5_1_q8_0, BlockQ5_1, |b| fives(b.qh, &b.qs));
+
+        /// The blocks of 256 of a row with their activations: quants, scale, sums.
+        macro_rules! blocks_of_256 {
+            ($row:expr, $x:expr) => {
+                $row.iter().zip($x.q.as_chunks::<256>().0.iter().zip($x.d.iter().zip($x.sums.as_chunks::<16>().0)))
+            };
+        }
+
+        /// Sixteen sums, in two vectors.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn load_sums(sums: &[i16; 16]) -> [int16x8_t; 2] {
+            load_2(sums).map(|sums| vreinterpretq_s16_u8(sums))
+        }
+
+        /// The products of eight i16 in four lanes.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn products_i16(a: int16x8_t, b: int16x8_t) -> int32x4_t {
+            vmlal_high_s16(vmull_s16(vget_low_s16(a), vget_low_s16(b)), a, b)
+        }
+
+        /// The minimums of Q4_K and Q5_K times the sums of 32 activations.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn products_of_mins(mins: [u8; 8], sums: &[i16; 16]) -> float32x4_t {
+            let [a, b] = load_sums(sums);
+            let mins = vreinterpretq_s16_u16(vmovl_u8(vcreate_u8(u64::from_le_bytes(mins))));
+            // at most 32 * 127 in magnitude
+            vcvtq_f32_s32(products_i16(mins, vpaddq_s16(a, b)))
+        }
+
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn dot_q4_k_q8_k(row: &[BlockQ4K], x: Row8<'_>) -> f32 {
+            let (mut acc, mut acc_min) = (vdupq_n_f32(0.0), vdupq_n_f32(0.0));
+            for (b, (q, (&d, sums))) in blocks_of_256!(row, x) {
+                prefetch(b, size_of::<BlockQ4K>());
+                let (scales, mins) = scales_and_mins(&b.scales);
+                acc_min = vfmsq_n_f32(acc_min, products_of_mins(mins, sums), half(b.dmin) * d);
+                let mut dot = [vdupq_n_s32(0); 2];
+                let parts = b.qs.as_chunks::<32>().0.iter().zip(q.as_chunks::<64>().0);
+                for (p, (qs, q)) in parts.enumerate() {
+                    let ([a, b], (q, _)) = (load_2(qs).map(|qs| nibbles(qs)), q.as_chunks::<32>());
+                    for (i, dot) in dot.iter_mut().enumerate() {
+                        let products = products_32(signed([a[i], b[i]], 0), &q[i]);
+                        *dot = vmlaq_n_s32(*dot, products, i32::from(scales[2 * p + i]));
+                    }
+                }
+                acc = add_scaled(acc, half(b.d) * d, vaddq_s32(dot[0], dot[1]));
+            }
+            vaddvq_f32(vaddq_f32(acc, acc_min))
+        }
+
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn dot_q5_k_q8_k(row: &[BlockQ5K], x: Row8<'_>) -> f32 {
+            let (mut acc, mut acc_min) = (vdupq_n_f32(0.0), vdupq_n_f32(0.0));
+            for (b, (q, (&d, sums))) in blocks_of_256!(row, x) {
+                prefetch(b, size_of::<BlockQ5K>());
+                let (scales, mins) = scales_and_mins(&b.scales);
+                acc_min = vfmsq_n_f32(acc_min, products_of_mins(mins, sums), half(b.dmin) * d);
+                let high = load_2(&b.qh);
+                let mut dot = [vdupq_n_s32(0); 2];
+                let parts = b.qs.as_chunks::<32>().0.iter().zip(q.as_chunks::<64>().0);
+                for (p, (qs, q)) in parts.enumerate() {
+                    let (low, (q, _)) = (load_2(qs).map(|qs| nibbles(qs)), q.as_chunks::<32>());
+                    for (i, dot) in dot.iter_mut().enumerate() {
+                        let bit = vdupq_n_u8(1 << (2 * p + i));
+                        let five = |half: usize| {
+                            let high = vandq_u8(vtstq_u8(high[half], bit), vdupq_n_u8(16));
+                            vorrq_u8(low[half][i], high)
+                        };
+                        let products = products_32(signed([five(0), five(1)], 0), &q[i]);
+                        *dot = vmlaq_n_s32(*dot, products, i32::from(scales[2 * p + i]));
+                    }
+                }
+                acc = add_scaled(acc, half(b.d) * d, vaddq_s32(dot[0], dot[1]));
+            }
+            vaddvq_f32(vaddq_f32(acc, acc_min))
+        }
+
+        /// Adds the products of 32 elements that have a scale for each 16.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn add_scaled_halves(dot: &mut [int32x4_t; 2], w: [int8x16_t; 2], q: &[i8; 32], scales: &[i32; 2]) {
+            let q = load_signed(q);
+            for i in 0..2 {
+                dot[i] = vmlaq_n_s32(dot[i], add_products(vdupq_n_s32(0), w[i], q[i]), scales[i]);
+            }
+        }
+
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn dot_q6_k_q8_k(row: &[BlockQ6K], x: Row8<'_>) -> f32 {
+            let mut acc = vdupq_n_f32(0.0);
+            for (b, (q, (&d, _))) in blocks_of_256!(row, x) {
+                prefetch(b, size_of::<BlockQ6K>());
+                let scales = b.scales.map(i32::from);
+                let (scales, _) = scales.as_chunks::<2>();
+                let mut dot = [vdupq_n_s32(0); 2];
+                let halves = b.ql.as_chunks::<64>().0.iter().zip(b.qh.as_chunks::<32>().0).zip(q.as_chunks::<128>().0);
+                for (h, ((ql, qh), q)) in halves.enumerate() {
+                    let ((ql, _), qh, (q, _)) = (ql.as_chunks::<32>(), load_2(qh), q.as_chunks::<32>());
+                    let [a, b] = [load_2(&ql[0]), load_2(&ql[1])].map(|ql| ql.map(|ql| nibbles(ql)));
+                    let mask = vdupq_n_u8(0x30);
+                    let high = [
+                        qh.map(|qh| vandq_u8(vshlq_n_u8::<4>(qh), mask)),
+                        qh.map(|qh| vandq_u8(vshlq_n_u8::<2>(qh), mask)),
+                        qh.map(|qh| vandq_u8(qh, mask)),
+                        qh.map(|qh| vandq_u8(vshrq_n_u8::<2>(qh), mask)),
+                    ];
+                    for j in 0..4 {
+                        let low = if j % 2 == 0 { a } else { b };
+                        let six = |half: usize| vorrq_u8(low[half][j / 2], high[j][half]);
+                        add_scaled_halves(&mut dot, signed([six(0), six(1)], 32), &q[j], &scales[4 * h + j]);
+                    }
+                }
+                acc = add_scaled(acc, half(b.d) * d, vaddq_s32(dot[0], dot[1]));
+            }
+            vaddvq_f32(acc)
+        }
+
+        /// Four planes of two bits of 16 bytes.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn two_bits(qs: uint8x16_t) -> [uint8x16_t; 4] {
+            let mask = vdupq_n_u8(3);
+            [
+                vandq_u8(qs, mask),
+                vandq_u8(vshrq_n_u8::<2>(qs), mask),
+                vandq_u8(vshrq_n_u8::<4>(qs), mask),
+                vshrq_n_u8::<6>(qs),
+            ]
+        }
+
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn dot_q2_k_q8_k(row: &[BlockQ2K], x: Row8<'_>) -> f32 {
+            let (mut acc, mut acc_min) = (vdupq_n_f32(0.0), vdupq_n_f32(0.0));
+            for (b, (q, (&d, sums))) in blocks_of_256!(row, x) {
+                prefetch(b, size_of::<BlockQ2K>());
+                let mins = vshrq_n_u8::<4>(load(&b.scales));
+                let mins = [vmovl_u8(vget_low_u8(mins)), vmovl_high_u8(mins)].map(|m| vreinterpretq_s16_u16(m));
+                let sums = load_sums(sums);
+                let min = vaddq_s32(products_i16(mins[0], sums[0]), products_i16(mins[1], sums[1]));
+                acc_min = vfmsq_n_f32(acc_min, vcvtq_f32_s32(min), half(b.dmin) * d);
+                let scales = b.scales.map(|s| i32::from(s & 15));
+                let (scales, _) = scales.as_chunks::<2>();
+                let mut dot = [vdupq_n_s32(0); 2];
+                for (h, (qs, q)) in b.qs.as_chunks::<32>().0.iter().zip(q.as_chunks::<128>().0).enumerate() {
+                    let (planes, (q, _)) = (load_2(qs).map(|qs| two_bits(qs)), q.as_chunks::<32>());
+                    for j in 0..4 {
+                        let w = signed([planes[0][j], planes[1][j]], 0);
+                        add_scaled_halves(&mut dot, w, &q[j], &scales[4 * h + j]);
+                    }
+                }
+                acc = add_scaled(acc, half(b.d) * d, vaddq_s32(dot[0], dot[1]));
+            }
+            vaddvq_f32(vaddq_f32(acc, acc_min))
+        }
+
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn dot_q3_k_q8_k(row: &[BlockQ3K], x: Row8<'_>) -> f32 {
+            let mut acc = vdupq_n_f32(0.0);
+            for (b, (q, (&d, _))) in blocks_of_256!(row, x) {
+                prefetch(b, size_of::<BlockQ3K>());
+                let scales = sixteen_scales(&b.scales).map(i32::from);
+                let (scales, _) = scales.as_chunks::<2>();
+                let high = load_2(&b.hmask);
+                let mut dot = [vdupq_n_s32(0); 2];
+                for (h, (qs, q)) in b.qs.as_chunks::<32>().0.iter().zip(q.as_chunks::<128>().0).enumerate() {
+                    let (planes, (q, _)) = (load_2(qs).map(|qs| two_bits(qs)), q.as_chunks::<32>());
+                    for j in 0..4 {
+                        let bit = vdupq_n_u8(1 << (4 * h + j));
+                        let three = |half: usize| {
+                            let high = vandq_u8(vtstq_u8(high[half], bit), vdupq_n_u8(4));
+                            vorrq_u8(planes[half][j], high)
+                        };
+                        add_scaled_halves(&mut dot, signed([three(0), three(1)], 4), &q[j], &scales[4 * h + j]);
+                    }
+                }
+                acc = add_scaled(acc, half(b.d) * d, vaddq_s32(dot[0], dot[1]));
+            }
+            vaddvq_f32(acc)
+        }
+
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn dot_iq4_xs_q8_k(row: &[BlockIq4Xs], x: Row8<'_>) -> f32 {
+            let mut acc = vdupq_n_f32(0.0);
+            for (b, (q, (&d, _))) in blocks_of_256!(row, x) {
+                prefetch(b, size_of::<BlockIq4Xs>());
+                let mut dot = [vdupq_n_s32(0); 2];
+                let parts = b.qs.as_chunks::<16>().0.iter().zip(q.as_chunks::<32>().0);
+                for (s, ((qs, q), scale)) in parts.zip(eight_scales(b.scales_l, b.scales_h)).enumerate() {
+                    let products = products_32(look_up(&IQ4_VALUES, nibbles(load(qs))), q);
+                    dot[s % 2] = vmlaq_n_s32(dot[s % 2], products, scale);
+                }
+                acc = add_scaled(acc, half(b.d) * d, vaddq_s32(dot[0], dot[1]));
+            }
+            vaddvq_f32(acc)
+        }
+
+        /// The row product over the codes of any format.
+        #[target_feature(enable = $features)]
+        fn matvec_any<B: Coded<N>, const N: usize>(rows: &[u8], x: Row8<'_>, out: &mut [f32]) {
+            const { assert!(B::MAX as i32 - B::OFFSET as i32 <= 127 && B::OFFSET <= 128) };
+            let per_scale = if N == PANEL_COLS { ActivationKind::Q8K } else { ActivationKind::Q8_0 }.block_len();
+            let row_bytes = rows.len() / out.len().max(1);
+            for (r, out) in out.iter_mut().enumerate() {
+                let row = bytemuck::cast_slice::<u8, B>(&rows[r * row_bytes..][..row_bytes]);
+                let (mut acc, mut mins) = (vdupq_n_f32(0.0), 0.0f32);
+                let activations = x.q.as_chunks::<N>().0.iter().zip(x.d.chunks_exact(N / per_scale));
+                let activations = activations.zip(x.sums.chunks_exact(N / SUM_LEN));
+                for (block, ((q, d), sums)) in row.iter().zip(activations) {
+                    prefetch(block, size_of::<B>());
+                    let (mut codes, mut scale, mut min) = ([0; N], [0.0; 16], [0.0; 16]);
+                    block.codes(&mut codes, &mut scale[..N / B::SUB], &mut min[..N / B::SUB]);
+                    let subs = codes.chunks_exact(B::SUB).zip(q.chunks_exact(B::SUB));
+                    for (s, (codes, q)) in subs.enumerate() {
+                        let mut dot = vdupq_n_s32(0);
+                        for (codes, q) in codes.as_chunks::<16>().0.iter().zip(q.as_chunks::<16>().0) {
+                            let w = vreinterpretq_s8_u8(vsubq_u8(load(codes), vdupq_n_u8(B::OFFSET)));
+                            dot = add_products(dot, w, vreinterpretq_s8_u8(load(q)));
+                        }
+                        let d = d[s * B::SUB / per_scale];
+                        acc = add_scaled(acc, scale[s] * d, dot);
+                        if B::HAS_MIN {
+                            let sums = &sums[s * B::SUB / SUM_LEN..][..B::SUB / SUM_LEN];
+                            let sum = sums.iter().map(|&s| i32::from(s)).sum::<i32>();
+                            mins = (min[s] * d).mul_add(sum as f32, mins);
+                        }
+                    }
+                }
+                *out = vaddvq_f32(acc) + mins;
+            }
+        }
+    };
+}
+
+pub(super) use row_kernels;
