@@ -6,7 +6,7 @@ use super::super::panel::{PANEL_COLS, Panel};
 use super::super::{ActivationKind, SUM_LEN};
 use super::panel::panel_kernels;
 use super::peak::peak_kernels;
-use super::{dotprod, load, load_2};
+use super::{dotprod, load, load_2, load_f32};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -43,6 +43,7 @@ unsafe fn dots<const T: usize, const SUB: usize, const HIGH: bool>(
         // SAFETY: the caller's promise.
         return unsafe { dotprod::dots::<T, SUB, HIGH>(panel, half, x, s, start) };
     }
+    let half = half.min(1);
     // of the tokens 2p and 2p + 1 and the rows 2i and 2i + 1 of vector v at [2p + i][v]
     let mut acc = [[vdupq_n_s32(0); 4]; T];
     for (acc, start) in acc.as_chunks_mut::<2>().0.iter_mut().zip(start.as_chunks::<2>().0) {

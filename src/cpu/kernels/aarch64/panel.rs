@@ -11,7 +11,7 @@ macro_rules! panel_kernels {
         use super::super::codes::Coding;
         use super::super::panel::{PANEL_ROWS, PanelKernels, PanelProduct, PanelWork, Rows8, Tokens};
         use super::panel::HALF;
-        use super::{load_f32, numbers, store_f32, unpack};
+        use super::{numbers, store_f32, unpack};
         use std::ops::Range;
 
         pub(super) const PANELS: PanelKernels = PanelKernels {
@@ -108,7 +108,8 @@ macro_rules! panel_kernels {
             x: &Tokens,
             c: &mut [[f32; PANEL_ROWS]; T],
         ) {
-            let panel = work.panel;
+            // seen here, the bound of its use costs nothing in the loops
+            let (panel, half) = (work.panel, half.min(1));
             let mut sub_sum = [[0i32; 16]; T];
             if MIN || !HIGH {
                 for t in 0..T {
@@ -196,6 +197,7 @@ macro_rules! dots_by_row {
             s: usize,
             start: [i32; T],
         ) -> [[int32x4_t; 4]; T] {
+            let half = half.min(1);
             let mut acc = start.map(|start| [vdupq_n_s32(start); 4]);
             for first in (s * (SUB / 4)..(s + 1) * (SUB / 4)).step_by(4) {
                 // SAFETY: the caller's promise.

@@ -12,7 +12,9 @@ macro_rules! row_kernels {
         use super::super::codes::{Coded, CodedVisitor, visit_coded};
         use super::super::panel::PANEL_COLS;
         use super::super::{ActivationKind, MatvecQ8, Row8, SUM_LEN};
-        use super::{eight_scales, half, load, load_2, load_signed, prefetch, scales_and_mins, sixteen_scales};
+        use super::{
+            eight_scales, half, load, load_2, load_f32, load_signed, prefetch, scales_and_mins, sixteen_scales,
+        };
         use tealight_quant::BlockType;
         use tealight_quant::blocks::iq::{BlockIq4Nl, BlockIq4Xs};
         use tealight_quant::blocks::k::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K};
@@ -86,7 +88,7 @@ macro_rules! row_kernels {
         /// The nibbles of 16 bytes: low ones, then high ones.
         #[inline]
         #[target_feature(enable = $features)]
-        fn nibbles(qs: uint8x16_t) -> [uint8x16_t; 2] {
+        pub(super) fn nibbles(qs: uint8x16_t) -> [uint8x16_t; 2] {
             [vandq_u8(qs, vdupq_n_u8(15)), vshrq_n_u8::<4>(qs)]
         }
 
@@ -99,7 +101,7 @@ macro_rules! row_kernels {
 
         #[inline]
         #[target_feature(enable = $features)]
-        fn look_up(table: &[i8; 16], nibbles: [uint8x16_t; 2]) -> [int8x16_t; 2] {
+        pub(super) fn look_up(table: &[i8; 16], nibbles: [uint8x16_t; 2]) -> [int8x16_t; 2] {
             let table = vreinterpretq_s8_u8(load(table));
             nibbles.map(|nibbles| vqtbl1q_s8(table, nibbles))
         }
@@ -107,7 +109,7 @@ macro_rules! row_kernels {
         /// Nibbles with fifth bits: each byte takes the byte of its bit, and looks at that.
         #[inline]
         #[target_feature(enable = $features)]
-        fn fives(qh: [u8; 4], qs: &[u8; 16]) -> [uint8x16_t; 2] {
+        pub(super) fn fives(qh: [u8; 4], qs: &[u8; 16]) -> [uint8x16_t; 2] {
             let byte = vcombine_u8(vdup_n_u8(0), vdup_n_u8(1));
             let bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
             let qh = vreinterpretq_u8_u32(vdupq_n_u32(u32::from_le_bytes(qh)));
@@ -116,47 +118,99 @@ macro_rules! row_kernels {
             [vorrq_u8(low, high(byte)), vorrq_u8(upper, high(vaddq_u8(byte, vdupq_n_u8(2))))]
         }
 
-        /// A dot product of blocks of 32: scale and weights of a block.
+        /// Four halves as f32.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn four_halves(d: [[u8; 2]; 4]) -> float32x4_t {
+            vcvt_f32_f16(vreinterpret_f16_u64(vcreate_u64(u64::from_le_bytes(bytemuck::cast(d)))))
+        }
+
+        /// The sums of the lanes of four vectors.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn sums_of_lanes(v: [int32x4_t; 4]) -> int32x4_t {
+            vpaddq_s32(vpaddq_s32(v[0], v[1]), vpaddq_s32(v[2], v[3]))
+        }
+
+        /// A dot product of blocks of 32: the weights of a block, and the scale of one and of four.
         macro_rules! dot_32 {
-            ($name:ident, $block:ty, |$b:ident| ($d:expr, $w:expr)) => {
+            ($name:ident, $block:ty, |$b:ident| $w:expr) => {
+                dot_32!($name, $block, |$b| $w, |b: &$block| half(b.d), |b: &[$block; 4]| four_halves([
+                    b[0].d, b[1].d, b[2].d, b[3].d
+                ]));
+            };
+            ($name:ident, $block:ty, |$b:ident| $w:expr, $scale:expr, $four_scales:expr) => {
                 #[inline]
                 #[target_feature(enable = $features)]
                 fn $name(row: &[$block], x: Row8<'_>) -> f32 {
-                    let mut acc = [vdupq_n_f32(0.0); 2];
-                    for (i, ($b, (q, &d))) in row.iter().zip(x.q.as_chunks::<32>().0.iter().zip(x.d)).enumerate() {
-                        if i % 4 == 0 {
-                            prefetch($b, 4 * size_of::<$block>());
-                        }
-                        acc[i % 2] = add_scaled(acc[i % 2], $d * d, products_32($w, q));
+                    let products = |$b: &$block, q: &[i8; 32]| products_32($w, q);
+                    let (scale, four_scales) = ($scale, $four_scales);
+                    let ((fours, rest), (q, _)) = (row.as_chunks::<4>(), x.q.as_chunks::<32>());
+                    let ((q_fours, q_rest), (d_fours, d_rest)) = (q.as_chunks::<4>(), x.d.as_chunks::<4>());
+                    let mut acc = vdupq_n_f32(0.0);
+                    for (b, (q, d)) in fours.iter().zip(q_fours.iter().zip(d_fours)) {
+                        prefetch(b, 4 * size_of::<$block>());
+                        let dots = sums_of_lanes([
+                            products(&b[0], &q[0]),
+                            products(&b[1], &q[1]),
+                            products(&b[2], &q[2]),
+                            products(&b[3], &q[3]),
+                        ]);
+                        acc = vfmaq_f32(acc, vcvtq_f32_s32(dots), vmulq_f32(four_scales(b), load_f32(d)));
                     }
-                    vaddvq_f32(vaddq_f32(acc[0], acc[1]))
+                    for (b, (q, &d)) in rest.iter().zip(q_rest.iter().zip(d_rest)) {
+                        acc = add_scaled(acc, scale(b) * d, products(b, q));
+                    }
+                    vaddvq_f32(acc)
                 }
             };
         }
 
-        dot_32!(dot_q4_0_q8_0, BlockQ4_0, |b| (half(b.d), signed(nibbles(load(&b.qs)), 8)));
-        dot_32!(dot_q5_0_q8_0, BlockQ5_0, |b| (half(b.d), signed(fives(b.qh, &b.qs), 16)));
-        dot_32!(dot_q8_0_q8_0, BlockQ8_0, |b| (half(b.d), load_signed(&b.qs)));
-        dot_32!(dot_iq4_nl_q8_0, BlockIq4Nl, |b| (half(b.d), look_up(&IQ4_VALUES, nibbles(load(&b.qs)))));
-        dot_32!(dot_mxfp4_q8_0, BlockMxfp4, |b| (b.half_scale(), look_up(&FP4_DOUBLED, nibbles(load(&b.qs)))));
+        dot_32!(dot_q4_0_q8_0, BlockQ4_0, |b| signed(nibbles(load(&b.qs)), 8));
+        dot_32!(dot_q5_0_q8_0, BlockQ5_0, |b| signed(fives(b.qh, &b.qs), 16));
+        dot_32!(dot_q8_0_q8_0, BlockQ8_0, |b| load_signed(&b.qs));
+        dot_32!(dot_iq4_nl_q8_0, BlockIq4Nl, |b| look_up(&IQ4_VALUES, nibbles(load(&b.qs))));
+        dot_32!(
+            dot_mxfp4_q8_0,
+            BlockMxfp4,
+            |b| look_up(&FP4_DOUBLED, nibbles(load(&b.qs))),
+            |b: &BlockMxfp4| b.half_scale(),
+            |b: &[BlockMxfp4; 4]| load_f32(&[&b[0], &b[1], &b[2], &b[3]].map(BlockMxfp4::half_scale))
+        );
 
-        /// The same with minimums.
+        /// The same with minimums: the codes of a block.
         macro_rules! dot_32_with_min {
             ($name:ident, $block:ty, |$b:ident| $codes:expr) => {
                 #[inline]
                 #[target_feature(enable = $features)]
                 fn $name(row: &[$block], x: Row8<'_>) -> f32 {
-                    let mut acc = [vdupq_n_f32(0.0); 2];
-                    let mut mins = 0.0f32;
-                    let activations = x.q.as_chunks::<32>().0.iter().zip(x.d.iter().zip(x.sums.as_chunks::<2>().0));
-                    for (i, ($b, (q, (&d, &[s0, s1])))) in row.iter().zip(activations).enumerate() {
-                        if i % 4 == 0 {
-                            prefetch($b, 4 * size_of::<$block>());
-                        }
-                        acc[i % 2] = add_scaled(acc[i % 2], half($b.d) * d, products_32(signed($codes, 0), q));
-                        mins = (half($b.m) * d).mul_add((i32::from(s0) + i32::from(s1)) as f32, mins);
+                    let products = |$b: &$block, q: &[i8; 32]| products_32(signed($codes, 0), q);
+                    let ((fours, rest), (q, _)) = (row.as_chunks::<4>(), x.q.as_chunks::<32>());
+                    let ((q_fours, q_rest), (d_fours, d_rest)) = (q.as_chunks::<4>(), x.d.as_chunks::<4>());
+                    let (sum_fours, sum_rest) = x.sums.as_chunks::<8>();
+                    let (mut acc, mut acc_min) = (vdupq_n_f32(0.0), vdupq_n_f32(0.0));
+                    for (b, ((q, d), sums)) in fours.iter().zip(q_fours.iter().zip(d_fours).zip(sum_fours)) {
+                        prefetch(b, 4 * size_of::<$block>());
+                        let dots = sums_of_lanes([
+                            products(&b[0], &q[0]),
+                            products(&b[1], &q[1]),
+                            products(&b[2], &q[2]),
+                            products(&b[3], &q[3]),
+                        ]);
+                        let d = load_f32(d);
+                        let scales = vmulq_f32(four_halves([b[0].d, b[1].d, b[2].d, b[3].d]), d);
+                        acc = vfmaq_f32(acc, vcvtq_f32_s32(dots), scales);
+                        let sums = vcvtq_f32_s32(vpaddlq_s16(vreinterpretq_s16_u8(load(sums))));
+                        let mins = vmulq_f32(four_halves([b[0].m, b[1].m, b[2].m, b[3].m]), d);
+                        acc_min = vfmaq_f32(acc_min, sums, mins);
                     }
-                    vaddvq_f32(vaddq_f32(acc[0], acc[1])) + mins
+                    let mut mins = 0.0f32;
+                    let rest = rest.iter().zip(q_rest.iter().zip(d_rest).zip(sum_rest.as_chunks::<2>().0));
+                    for (b, ((q, &d), &[s0, s1])) in rest {
+                        acc = add_scaled(acc, half(b.d) * d, products(b, q));
+                        mins = (half(b.m) * d).mul_add((i32::from(s0) + i32::from(s1)) as f32, mins);
+                    }
+                    vaddvq_f32(vaddq_f32(acc, acc_min)) + mins
                 }
             };
         }
