@@ -249,6 +249,22 @@ macro_rules! row_kernels {
             vcvtq_f32_s32(products_i16(mins, vpaddq_s16(a, b)))
         }
 
+        /// The sums of eight vectors, times as many scales.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn scaled_8(v: &[[int32x4_t; 2]; 4], scales: [int32x4_t; 2]) -> int32x4_t {
+            let dot = vmulq_s32(sums_of_lanes([v[0][0], v[0][1], v[1][0], v[1][1]]), scales[0]);
+            vmlaq_s32(dot, sums_of_lanes([v[2][0], v[2][1], v[3][0], v[3][1]]), scales[1])
+        }
+
+        /// Eight scales as i32.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn wide_scales(scales: [u8; 8]) -> [int32x4_t; 2] {
+            let scales = vmovl_u8(vcreate_u8(u64::from_le_bytes(scales)));
+            [vmovl_u16(vget_low_u16(scales)), vmovl_high_u16(scales)].map(|scales| vreinterpretq_s32_u32(scales))
+        }
+
         #[inline]
         #[target_feature(enable = $features)]
         fn dot_q4_k_q8_k(row: &[BlockQ4K], x: Row8<'_>) -> f32 {
@@ -257,16 +273,16 @@ macro_rules! row_kernels {
                 prefetch(b, size_of::<BlockQ4K>());
                 let (scales, mins) = scales_and_mins(&b.scales);
                 acc_min = vfmsq_n_f32(acc_min, products_of_mins(mins, sums), half(b.dmin) * d);
-                let mut dot = [vdupq_n_s32(0); 2];
+                let mut products = [[vdupq_n_s32(0); 2]; 4];
                 let parts = b.qs.as_chunks::<32>().0.iter().zip(q.as_chunks::<64>().0);
-                for (p, (qs, q)) in parts.enumerate() {
+                for (products, (qs, q)) in products.iter_mut().zip(parts) {
                     let ([a, b], (q, _)) = (load_2(qs).map(|qs| nibbles(qs)), q.as_chunks::<32>());
-                    for (i, dot) in dot.iter_mut().enumerate() {
-                        let products = products_32(signed([a[i], b[i]], 0), &q[i]);
-                        *dot = vmlaq_n_s32(*dot, products, i32::from(scales[2 * p + i]));
+                    for (i, products) in products.iter_mut().enumerate() {
+                        *products = products_32(signed([a[i], b[i]], 0), &q[i]);
                     }
                 }
-                acc = add_scaled(acc, half(b.d) * d, vaddq_s32(dot[0], dot[1]));
+                let dot = scaled_8(&products, wide_scales(scales));
+                acc = add_scaled(acc, half(b.d) * d, dot);
             }
             vaddvq_f32(vaddq_f32(acc, acc_min))
         }
@@ -280,33 +296,42 @@ macro_rules! row_kernels {
                 let (scales, mins) = scales_and_mins(&b.scales);
                 acc_min = vfmsq_n_f32(acc_min, products_of_mins(mins, sums), half(b.dmin) * d);
                 let high = load_2(&b.qh);
-                let mut dot = [vdupq_n_s32(0); 2];
+                let mut products = [[vdupq_n_s32(0); 2]; 4];
                 let parts = b.qs.as_chunks::<32>().0.iter().zip(q.as_chunks::<64>().0);
-                for (p, (qs, q)) in parts.enumerate() {
+                for (p, (products, (qs, q))) in products.iter_mut().zip(parts).enumerate() {
                     let (low, (q, _)) = (load_2(qs).map(|qs| nibbles(qs)), q.as_chunks::<32>());
-                    for (i, dot) in dot.iter_mut().enumerate() {
+                    for (i, products) in products.iter_mut().enumerate() {
                         let bit = vdupq_n_u8(1 << (2 * p + i));
                         let five = |half: usize| {
                             let high = vandq_u8(vtstq_u8(high[half], bit), vdupq_n_u8(16));
                             vorrq_u8(low[half][i], high)
                         };
-                        let products = products_32(signed([five(0), five(1)], 0), &q[i]);
-                        *dot = vmlaq_n_s32(*dot, products, i32::from(scales[2 * p + i]));
+                        *products = products_32(signed([five(0), five(1)], 0), &q[i]);
                     }
                 }
-                acc = add_scaled(acc, half(b.d) * d, vaddq_s32(dot[0], dot[1]));
+                let dot = scaled_8(&products, wide_scales(scales));
+                acc = add_scaled(acc, half(b.d) * d, dot);
             }
             vaddvq_f32(vaddq_f32(acc, acc_min))
         }
 
-        /// Adds the products of 32 elements that have a scale for each 16.
+        /// The products of 32 elements, of each 16.
         #[inline]
         #[target_feature(enable = $features)]
-        fn add_scaled_halves(dot: &mut [int32x4_t; 2], w: [int8x16_t; 2], q: &[i8; 32], scales: &[i32; 2]) {
-            let q = load_signed(q);
-            for i in 0..2 {
-                dot[i] = vmlaq_n_s32(dot[i], add_products(vdupq_n_s32(0), w[i], q[i]), scales[i]);
-            }
+        fn products_2x16(w: [int8x16_t; 2], q: &[i8; 32]) -> [int32x4_t; 2] {
+            let (q, zero) = (load_signed(q), vdupq_n_s32(0));
+            [add_products(zero, w[0], q[0]), add_products(zero, w[1], q[1])]
+        }
+
+        /// The sums of sixteen vectors, times as many scales.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn scaled_16(v: &[[int32x4_t; 2]; 8], scales: int8x16_t) -> int32x4_t {
+            let (low, high) = (vmovl_s8(vget_low_s8(scales)), vmovl_high_s8(scales));
+            let wide = |scales| [vmovl_s16(vget_low_s16(scales)), vmovl_high_s16(scales)];
+            let ([v0, v1, v2, v3, v4, v5, v6, v7], [a, b], [c, d]) = (*v, wide(low), wide(high));
+            let dot = scaled_8(&[v0, v1, v2, v3], [a, b]);
+            vaddq_s32(dot, scaled_8(&[v4, v5, v6, v7], [c, d]))
         }
 
         #[inline]
@@ -315,9 +340,7 @@ macro_rules! row_kernels {
             let mut acc = vdupq_n_f32(0.0);
             for (b, (q, (&d, _))) in blocks_of_256!(row, x) {
                 prefetch(b, size_of::<BlockQ6K>());
-                let scales = b.scales.map(i32::from);
-                let (scales, _) = scales.as_chunks::<2>();
-                let mut dot = [vdupq_n_s32(0); 2];
+                let mut products = [[vdupq_n_s32(0); 2]; 8];
                 let halves = b.ql.as_chunks::<64>().0.iter().zip(b.qh.as_chunks::<32>().0).zip(q.as_chunks::<128>().0);
                 for (h, ((ql, qh), q)) in halves.enumerate() {
                     let ((ql, _), qh, (q, _)) = (ql.as_chunks::<32>(), load_2(qh), q.as_chunks::<32>());
@@ -332,10 +355,11 @@ macro_rules! row_kernels {
                     for j in 0..4 {
                         let low = if j % 2 == 0 { a } else { b };
                         let six = |half: usize| vorrq_u8(low[half][j / 2], high[j][half]);
-                        add_scaled_halves(&mut dot, signed([six(0), six(1)], 32), &q[j], &scales[4 * h + j]);
+                        products[4 * h + j] = products_2x16(signed([six(0), six(1)], 32), &q[j]);
                     }
                 }
-                acc = add_scaled(acc, half(b.d) * d, vaddq_s32(dot[0], dot[1]));
+                let dot = scaled_16(&products, vreinterpretq_s8_u8(load(&b.scales)));
+                acc = add_scaled(acc, half(b.d) * d, dot);
             }
             vaddvq_f32(acc)
         }
@@ -364,17 +388,16 @@ macro_rules! row_kernels {
                 let sums = load_sums(sums);
                 let min = vaddq_s32(products_i16(mins[0], sums[0]), products_i16(mins[1], sums[1]));
                 acc_min = vfmsq_n_f32(acc_min, vcvtq_f32_s32(min), half(b.dmin) * d);
-                let scales = b.scales.map(|s| i32::from(s & 15));
-                let (scales, _) = scales.as_chunks::<2>();
-                let mut dot = [vdupq_n_s32(0); 2];
+                let mut products = [[vdupq_n_s32(0); 2]; 8];
                 for (h, (qs, q)) in b.qs.as_chunks::<32>().0.iter().zip(q.as_chunks::<128>().0).enumerate() {
                     let (planes, (q, _)) = (load_2(qs).map(|qs| two_bits(qs)), q.as_chunks::<32>());
                     for j in 0..4 {
                         let w = signed([planes[0][j], planes[1][j]], 0);
-                        add_scaled_halves(&mut dot, w, &q[j], &scales[4 * h + j]);
+                        products[4 * h + j] = products_2x16(w, &q[j]);
                     }
                 }
-                acc = add_scaled(acc, half(b.d) * d, vaddq_s32(dot[0], dot[1]));
+                let dot = scaled_16(&products, vreinterpretq_s8_u8(vandq_u8(load(&b.scales), vdupq_n_u8(15))));
+                acc = add_scaled(acc, half(b.d) * d, dot);
             }
             vaddvq_f32(vaddq_f32(acc, acc_min))
         }
@@ -385,10 +408,8 @@ macro_rules! row_kernels {
             let mut acc = vdupq_n_f32(0.0);
             for (b, (q, (&d, _))) in blocks_of_256!(row, x) {
                 prefetch(b, size_of::<BlockQ3K>());
-                let scales = sixteen_scales(&b.scales).map(i32::from);
-                let (scales, _) = scales.as_chunks::<2>();
                 let high = load_2(&b.hmask);
-                let mut dot = [vdupq_n_s32(0); 2];
+                let mut products = [[vdupq_n_s32(0); 2]; 8];
                 for (h, (qs, q)) in b.qs.as_chunks::<32>().0.iter().zip(q.as_chunks::<128>().0).enumerate() {
                     let (planes, (q, _)) = (load_2(qs).map(|qs| two_bits(qs)), q.as_chunks::<32>());
                     for j in 0..4 {
@@ -397,10 +418,11 @@ macro_rules! row_kernels {
                             let high = vandq_u8(vtstq_u8(high[half], bit), vdupq_n_u8(4));
                             vorrq_u8(planes[half][j], high)
                         };
-                        add_scaled_halves(&mut dot, signed([three(0), three(1)], 4), &q[j], &scales[4 * h + j]);
+                        products[4 * h + j] = products_2x16(signed([three(0), three(1)], 4), &q[j]);
                     }
                 }
-                acc = add_scaled(acc, half(b.d) * d, vaddq_s32(dot[0], dot[1]));
+                let dot = scaled_16(&products, vreinterpretq_s8_u8(load(&sixteen_scales(&b.scales))));
+                acc = add_scaled(acc, half(b.d) * d, dot);
             }
             vaddvq_f32(acc)
         }
@@ -411,13 +433,14 @@ macro_rules! row_kernels {
             let mut acc = vdupq_n_f32(0.0);
             for (b, (q, (&d, _))) in blocks_of_256!(row, x) {
                 prefetch(b, size_of::<BlockIq4Xs>());
-                let mut dot = [vdupq_n_s32(0); 2];
+                let mut products = [[vdupq_n_s32(0); 2]; 4];
                 let parts = b.qs.as_chunks::<16>().0.iter().zip(q.as_chunks::<32>().0);
-                for (s, ((qs, q), scale)) in parts.zip(eight_scales(b.scales_l, b.scales_h)).enumerate() {
-                    let products = products_32(look_up(&IQ4_VALUES, nibbles(load(qs))), q);
-                    dot[s % 2] = vmlaq_n_s32(dot[s % 2], products, scale);
+                for (products, (qs, q)) in products.as_flattened_mut().iter_mut().zip(parts) {
+                    *products = products_32(look_up(&IQ4_VALUES, nibbles(load(qs))), q);
                 }
-                acc = add_scaled(acc, half(b.d) * d, vaddq_s32(dot[0], dot[1]));
+                let scales = load_2(&eight_scales(b.scales_l, b.scales_h)).map(|scales| vreinterpretq_s32_u8(scales));
+                let dot = scaled_8(&products, scales);
+                acc = add_scaled(acc, half(b.d) * d, dot);
             }
             vaddvq_f32(acc)
         }
