@@ -164,7 +164,7 @@ fn kernel_sets_agree() {
             f.session(&model, CacheType::F32).feed(&f.tokens, 512, Want::All, &mut |_| {}).map(<[f32]>::to_vec)
         };
         let scalar = run("scalar").unwrap();
-        for name in ["avx2", "avx512"] {
+        for name in ["avx2", "avx512", "neon", "dotprod", "i8mm"] {
             match run(name) {
                 Ok(fast) => {
                     let error = relative_error(&fast, &scalar);

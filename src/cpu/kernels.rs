@@ -8,8 +8,12 @@
 //! Row products read raw GGUF blocks at any alignment, and nothing behind the last one.
 #![allow(unsafe_code)] // calls through the table; see `KernelSet`
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod attention;
 mod codes;
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+mod float;
 mod panel;
 mod read;
 mod scalar;
@@ -154,7 +158,9 @@ impl KernelSet {
     pub fn available() -> Vec<Self> {
         #[cfg(target_arch = "x86_64")]
         let mut sets = x86_64::available();
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        let mut sets = aarch64::available();
+        #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
         let mut sets = Vec::new();
         sets.push(Self::SCALAR);
         sets
@@ -165,7 +171,7 @@ impl KernelSet {
         Self::available().into_iter().find(|set| name == "auto" || name == set.name)
     }
 
-    /// `scalar`, `avx2` or `avx512`.
+    /// `avx512`, `avx2`, `i8mm`, `dotprod`, `neon` or `scalar`.
     pub fn name(&self) -> &'static str {
         self.name
     }

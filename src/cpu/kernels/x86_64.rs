@@ -4,7 +4,6 @@
 
 mod avx2;
 mod avx512;
-mod float;
 mod peak;
 
 use super::KernelSet;
@@ -248,18 +247,6 @@ fn sum_256(v: __m256) -> f32 {
     sum_128(_mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)))
 }
 
-/// `exp(x)` for the vectors of both widths: `x = n ln 2 + r`, `|r| <= ln 2 / 2`, and
-/// `exp(r) = 1 + r + r^2 P(r)`. P interpolates at the Chebyshev nodes of the interval; its error is
-/// 1.1e-8 of exp(r), a tenth of a unit in the last place.
-mod exp {
-    /// Coefficients of P, of ascending powers.
-    pub const P: [f32; 5] = [0.5, 1.666_657_6e-1, 4.166_655_6e-2, 8.363_203e-3, 1.392_621_3e-3];
-    /// ln 2 in two parts.
-    pub const LN_2: [f32; 2] = [std::f32::consts::LN_2, -1.904_654_2e-9];
-    /// Below it exp(x) rounds to 0; above the other it is infinite.
-    pub const RANGE: [f32; 2] = [-104.0, 89.0];
-}
-
 #[cfg(test)]
 mod tests {
     /// A kernel may use no feature that `available` does not detect.
@@ -292,7 +279,7 @@ mod tests {
             }
             assert!(n > 3);
         }
-        let shared = include_str!("x86_64/float.rs");
+        let shared = include_str!("float.rs");
         assert!(shared.split("target_feature(enable = ").skip(1).all(|part| part.starts_with("$features)")));
         for feature in avx512.split(',') {
             assert!(detection.contains(&format!("is_x86_feature_detected!(\"{feature}\")")), "{feature}");

@@ -1,7 +1,7 @@
 //! AVX2: the primitives of [`float_kernels`], and its kernels.
 
-use super::super::float::float_kernels;
-use super::super::{load_128, load_256, store_128, store_256, sum_256 as sum};
+use super::super::super::float::float_kernels;
+use super::super::{load_128, load_256, prefetch, store_128, store_256, sum_256 as sum};
 use bytemuck::Pod;
 use std::arch::x86_64::{
     __m256 as V, _mm256_add_ps as add, _mm256_div_ps as div, _mm256_fmadd_ps as fmadd, _mm256_fnmadd_ps as fnmadd,

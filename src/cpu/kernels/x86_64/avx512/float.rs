@@ -1,7 +1,7 @@
 //! AVX-512: the primitives of [`float_kernels`], and its kernels.
 
-use super::super::float::float_kernels;
-use super::super::{avx2, load_256, load_512, store_256, store_512};
+use super::super::super::float::float_kernels;
+use super::super::{avx2, load_256, load_512, prefetch, store_256, store_512};
 use bytemuck::Pod;
 use std::arch::x86_64::{
     __m512 as V, _mm512_add_ps as add, _mm512_div_ps as div, _mm512_fmadd_ps as fmadd, _mm512_fnmadd_ps as fnmadd,
