@@ -72,7 +72,8 @@ fn findings(gpu: &Arc<Gpu>, case: &Case, flags: &[Flags]) -> Vec<String> {
         };
         let mean = mean_error(&exact, &got);
         if largest > limit {
-            let is_wrong = |i: &usize| got[*i].is_nan() || (exact[*i] - got[*i]).abs() > limit * scale;
+            let error = |i: usize| (exact[i] - got[i]).abs();
+            let is_wrong = |i: &usize| error(*i) > limit * scale || error(*i).is_nan();
             let at = (0..exact.len()).find(is_wrong).expect("the worst one");
             found.push(format!(
                 "{}, {flags:?}: {largest:.1e} of at most {limit:.1e}; first at {at} of {}: {} and not {}",
