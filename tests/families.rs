@@ -48,10 +48,14 @@ impl Fixture {
     }
 
     fn session(&self, model: &Model, cache: CacheType) -> Session {
+        self.try_session(model, cache).unwrap()
+    }
+
+    fn try_session(&self, model: &Model, cache: CacheType) -> tealight::Result<Session> {
         let n_ctx = (self.tokens.len() + self.greedy.len()) as u32;
         // The reference has chosen longrope's factors by the prompt's length.
         let n_ctx = if self.name.starts_with("phi") { n_ctx.min(256) } else { n_ctx };
-        model.session(&SessionOptions::default().with_ctx(n_ctx).with_cache(cache, cache)).unwrap()
+        model.session(&SessionOptions::default().with_ctx(n_ctx).with_cache(cache, cache))
     }
 
     fn run(&self, model: &Model, cache: CacheType, n_chunk: u32) -> Vec<f32> {
@@ -161,7 +165,8 @@ fn kernel_sets_agree() {
             let mut knobs = tealight::Knobs::default();
             knobs.cpu = name.to_owned();
             let model = Model::open(&f.model, &ModelOptions::default().with_knobs(knobs)).unwrap();
-            f.session(&model, CacheType::F32).feed(&f.tokens, 512, Want::All, &mut |_| {}).map(<[f32]>::to_vec)
+            let mut session = f.try_session(&model, CacheType::F32)?;
+            session.feed(&f.tokens, 512, Want::All, &mut |_| {}).map(<[f32]>::to_vec)
         };
         let scalar = run("scalar").unwrap();
         for name in ["avx2", "avx512", "neon", "dotprod", "i8mm"] {
