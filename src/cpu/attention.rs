@@ -187,6 +187,9 @@ impl AttendWork<'_> {
         let chunk = CHUNK as u32;
         for base in (first / chunk * chunk..end).step_by(CHUNK) {
             let seen = base.max(first)..(base + chunk).min(end);
+            if base + chunk < end {
+                self.prefetch(base + chunk);
+            }
             self.scores(scratch, base, &seen);
             self.softmax(scratch, base, &seen);
             self.add_values(scratch, base, &seen);
@@ -216,9 +219,22 @@ impl AttendWork<'_> {
     }
 
     fn scores_of<T: CacheNumber>(&self, q: &[f32], keys: &[T], slot: usize, n_group: usize, scores: &mut [f32]) {
-        let stride = self.cache.k.width() * KEY_GROUP;
-        let start = slot / KEY_GROUP * stride + self.kv_head * self.dk() * KEY_GROUP;
-        self.set.scores(q, self.dk(), &keys[start..], stride, n_group, scores);
+        let (dk, start) = (self.dk(), self.cache.k.start(slot, self.kv_head));
+        self.set.scores(q, dk, &keys[start..], dk * KEY_GROUP, n_group, scores);
+    }
+
+    /// Brings the keys and values of a chunk that comes next nearer.
+    fn prefetch(&self, base: u32) {
+        let slot = self.slots.slot(base);
+        for (store, width) in [(&self.cache.k, self.dk()), (&self.cache.v, self.dv())] {
+            let start = store.start(slot, self.kv_head);
+            let range = start..start + CHUNK * width;
+            match store.numbers() {
+                Numbers::F32(x) => x.get(range).into_iter().for_each(|x| self.set.prefetch(bytemuck::cast_slice(x))),
+                Numbers::F16(x) => x.get(range).into_iter().for_each(|x| self.set.prefetch(bytemuck::cast_slice(x))),
+                Numbers::Blocks(_) => {}
+            }
+        }
     }
 
     /// Turns scores into probabilities relative to each query's greatest score so far; 0 for what a row does not see.
@@ -256,20 +272,15 @@ impl AttendWork<'_> {
         let AttendScratch { v, scores, part, .. } = scratch;
         let (dv, slot) = (self.dv(), self.slots.slot(base));
         let (from, n) = ((seen.start - base) as usize, (seen.end - seen.start) as usize);
-        let (p, start, acc) = (&scores[from..], self.kv_head * dv, &mut part.acc);
+        let (p, acc) = (&scores[from..], &mut part.acc);
+        let start = self.cache.v.start(slot, self.kv_head) + from * dv;
         match self.cache.v.numbers() {
-            Numbers::F32(values) => {
-                let stride = self.cache.v.width();
-                self.set.add_values(p, &values[(slot + from) * stride + start..], stride, n, dv, acc);
-            }
-            Numbers::F16(values) => {
-                let stride = self.cache.v.width();
-                self.set.add_values(p, &values[(slot + from) * stride + start..], stride, n, dv, acc);
-            }
+            Numbers::F32(values) => self.set.add_values(p, &values[start..], dv, n, dv, acc),
+            Numbers::F16(values) => self.set.add_values(p, &values[start..], dv, n, dv, acc),
             Numbers::Blocks(values) => {
                 v.resize(v.len().max(CHUNK * dv), 0.0);
                 for (j, row) in v.chunks_exact_mut(dv).take(n).enumerate() {
-                    values.get(self.set, slot + from + j, start, row);
+                    values.get(self.set, slot + from + j, self.kv_head * dv, row);
                 }
                 self.set.add_values(p, v, dv, n, dv, acc);
             }

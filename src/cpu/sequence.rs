@@ -3,7 +3,7 @@
 use half::f16;
 use tealight_quant as quant;
 
-use super::kernels::{KEY_GROUP, KernelSet};
+use super::kernels::{CHUNK, KEY_GROUP, KernelSet};
 use super::pool::Shared;
 use crate::cache::Positions;
 use crate::error::Result;
@@ -47,12 +47,12 @@ impl BlockRows {
     }
 }
 
-/// How numbers lie.
+/// How the numbers of a head lie in a block of 64 slots.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
-    /// Row after row.
+    /// Row after row: [64, head width].
     Rows,
-    /// Of sixteen rows, column after column: [n_slot / 16, width, 16].
+    /// Of sixteen rows, column after column: [4, head width, 16].
     Columns,
 }
 
@@ -62,10 +62,11 @@ enum Storage {
     Blocks(BlockRows),
 }
 
-/// Rows of one cache, keys or values, in a storage type. Keys lie by columns, as scores want them; quantized ones by
-/// rows.
+/// Rows of one cache, keys or values, in a storage type: [n_slot / 64, heads, 64, head width], so that what attention
+/// reads of a head is long runs. Keys lie by columns within, as scores want them; quantized numbers are plain rows.
 pub(super) struct RowStore {
     width: usize,
+    head_width: usize,
     order: Order,
     storage: Storage,
 }
@@ -78,14 +79,14 @@ pub(super) enum Numbers<'a> {
 }
 
 impl RowStore {
-    fn new(ty: CacheType, width: u32, order: Order) -> Self {
-        let width = width as usize;
+    fn new(ty: CacheType, width: u32, heads: u32, order: Order) -> Self {
+        let (width, head_width) = (width as usize, (width / heads.max(1)) as usize);
         let storage = match ty {
             CacheType::F32 => Storage::F32(Shared::new()),
             CacheType::F16 => Storage::F16(Shared::new()),
             CacheType::Q8_0 => Storage::Blocks(BlockRows::new(width)),
         };
-        Self { width, order, storage }
+        Self { width, head_width, order, storage }
     }
 
     /// Numbers of a row.
@@ -103,8 +104,8 @@ impl RowStore {
             return Ok(());
         }
         let target = n_row.max(have + have / 2).next_multiple_of(GROWTH).min(n_slot.max(n_row));
-        // Whole groups of keys.
-        let target = target.next_multiple_of(KEY_GROUP);
+        // Whole blocks.
+        let target = target.next_multiple_of(CHUNK);
         let grown = match &mut self.storage {
             Storage::F32(x) => x.grow(target * self.width),
             Storage::F16(x) => x.grow(target * self.width),
@@ -115,19 +116,35 @@ impl RowStore {
 
     /// Writes `x` as row `slot`; `scratch` is resized as needed.
     pub fn put(&self, set: &KernelSet, slot: usize, x: &[f32], scratch: &mut QuantizeScratch) {
-        let (rows, group) = (slot * self.width..(slot + 1) * self.width, slot / KEY_GROUP * self.width * KEY_GROUP);
-        let at = |column: usize| group + column * KEY_GROUP + slot % KEY_GROUP;
+        let (n, within) = (self.head_width, slot % CHUNK);
+        let row = |head: usize| {
+            let start = self.start(slot, head) + within * n;
+            start..start + n
+        };
+        let place = |column: usize| {
+            let group = self.start(slot, column / n) + within / KEY_GROUP * n * KEY_GROUP;
+            group + column % n * KEY_GROUP + within % KEY_GROUP
+        };
         match (&self.storage, self.order) {
-            (Storage::F32(to), Order::Rows) => to.write(rows).copy_from_slice(x),
-            (Storage::F16(to), Order::Rows) => set.f32_to_f16(x, to.write(rows)),
-            (Storage::F32(to), Order::Columns) => x.iter().enumerate().for_each(|(i, x)| to.set(at(i), *x)),
+            (Storage::F32(to), Order::Rows) => {
+                x.chunks_exact(n).enumerate().for_each(|(head, x)| to.write(row(head)).copy_from_slice(x));
+            }
+            (Storage::F16(to), Order::Rows) => {
+                x.chunks_exact(n).enumerate().for_each(|(head, x)| set.f32_to_f16(x, to.write(row(head))));
+            }
+            (Storage::F32(to), Order::Columns) => x.iter().enumerate().for_each(|(i, x)| to.set(place(i), *x)),
             (Storage::F16(to), Order::Columns) => {
                 let halves = scratch.halves(x.len());
                 set.f32_to_f16(x, halves);
-                halves.iter().enumerate().for_each(|(i, x)| to.set(at(i), *x));
+                halves.iter().enumerate().for_each(|(i, x)| to.set(place(i), *x));
             }
             (Storage::Blocks(to), _) => to.put(set, slot, x, scratch),
         }
+    }
+
+    /// Where the numbers of a head begin in the block of a slot.
+    pub fn start(&self, slot: usize, head: usize) -> usize {
+        (slot / CHUNK * self.width + head * self.head_width) * CHUNK
     }
 
     /// All that is held.
@@ -191,7 +208,10 @@ impl CpuSequence {
     pub fn new(plan: &Plan, n_ctx: u32, n_batch: u32, k: CacheType, v: CacheType) -> Result<Self> {
         let cache = |spec: &CacheSpec| {
             spec.check_types(k, v)?;
-            Ok(CacheRows { k: RowStore::new(k, spec.k, Order::Columns), v: RowStore::new(v, spec.v, Order::Rows) })
+            let heads = spec.heads;
+            let (k, v) =
+                (RowStore::new(k, spec.k, heads, Order::Columns), RowStore::new(v, spec.v, heads, Order::Rows));
+            Ok(CacheRows { k, v })
         };
         let caches = plan.caches().iter().map(cache).collect::<Result<_>>()?;
         Ok(Self { caches, positions: Positions::new(plan, n_ctx, n_batch) })

@@ -25,6 +25,8 @@ pub(super) struct AttentionKernels {
     pub scores_f16: Scores<f16>,
     pub add_f32: AddValues<f32>,
     pub add_f16: AddValues<f16>,
+    /// Asks for bytes that are read soon.
+    pub prefetch: fn(&[u8]),
 }
 
 /// Numbers as a cache stores them.
@@ -46,6 +48,11 @@ impl CacheNumber for f16 {
 }
 
 impl KernelSet {
+    /// Asks for bytes that are read soon.
+    pub fn prefetch(&self, bytes: &[u8]) {
+        (self.attention.prefetch)(bytes);
+    }
+
     /// `scores[i * CHUNK + 16 g + l] = sum_d q[i, d] * keys[g * stride + 16 d + l]` for the first groups of a chunk.
     ///
     /// `q`: [n_query, dk]. `scores`: [n_query, CHUNK].

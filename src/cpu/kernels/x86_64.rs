@@ -127,6 +127,14 @@ fn prefetch_next(row: &[u8]) {
     }
 }
 
+/// Prefetches bytes that are read soon.
+fn prefetch_bytes(bytes: &[u8]) {
+    for line in bytes.chunks(64) {
+        // SAFETY: a prefetch of any address is a hint that cannot fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+}
+
 #[inline]
 #[target_feature(enable = "avx")]
 fn load_128<T: Pod, const N: usize>(x: &[T; N]) -> __m128i {

@@ -8,6 +8,7 @@ pub(in crate::cpu::kernels) const ATTENTION: AttentionKernels = AttentionKernels
     scores_f16: |q, dk, keys, stride, n_group, s| scores(q, dk, keys, stride, n_group, s, f16::to_f32),
     add_f32: |p, values, stride, n, dv, sums| add_values(p, values, stride, n, dv, sums, |x| x),
     add_f16: |p, values, stride, n, dv, sums| add_values(p, values, stride, n, dv, sums, f16::to_f32),
+    prefetch: |_| {},
 };
 
 fn scores<T: Copy>(

@@ -1,11 +1,12 @@
 //! Attention's products in blocks of registers: several queries, so that a key or value is loaded once for them.
 
 use super::super::super::attention::{AttentionKernels, CHUNK, KEY_GROUP};
+use super::super::prefetch_bytes;
 use half::f16;
 use std::arch::x86_64::*;
 
 pub(in crate::cpu::kernels) const ATTENTION: AttentionKernels =
-    AttentionKernels { scores_f32, scores_f16, add_f32, add_f16 };
+    AttentionKernels { scores_f32, scores_f16, add_f32, add_f16, prefetch: prefetch_bytes };
 
 /// Lanes of a vector.
 const LANES: usize = 16;
