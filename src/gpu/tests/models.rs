@@ -125,7 +125,7 @@ fn quantized_models_give_recorded_logits_and_int8_errs_no_more_than_others() {
 }
 
 #[test]
-#[ignore = "takes minutes: cargo test --lib -- --ignored gpu::"]
+#[ignore = "takes minutes: cargo test --lib -- --ignored gpu::tests"]
 fn further_quantized_models_do_so_too() {
     check_recorded(&["Q8_0", "Q6_K"]);
 }

@@ -29,7 +29,7 @@ fn tokens(value: &serde_json::Value) -> Vec<u32> {
 }
 
 #[test]
-#[ignore = "takes minutes: cargo test --lib -- --ignored gpu::"]
+#[ignore = "takes minutes: cargo test --lib -- --ignored gpu::tests"]
 fn real_models_write_on_the_device_what_llama_cpp_writes() {
     let (Some(gpu), Some(folder)) = (testing::gpu(), shared("models")) else { return };
     let expect: serde_json::Value =

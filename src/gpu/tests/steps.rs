@@ -144,7 +144,7 @@ fn attention_over_every_cache_is_exact() {
 }
 
 #[test]
-#[ignore = "takes minutes: cargo test --lib -- --ignored gpu::"]
+#[ignore = "takes minutes: cargo test --lib -- --ignored gpu::tests"]
 fn every_case_holds_under_every_combination_of_options() {
     check(all_formats().into_iter().chain(of_steps()).chain(of_attention()).collect(), &Flags::all(), &[]);
 }
