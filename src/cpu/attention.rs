@@ -209,7 +209,7 @@ impl AttendWork<'_> {
                 let row = &mut scratch.v;
                 row.resize(row.len().max(dk), 0.0);
                 for j in 0..(seen.end - base) as usize {
-                    keys.get(self.set, slot + j, self.kv_head * dk, &mut row[..dk]);
+                    keys.get(slot + j, self.kv_head * dk, &mut row[..dk]);
                     let group = &mut k[j / KEY_GROUP * dk * KEY_GROUP..];
                     row[..dk].iter().enumerate().for_each(|(d, x)| group[d * KEY_GROUP + j % KEY_GROUP] = *x);
                 }
@@ -280,7 +280,7 @@ impl AttendWork<'_> {
             Numbers::Blocks(values) => {
                 v.resize(v.len().max(CHUNK * dv), 0.0);
                 for (j, row) in v.chunks_exact_mut(dv).take(n).enumerate() {
-                    values.get(self.set, slot + from + j, self.kv_head * dv, row);
+                    values.get(slot + from + j, self.kv_head * dv, row);
                 }
                 self.set.add_values(p, v, dv, n, dv, acc);
             }

@@ -38,7 +38,7 @@ impl BlockRows {
     }
 
     /// Reads columns `start..start + out.len()` of row `slot`.
-    pub fn get(&self, _: &KernelSet, slot: usize, start: usize, out: &mut [f32]) {
+    pub fn get(&self, slot: usize, start: usize, out: &mut [f32]) {
         let row = self.words.read(slot * self.row_words..(slot + 1) * self.row_words);
         let ty = CacheType::Q8_0.block_type();
         let (len, size) = (ty.block_len(), ty.block_bytes());
