@@ -14,7 +14,7 @@ mod pool;
 mod rows;
 mod sequence;
 
-pub use exec::{CpuBackend, CpuOptions};
+pub use exec::{CpuBackend, CpuOptions, InputSum};
 pub use limits::Limits;
 pub use pool::Team;
 pub use sequence::CpuSequence;

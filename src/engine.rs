@@ -29,6 +29,6 @@ pub use cancel::CancelToken;
 pub use chat::{Chat, ChatTurn};
 pub use device::{DeviceChoice, DeviceInfo, DeviceKind, GpuCheck, GpuLayers, devices};
 pub use generate::{Event, GenerateOptions, Generation, StopReason, Summary};
-pub use load::{Model, ModelOptions};
+pub use load::{InputSum, Model, ModelOptions};
 pub use notice::{Notice, Placement};
 pub use session::{Session, SessionOptions, Want};

@@ -21,7 +21,7 @@ pub mod text;
 
 pub use engine::{
     CancelToken, Chat, ChatTurn, DeviceChoice, DeviceInfo, Event, GenerateOptions, Generation, GpuCheck, GpuLayers,
-    Model, ModelOptions, Session, SessionOptions, StopReason, Summary, Want, devices,
+    InputSum, Model, ModelOptions, Session, SessionOptions, StopReason, Summary, Want, devices,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use knobs::Knobs;

@@ -391,7 +391,13 @@ pub(crate) struct PerplexityArgs {
     pub words: Vec<OsString>,
     /// The text
     #[arg(short, long, value_name = "FILE")]
-    pub file: PathBuf,
+    pub file: Option<PathBuf>,
+    /// File of all log-probabilities: written, or with --kl-divergence read in place of a text
+    #[arg(long, value_name = "FILE")]
+    pub kl_divergence_base: Option<PathBuf>,
+    /// Compare with the model that wrote the file of --kl-divergence-base
+    #[arg(long)]
+    pub kl_divergence: bool,
     /// Tokens of a chunk; the second half of each is scored
     #[arg(short, long, alias = "ctx", value_name = "N", default_value_t = 512)]
     #[arg(value_parser = clap::value_parser!(u32).range(4..))]

@@ -25,7 +25,7 @@ pub(crate) fn run(args: &LogitsArgs, out: &mut Output, interrupt: &Interrupt) ->
         let n_batch = args.chunk.unwrap_or(n_batch).min(n_batch);
         let session = args.cache.resolve(args.compute.exact);
         let scoring = Scoring { file, n_ctx: args.ctx_size, n_chunk: args.chunks, n_batch, session };
-        return perplexity::score(&model, &scoring, out, interrupt);
+        return perplexity::score(&model, &scoring, None, out, interrupt);
     }
     let tokens = tokens(&model, args)?;
     answer::warn(&model, out);

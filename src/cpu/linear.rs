@@ -6,7 +6,7 @@ use tealight_quant as quant;
 
 use super::exact;
 use super::kernels::{ActivationKind, KernelSet, PANEL_COLS, PANEL_ROWS, PANEL_TOKENS, Panel, Row8, Rows8};
-use super::pool::Shared;
+use super::pool::{MAX_CHUNKS, Shared};
 use crate::error::Result;
 use crate::plan::{Part, Plan, Step, WeightRef};
 
@@ -139,9 +139,9 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    pub fn new(plan: &Plan, parts: &[Part], n_row: usize, max_chunks: usize) -> Self {
+    pub fn new(plan: &Plan, parts: &[Part], n_row: usize) -> Self {
         let mut cut = Self { parts: Vec::with_capacity(parts.len()), n_chunk: 0 };
-        let limit = max_chunks / parts.len();
+        let limit = MAX_CHUNKS / parts.len();
         for part in parts {
             let w = &plan.weights()[part.weight.index()];
             let wanted = if n_row == 1 { (CHUNK_BYTES / w.row_bytes().max(1)).max(1) } else { PANEL_ROWS };

@@ -17,7 +17,7 @@ use super::load::{Inner, MappedWeights};
 use super::notice::Notice;
 #[cfg(feature = "gpu")]
 use super::placement;
-use crate::cpu::{self, CpuBackend, CpuOptions, CpuSequence, Limits, Team};
+use crate::cpu::{self, CpuBackend, CpuOptions, CpuSequence, InputSum, Limits, Team};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Gguf;
 #[cfg(feature = "gpu")]
@@ -39,14 +39,18 @@ pub(super) struct CpuMaker {
 
 impl CpuMaker {
     pub fn new(inner: &Inner, team: Arc<Team>) -> Self {
-        let options = CpuOptions { exact: inner.options.exact, kernels: inner.options.knobs.cpu.clone() };
+        let options = CpuOptions {
+            exact: inner.options.exact,
+            kernels: inner.options.knobs.cpu.clone(),
+            sum_inputs: inner.options.sum_inputs,
+        };
         Self { gguf: inner.gguf.clone(), options, team }
     }
 
     /// The same, computing exactly.
     #[cfg(feature = "gpu")]
     pub fn exact(&self) -> Self {
-        let options = CpuOptions { exact: true, ..self.options.clone() };
+        let options = CpuOptions { exact: true, sum_inputs: false, ..self.options.clone() };
         Self { gguf: self.gguf.clone(), options, team: self.team.clone() }
     }
 
@@ -177,6 +181,14 @@ impl Executor {
         let gpu = None;
         let cpu = self.cpu.as_ref().map(|part| CpuSequence::new(&part.plan, n_ctx, n_batch, k, v)).transpose()?;
         Ok(Memory { cpu, gpu, tokens: Vec::new(), n_ctx, n_batch, types: (k, v), moves: self.moves })
+    }
+
+    /// What the matrices on the CPU were multiplied with, by their names.
+    pub fn input_sums(&self) -> Vec<(String, InputSum)> {
+        let cpu = self.cpu.iter();
+        let named =
+            |part: &Part<CpuBackend>, sum: InputSum| (part.plan.weights()[sum.weight.index()].name.clone(), sum);
+        cpu.flat_map(|part| part.backend.input_sums().into_iter().map(|sum| named(part, sum))).collect()
     }
 
     /// The CPU takes the whole plan, because the GPU failed.

@@ -31,6 +31,8 @@ pub struct ModelOptions {
     pub gpu_layers: GpuLayers,
     /// Whether a GPU is compared with the CPU first.
     pub gpu_check: GpuCheck,
+    /// Sum the squares of what matrices are multiplied with, which the CPU does alone: [`Model::input_sums`].
+    pub sum_inputs: bool,
     /// Tuning values.
     pub knobs: Knobs,
 }
@@ -71,12 +73,30 @@ impl ModelOptions {
         self
     }
 
+    /// Asks for sums of what matrices are multiplied with; the CPU computes then, whatever device was chosen.
+    #[must_use]
+    pub fn with_sum_inputs(mut self, sum_inputs: bool) -> Self {
+        self.sum_inputs = sum_inputs;
+        self
+    }
+
     /// Sets the tuning values.
     #[must_use]
     pub fn with_knobs(mut self, knobs: Knobs) -> Self {
         self.knobs = knobs;
         self
     }
+}
+
+/// What a matrix was multiplied with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputSum {
+    /// Name of the tensor.
+    pub tensor: String,
+    /// Sum of the squares of each column of its inputs, `[in]`.
+    pub squares: Vec<f64>,
+    /// Inputs, one for each token.
+    pub n_row: u64,
 }
 
 /// A model: its file, and what was made of it. Cheap to clone, usable from any thread; sessions of one model share
@@ -149,9 +169,13 @@ impl Model {
     pub fn from_gguf(gguf: Arc<Gguf>, options: &ModelOptions) -> Result<Model> {
         #[cfg(not(feature = "gpu"))]
         super::device::open(&options.device)?;
+        let mut options = options.clone();
+        if options.sum_inputs {
+            options.device = DeviceChoice::Cpu;
+        }
         let inner = Inner {
             gguf,
-            options: options.clone(),
+            options,
             vocab: OnceLock::new(),
             reading_vocab: Mutex::new(()),
             template: OnceLock::new(),
@@ -280,6 +304,18 @@ impl Model {
         self.with_executor(self.any_program(), self.n_ctx_train(), f)
     }
 
+    /// What each matrix was multiplied with since the model was opened with [`ModelOptions::sum_inputs`], in the order
+    /// of use; a matrix that several steps use comes several times.
+    ///
+    /// # Errors
+    /// As [`Model::kernels`].
+    pub fn input_sums(&self) -> Result<Vec<InputSum>> {
+        self.with_any_executor(|e| {
+            let named = e.input_sums().into_iter();
+            Ok(named.map(|(tensor, sum)| InputSum { tensor, squares: sum.squares, n_row: sum.n_row }).collect())
+        })
+    }
+
     /// Threads that compute.
     ///
     /// # Errors
@@ -354,5 +390,52 @@ impl Model {
         let arch::Lowered { plan, config, n_vocab } = arch::lower(gguf, n_ctx)?;
         let program = Program { plan: Arc::new(plan), config, n_vocab, executor: Mutex::new(None) };
         Ok(slot.get_or_init(|| Arc::new(program)).clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{InputSum, Model, ModelOptions};
+    use crate::engine::{SessionOptions, Want};
+    use crate::plan::CacheType;
+
+    fn sums(n_threads: usize, n_chunk: u32) -> Vec<InputSum> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3/model.gguf");
+        let options = ModelOptions::default().with_threads(n_threads).with_exact(true).with_sum_inputs(true);
+        let model = Model::open(path, &options).unwrap();
+        let mut session = model.session(&SessionOptions::default().with_cache(CacheType::F32, CacheType::F32)).unwrap();
+        session.feed(&[5, 9, 2, 7, 11, 3, 8], n_chunk, Want::All, &mut |_| {}).unwrap();
+        model.input_sums().unwrap()
+    }
+
+    #[test]
+    fn sums_of_inputs_are_the_squares_of_what_matrices_read() {
+        let found = sums(2, 7);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3/model.gguf");
+        let model = Model::open(path, &ModelOptions::default().with_exact(true)).unwrap();
+        let plan = model.plan(64).unwrap();
+        let mut session = model.session(&SessionOptions::default().with_cache(CacheType::F32, CacheType::F32)).unwrap();
+        // what the second norm of the layer wrote, which the feed-forward part reads
+        let probe = plan.find_label("blk.1.n").expect("the plan names the normalised rows");
+        let rows = session.feed_probe(&[5, 9, 2, 7, 11, 3, 8], 7, Want::All, Some(probe), &mut |_| {}).unwrap();
+        let width = probe.operand().len() as usize;
+        let up = found.iter().find(|s| s.tensor == "blk.1.ffn_up.weight").unwrap();
+        assert_eq!((up.squares.len(), up.n_row), (width, 7));
+        for (i, sum) in up.squares.iter().enumerate() {
+            let expected: f64 = rows.chunks_exact(width).map(|row| f64::from(row[i]) * f64::from(row[i])).sum();
+            assert!((sum - expected).abs() <= 1e-12 * expected.max(1.0), "{i}: {sum} {expected}");
+        }
+        assert!(found.iter().any(|s| s.tensor == "blk.0.ffn_down.weight" && s.n_row == 7));
+    }
+
+    #[test]
+    fn sums_of_inputs_do_not_depend_on_threads_or_batches() {
+        let whole = sums(1, 7);
+        assert!(!whole.is_empty());
+        for (n_threads, n_chunk) in [(3, 7), (2, 2), (1, 1)] {
+            assert_eq!(sums(n_threads, n_chunk), whole, "{n_threads} threads, chunks of {n_chunk}");
+        }
     }
 }

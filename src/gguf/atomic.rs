@@ -52,6 +52,11 @@ impl AtomicFile {
         Ok(Self { out, part, destination: destination.to_owned() })
     }
 
+    /// The name that the file will have.
+    pub fn destination(&self) -> &Path {
+        &self.destination
+    }
+
     /// Brings the data to disk and gives the file its name.
     ///
     /// # Errors

@@ -224,7 +224,7 @@ impl Script<'_> {
 
     /// With these tokens in the first rows.
     pub fn on_cpu_with(&self, plan: &Arc<Plan>, weights: Arc<dyn Weights>, exact: bool, tokens: &[u32]) -> Vec<f32> {
-        let options = CpuOptions { exact, kernels: "auto".into() };
+        let options = CpuOptions { exact, kernels: "auto".into(), sum_inputs: false };
         let team = Arc::new(Team::new(1, 0).unwrap());
         let mut backend = CpuBackend::new(plan.clone(), weights, team, &options).unwrap();
         let [k, v] = self.cache;

@@ -1,0 +1,268 @@
+//! One pass over the phases, as every thread of the team walks it.
+
+use super::batch::{Batch, Tile};
+use super::phases::Phase;
+use super::{ATTEND_ROWS, CpuBackend, PHASE_ROWS, Scratch};
+use crate::cpu::attention::{self, AttendScratch, AttendWork};
+use crate::cpu::linear::{Cut, Kinds, LinearScratch, RowsWork};
+use crate::cpu::pool::{MAX_CHUNKS, Worker};
+use crate::cpu::rows::{RowContext, RowList, softcap};
+use crate::plan::{Attend, Operand, PoolKind, Step};
+use std::sync::PoisonError;
+
+/// Rows that attend together in one step.
+struct TileAt<'p> {
+    pass: &'p Pass<'p>,
+    tile: &'p Tile,
+    step: &'p Attend,
+}
+
+impl<'p> TileAt<'p> {
+    fn pos(&self) -> &'p [u32] {
+        &self.pass.batch.order_pos[self.tile.rows.clone()]
+    }
+
+    fn work(&self, kv_head: usize) -> AttendWork<'p> {
+        let (pass, step) = (self.pass, self.step);
+        let sequence = pass.rows.sequences[self.tile.seq];
+        let cache = &sequence.caches[step.cache.index()];
+        let slots = sequence.positions.slots(step.cache.index());
+        AttendWork { set: pass.rows.set, step, cache, slots, kv_head, pos: self.pos() }
+    }
+
+    fn row(&self, row: usize) -> usize {
+        self.pass.batch.order.order[self.tile.rows.start + row] as usize
+    }
+
+    fn query(&self, row: usize, head: usize) -> &'p [f32] {
+        let q = self.step.q;
+        let start = q.start + head as u32 * q.stride;
+        self.pass.rows.read(self.row(row), Operand { start, heads: 1, stride: 0, ..q })
+    }
+
+    fn put(&self, row: usize, head: usize, values: &[f32]) {
+        let out = self.step.out;
+        let width = out.len() / self.step.heads;
+        let o = Operand { start: out.start + head as u32 * width, width, heads: 1, stride: 0, ..out };
+        self.pass.rows.write(self.row(row), o).copy_from_slice(values);
+    }
+}
+
+/// Columns of inputs whose squares a chunk sums.
+const SUM_COLUMNS: usize = 256;
+
+/// One pass over the phases; shared by all threads.
+pub(super) struct Pass<'a> {
+    pub backend: &'a CpuBackend,
+    pub batch: &'a Batch,
+    pub phases: &'a [Phase],
+    pub rows: RowContext<'a>,
+}
+
+impl Pass<'_> {
+    pub fn walk(&self, worker: &mut Worker<'_>) {
+        let mut guard = self.backend.scratch[worker.index].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = &self.batch.all;
+        let steps = self.rows.plan.steps();
+        for (i, phase) in self.phases.iter().enumerate() {
+            let scratch = &mut *guard;
+            let go_on = match phase {
+                Phase::Rows { steps: range, prepare } => {
+                    self.row_phase(worker, list, &steps[range.clone()], *prepare, i == 0, scratch)
+                }
+                Phase::Linear { step, cap, single } => {
+                    self.sum_inputs(worker, list.len(), *step)
+                        && self.linear(worker, list.len(), &steps[*step], (*cap, single), &mut scratch.linear)
+                }
+                Phase::Attend(step) => match &steps[*step] {
+                    Step::Attend(a) => self.attend(worker, a, &mut scratch.attend),
+                    _ => unreachable!("the phase was made from an Attend"),
+                },
+                Phase::Take(step) => {
+                    list = &self.batch.wanted;
+                    worker.step(1, |_| self.take(&steps[*step]))
+                }
+                Phase::Pool(step) => worker.step(1, |_| self.pool(&steps[*step])),
+            };
+            if !go_on {
+                return;
+            }
+            if list.len() == 0 {
+                return; // nothing is wanted: the caches are filled, the rest is of no use
+            }
+        }
+    }
+
+    fn row_phase(
+        &self,
+        worker: &mut Worker<'_>,
+        list: &RowList,
+        steps: &[Step],
+        prepare: Option<(Operand, Kinds)>,
+        first: bool,
+        scratch: &mut Scratch,
+    ) -> bool {
+        let n = list.len();
+        let per_chunk = PHASE_ROWS.max(n.div_ceil(MAX_CHUNKS));
+        let work = |chunk: usize| {
+            for row in chunk * per_chunk..((chunk + 1) * per_chunk).min(n) {
+                if first {
+                    self.rows.rotate_tables(row, list.pos[row]);
+                }
+                steps.iter().for_each(|step| self.rows.run(step, list, row, &mut scratch.rows));
+                if let Some((x, kinds)) = prepare {
+                    kinds.put(&self.backend.activations, self.rows.set, row, n, self.rows.read(row, x));
+                }
+            }
+        };
+        worker.step(n.div_ceil(per_chunk), work)
+    }
+
+    /// Adds the squares of a linear step's inputs to its sums, if somebody wants them.
+    fn sum_inputs(&self, worker: &mut Worker<'_>, n_row: usize, step: usize) -> bool {
+        let Some(squares) = self.backend.input_squares.get(step) else { return true };
+        let Step::Linear { x, .. } = &self.rows.plan.steps()[step] else {
+            unreachable!("the phase was made from a Linear")
+        };
+        let n = x.len() as usize;
+        worker.step(n.div_ceil(SUM_COLUMNS), |chunk| {
+            let columns = chunk * SUM_COLUMNS..((chunk + 1) * SUM_COLUMNS).min(n);
+            let sums = squares.write(columns.clone());
+            for row in 0..n_row {
+                let x = &self.rows.read(row, *x)[columns.clone()];
+                sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += f64::from(*x) * f64::from(*x));
+            }
+            if chunk == 0 {
+                squares.write(n..n + 1)[0] += n_row as f64;
+            }
+        })
+    }
+
+    fn linear(
+        &self,
+        worker: &mut Worker<'_>,
+        n_row: usize,
+        step: &Step,
+        (cap, single): (Option<f32>, &Cut),
+        scratch: &mut LinearScratch,
+    ) -> bool {
+        let Step::Linear { x, parts, clamp } = step else { unreachable!("the phase was made from a Linear") };
+        let plan = self.rows.plan;
+        let many;
+        let cut = match n_row {
+            1 => single,
+            _ => {
+                many = Cut::new(plan, parts, n_row);
+                &many
+            }
+        };
+        let work = |chunk: usize| {
+            let (part, range) = cut.chunk(plan, parts, chunk);
+            let part = &parts[part];
+            let weight = &plan.weights()[part.weight.index()];
+            let bytes =
+                &self.rows.weights.bytes(part.weight)[range.start * weight.row_bytes()..range.end * weight.row_bytes()];
+            let columns = part.out.columns(range.start as u32, range.len() as u32);
+            let out = |row: usize| self.rows.write(row, columns);
+            let task = RowsWork {
+                set: self.rows.set,
+                exact: self.backend.exact,
+                weight,
+                bytes,
+                activations: &self.backend.activations,
+            };
+            task.run(n_row, scratch, |row| self.rows.read(row, *x), out);
+            let bias = part.bias.map(|b| &self.rows.vectors[b.index()][range.clone()]);
+            if part.scale == 1.0 && bias.is_none() && clamp.is_none() && cap.is_none() {
+                return;
+            }
+            for row in 0..n_row {
+                let out = self.rows.write(row, columns);
+                if part.scale != 1.0 {
+                    self.rows.set.scale_f32(part.scale, out);
+                }
+                if let Some(bias) = bias {
+                    self.rows.set.axpy_f32(1.0, bias, out);
+                }
+                if let Some(c) = clamp {
+                    out.iter_mut().for_each(|x| *x = x.clamp(-c, *c));
+                }
+                if let Some(cap) = cap {
+                    softcap(out, cap);
+                }
+            }
+        };
+        worker.step(cut.n_chunk, work)
+    }
+
+    fn attend(&self, worker: &mut Worker<'_>, step: &Attend, scratch: &mut AttendScratch) -> bool {
+        let kv_heads = step.kv_heads as usize;
+        let n_tile = self.batch.tiles.len();
+        let tile_at = |i: usize| TileAt { pass: self, tile: &self.batch.tiles[i], step };
+        let n_part = self.batch.n_part(step);
+        if n_part <= 1 {
+            let tiles_per_chunk = n_tile.div_ceil(MAX_CHUNKS / kv_heads);
+            let work = |chunk: usize| {
+                let (group, kv_head) = (chunk / kv_heads, chunk % kv_heads);
+                for i in group * tiles_per_chunk..((group + 1) * tiles_per_chunk).min(n_tile) {
+                    let tile = tile_at(i);
+                    tile.work(kv_head).run(scratch, |row, h| tile.query(row, h), |row, h, x| tile.put(row, h, x));
+                }
+            };
+            return worker.step(n_tile.div_ceil(tiles_per_chunk) * kv_heads, work);
+        }
+        // Few rows and many keys: each part of the keys is a chunk of its own.
+        let len = AttendWork::part_len(ATTEND_ROWS, step);
+        let place = |task: usize, n: usize| task * len..task * len + n;
+        let work = |chunk: usize| {
+            let (task, part) = (chunk / n_part, chunk % n_part);
+            let tile = tile_at(task / kv_heads);
+            let n = AttendWork::part_len(tile.tile.rows.len(), step);
+            let parts = attention::parts(step, tile.pos());
+            if let Some(part) = parts.clone().nth(part) {
+                let out = self.backend.parts.write(place(chunk, n));
+                tile.work(task % kv_heads).run_part(scratch, part, |row, h| tile.query(row, h), out);
+            }
+        };
+        if !worker.step(n_tile * kv_heads * n_part, work) {
+            return false;
+        }
+        worker.step(n_tile * kv_heads, |task| {
+            let tile = tile_at(task / kv_heads);
+            let n = AttendWork::part_len(tile.tile.rows.len(), step);
+            let parts = attention::parts(step, tile.pos());
+            let parts = (0..parts.len()).map(|i| self.backend.parts.read(place(task * n_part + i, n)));
+            tile.work(task % kv_heads).merge_parts(scratch, parts, |row, h, x| tile.put(row, h, x));
+        })
+    }
+
+    fn take(&self, step: &Step) {
+        let Step::Take { keep } = step else { unreachable!("the phase was made from a Take") };
+        for buf in keep {
+            let width = self.rows.plan.buffers()[buf.index()].width as usize;
+            let all = self.rows.buffers[buf.index()].write(0..self.batch.all.len() * width);
+            for (to, &from) in self.batch.want.iter().enumerate() {
+                all.copy_within(from as usize * width..(from as usize + 1) * width, to * width);
+            }
+        }
+    }
+
+    fn pool(&self, step: &Step) {
+        let Step::Pool { x, out, kind } = step else { unreachable!("the phase was made from a Pool") };
+        for seq in 0..self.rows.sequences.len() {
+            let rows: Vec<usize> =
+                (0..self.batch.all.len()).filter(|&r| self.batch.all.seq[r] as usize == seq).collect();
+            let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else { continue };
+            let to = self.rows.write(first, *out);
+            match kind {
+                PoolKind::First => to.copy_from_slice(self.rows.read(first, *x)),
+                PoolKind::Last => to.copy_from_slice(self.rows.read(last, *x)),
+                PoolKind::Mean => {
+                    to.fill(0.0);
+                    rows.iter().for_each(|&r| self.rows.set.axpy_f32(1.0, self.rows.read(r, *x), to));
+                    self.rows.set.scale_f32(1.0 / rows.len() as f32, to);
+                }
+            }
+        }
+    }
+}
