@@ -12,6 +12,7 @@ mod bench;
 mod chat;
 mod devices;
 mod files;
+mod imatrix;
 mod input;
 mod inspect;
 mod interrupt;
@@ -87,6 +88,7 @@ fn dispatch(command: Option<Command>, out: &mut Output, interrupt: &Interrupt) -
         Some(Command::Inspect(args)) => inspect::run(&args, out),
         Some(Command::Logits(args)) => logits::run(&args, out, interrupt),
         Some(Command::Perplexity(args)) => perplexity::run(&args, out, interrupt),
+        Some(Command::Imatrix(args)) => imatrix::run(&args, out, interrupt),
         Some(Command::Bench(args)) => bench::run(&args, out, interrupt),
         Some(Command::Devices(args)) => devices::run(&args, out),
         None => Err(usage("no command given", args::FIRST_STEPS)),

@@ -114,3 +114,32 @@ fn writer_of_a_full_disk() {
     let failed = written.is_err() || file.commit().is_err();
     assert!(failed, "8 MB were written");
 }
+
+#[test]
+fn what_a_killed_process_left_is_removed() {
+    let folder = folder("stale");
+    let path = folder.join("m.gguf");
+    for stale in [".m.gguf.4711-0.part", ".m.gguf.x.part", ".other.gguf.1-0.part"] {
+        fs::write(folder.join(stale), "half").unwrap();
+    }
+    let held = AtomicFile::create(&path, &[]).unwrap();
+    let second = AtomicFile::create(&path, &[]).unwrap();
+    let parts = names(&folder);
+    assert!(!parts.contains(&".m.gguf.4711-0.part".into()), "{parts:?}");
+    assert_eq!(parts.len(), 4, "two that are written, and files of others: {parts:?}");
+    drop((held, second));
+}
+
+#[cfg(unix)]
+#[test]
+fn room_that_the_disk_lacks_is_refused_before_anything_is_written() {
+    let folder = folder("reserve");
+    let mut file = AtomicFile::create(&folder.join("m.gguf"), &[]).unwrap();
+    file.reserve(1 << 20).unwrap();
+    let error = file.reserve(1 << 60).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Memory, "{error}");
+    assert!(error.to_string().contains("the file needs 1152921504606846976 bytes"), "{error}");
+    file.write_all(b"abc").unwrap();
+    file.commit().unwrap();
+    assert_eq!(fs::metadata(folder.join("m.gguf")).unwrap().len(), 3);
+}

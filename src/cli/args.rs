@@ -79,6 +79,9 @@ pub(crate) enum Command {
     /// Measure how well a model predicts a text
     #[command(override_usage = "tealight perplexity [OPTIONS] MODEL --file FILE")]
     Perplexity(PerplexityArgs),
+    /// Find out which columns of weights matter, for `quantize --imatrix`
+    #[command(after_help = IMATRIX_NOTES, override_usage = "tealight imatrix [OPTIONS] MODEL --file FILE")]
+    Imatrix(ImatrixArgs),
     /// Measure how fast models read prompts and write answers
     #[command(after_help = BENCH_NOTES, override_usage = "tealight bench [OPTIONS] MODEL...")]
     Bench(Box<BenchArgs>),
@@ -103,6 +106,10 @@ Commands in a conversation:
 
 const LOGITS_NOTES: &str =
     "The file is [tokens, vocabulary] in little-endian 32-bit floats, one row per token: raw scores before sampling.";
+
+const IMATRIX_NOTES: &str = "Examples:
+  tealight imatrix model.gguf -f text.txt -o imatrix.gguf
+  tealight imatrix --in-file a.gguf --in-file b.dat -o both.gguf";
 
 const BENCH_NOTES: &str =
     "Flags that take NUMBERS take `512`, `1,2,4`, `1-4`, `128-1024*2` or `16-64+16`; every combination is measured.
@@ -409,6 +416,42 @@ pub(crate) struct PerplexityArgs {
     pub model: ModelFlag,
     #[command(flatten)]
     pub cache: CacheArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImatrixArgs {
+    /// Model file
+    #[arg(value_name = "MODEL")]
+    pub words: Vec<OsString>,
+    /// The text; without one the files of --in-file are added up
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// File to write
+    #[arg(short, long, alias = "output-file", value_name = "FILE", default_value = "imatrix.gguf")]
+    pub output: PathBuf,
+    /// Importance matrix to add to, of either form, repeatable
+    #[arg(long, value_name = "FILE")]
+    pub in_file: Vec<PathBuf>,
+    /// Tokens of a chunk
+    #[arg(short, long, alias = "ctx", value_name = "N", default_value_t = 512)]
+    #[arg(value_parser = clap::value_parser!(u32).range(4..))]
+    pub ctx_size: u32,
+    /// Chunks at most [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub chunks: Option<u32>,
+    /// Chunks of the text to pass over
+    #[arg(long, alias = "from-chunk", value_name = "N", default_value_t = 0)]
+    pub chunk: u32,
+    /// Also the matrix of the output
+    #[arg(long)]
+    pub process_output: bool,
+    /// Do not score the text meanwhile
+    #[arg(long)]
+    pub no_ppl: bool,
+    #[command(flatten)]
+    pub model: ModelFlag,
     #[command(flatten)]
     pub compute: ComputeArgs,
 }

@@ -20,7 +20,7 @@ use divergence::Divergence;
 
 /// Sums over scored tokens.
 #[derive(Clone, Copy, Default)]
-struct Score {
+pub(super) struct Score {
     /// Of -ln p.
     nll: f64,
     /// Of its square.
@@ -29,14 +29,14 @@ struct Score {
 }
 
 impl Score {
-    fn add(&mut self, nll: f64) {
+    pub(super) fn add(&mut self, nll: f64) {
         self.nll += nll;
         self.nll2 += nll * nll;
         self.n += 1;
     }
 
     /// Perplexity, and the standard error of it, which a single token does not have.
-    fn perplexity(&self) -> (f64, Option<f64>) {
+    pub(super) fn perplexity(&self) -> (f64, Option<f64>) {
         let n = self.n as f64;
         let mean = self.nll / n;
         let variance = (self.nll2 / n - mean * mean).max(0.0);
@@ -82,9 +82,14 @@ impl Chunks {
         self.tokens.len() / self.n_ctx
     }
 
-    /// Tokens of a chunk that are scored: those of the second half but the first.
-    fn n_scored(&self) -> usize {
-        self.n_ctx - 1 - self.n_ctx / 2
+    /// The tokens of all chunks.
+    pub(super) fn n_token(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Passes over the first `n` chunks.
+    pub(super) fn skip(&mut self, n: u32) {
+        self.tokens.drain(..(n as usize).saturating_mul(self.n_ctx).min(self.tokens.len()));
     }
 
     /// The chunks as they are fed.
@@ -156,7 +161,7 @@ pub(super) fn score(
     out.bytes(final_estimate(&score).as_bytes())
 }
 
-fn final_estimate(score: &Score) -> String {
+pub(super) fn final_estimate(score: &Score) -> String {
     let (ppl, error) = score.perplexity();
     let error = error.map(|e| format!(" +/- {e:.5}")).unwrap_or_default();
     format!("Final estimate: PPL = {ppl:.4}{error}\n")
@@ -229,7 +234,7 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
 }
 
 /// -ln of the probability of token `id`.
-fn nll(logits: &[f32], id: usize) -> f64 {
+pub(super) fn nll(logits: &[f32], id: usize) -> f64 {
     log_sum_exp(logits) - f64::from(logits[id])
 }
 

@@ -1,10 +1,11 @@
 //! Output files that are complete or absent.
 //!
-//! Data go to `.<name>.<process>.part` beside the destination, which is renamed once everything is on
-//! disk; whatever fails, a file under the destination's name is whole.
+//! Data go to `.<name>.<process>-<n>.part` beside the destination, which is renamed once everything is on
+//! disk; whatever fails, a file under the destination's name is whole. The part is locked while it is
+//! written, so that what killed processes left is told from what others still write, and is removed.
 #![forbid(unsafe_code)]
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind as IoKind, Write};
 use std::path::{Path, PathBuf};
@@ -21,8 +22,9 @@ pub struct AtomicFile {
     destination: PathBuf,
 }
 
-/// Large enough that the cost of a system call vanishes beside the copy.
-const BUFFER_BYTES: usize = 1 << 20;
+/// Large enough that the cost of a system call vanishes beside the copy, and that the page cache of Linux holds the
+/// file in pages of 2 MiB, which are read faster.
+const BUFFER_BYTES: usize = 4 << 20;
 
 impl AtomicFile {
     /// Begins a file at `destination`, which must not be one of `inputs` under any name. An existing
@@ -50,6 +52,15 @@ impl AtomicFile {
         let (part, file) = create_part(destination, name)?;
         let out = Some(BufWriter::with_capacity(BUFFER_BYTES, file));
         Ok(Self { out, part, destination: destination.to_owned() })
+    }
+
+    /// Takes room for a file of `bytes`, so that a full disk is found before the work is done.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Memory`] when the disk has less room, with both figures; else [`ErrorKind::Io`].
+    pub fn reserve(&mut self, bytes: u64) -> Result<()> {
+        let Some(out) = &self.out else { return Ok(()) };
+        reserve(out.get_ref(), bytes, &self.destination)
     }
 
     /// The name that the file will have.
@@ -101,20 +112,84 @@ impl Drop for AtomicFile {
     }
 }
 
-/// Opens a new `.part` file: an existing one, of a process that was killed, is never written to.
-fn create_part(destination: &Path, name: &std::ffi::OsStr) -> Result<(PathBuf, File)> {
-    let mut attempt = 0u32;
-    loop {
+/// Opens and locks a new `.part` file.
+fn create_part(destination: &Path, name: &OsStr) -> Result<(PathBuf, File)> {
+    remove_stale(destination, name);
+    for attempt in 0u32.. {
         let mut part = OsString::from(".");
         part.push(name);
         part.push(format!(".{}-{attempt}.part", std::process::id()));
         let part = destination.with_file_name(part);
-        match OpenOptions::new().write(true).create_new(true).open(&part) {
-            Ok(file) => return Ok((part, file)),
-            Err(e) if e.kind() == IoKind::AlreadyExists && attempt < 100 => attempt += 1,
-            Err(e) => return Err(Error::io("cannot create a file", &part, e)),
+        let cannot = |e| Error::io("cannot create a file", &part, e);
+        let file = match OpenOptions::new().write(true).create_new(true).open(&part) {
+            Ok(file) => file,
+            Err(e) if e.kind() == IoKind::AlreadyExists && attempt < 100 => continue,
+            Err(e) => return Err(cannot(e)),
+        };
+        // Where files cannot be locked nobody takes them for stale either.
+        let _ = file.try_lock();
+        // Another process may have taken the file for stale before it was locked.
+        if part.exists() || attempt >= 100 {
+            return Ok((part, file));
         }
     }
+    unreachable!("an attempt returns")
+}
+
+/// Removes parts of this destination that nobody holds a lock on: their processes were killed. Whatever cannot be
+/// looked at stays.
+fn remove_stale(destination: &Path, name: &OsStr) {
+    let parent = destination.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    let mut prefix = OsString::from(".");
+    prefix.push(name);
+    prefix.push(".");
+    for entry in entries.flatten() {
+        let found = entry.file_name();
+        let rest = found.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
+        let middle = rest.and_then(|rest| rest.strip_suffix(b".part"));
+        let is_part = middle.is_some_and(|m| !m.is_empty() && m.iter().all(|b| b.is_ascii_digit() || *b == b'-'));
+        // Opened for writing, since some systems lock no others; an existing file is not changed by that.
+        let lock = || OpenOptions::new().write(true).open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
+        if is_part && entry.file_type().is_ok_and(|t| t.is_file()) && lock() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(unix)]
+fn reserve(file: &File, bytes: u64, destination: &Path) -> Result<()> {
+    let full = |room: Option<u64>| {
+        let room = room.map_or_else(String::new, |n| format!(", and {n} are free"));
+        let text = format!("the file needs {bytes} bytes{room}");
+        Err(Error::new(ErrorKind::Memory, text)
+            .in_file(destination)
+            .with_hint("free some space, or write to another disk"))
+    };
+    let room = rustix::fs::fstatvfs(file).ok().map(|s| s.f_bavail.saturating_mul(s.f_frsize));
+    if room.is_some_and(|n| n < bytes) {
+        return full(room);
+    }
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::{fs::FallocateFlags, io::Errno};
+        // The length stays, so that a file is never longer than what was written.
+        return match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes.max(1)) {
+            Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS) => Ok(()),
+            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => full(room),
+            Err(e) => Err(Error::io("cannot take room", destination, e.into())),
+        };
+    }
+    #[cfg(not(target_os = "linux"))]
+    Ok(())
+}
+
+/// Setting the length takes the room on the file systems of Windows.
+#[cfg(not(unix))]
+fn reserve(file: &File, bytes: u64, destination: &Path) -> Result<()> {
+    file.set_len(bytes).and_then(|()| file.set_len(0)).map_err(|e| {
+        Error::io("cannot take room", destination, e).with_hint("free some space, or write to another disk")
+    })
 }
 
 /// Whether two paths lead to one existing file, through links too.
