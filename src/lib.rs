@@ -6,6 +6,7 @@
 
 mod arch;
 mod cache;
+pub mod convert;
 mod cpu;
 pub mod engine;
 pub mod error;
