@@ -26,6 +26,8 @@ use std::path::{Path, PathBuf};
 use crate::error::Result;
 use crate::quant;
 
+pub(crate) use map::Map;
+
 pub use atomic::AtomicFile;
 pub use keys::{KeySpan, ValueType};
 pub use scan::{Layout, Place, ScanError, ScanErrorKind, TensorSpan, scan};

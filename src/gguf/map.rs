@@ -20,7 +20,7 @@ const SMALLEST_PAGE: usize = 4096;
 
 /// A regular file, mapped for reading.
 #[derive(Debug)]
-pub(super) struct Map {
+pub(crate) struct Map {
     bytes: Mmap,
     file: File,
     identity: Identity,
@@ -40,16 +40,21 @@ impl Identity {
 }
 
 impl Map {
-    /// Opens and maps the regular file at `path`, which must not be empty.
+    /// Opens and maps the GGUF file at `path`, which must be regular and not empty.
     pub(super) fn open(path: &Path) -> Result<Map> {
+        Self::open_as(path, "a GGUF file")
+    }
+
+    /// Opens and maps the regular file at `path`, which must not be empty; `what` it should be is for messages.
+    pub(crate) fn open_as(path: &Path, what: &str) -> Result<Map> {
         // Opening a FIFO would wait for a writer, so what the name means is asked first.
         let named = fs::metadata(path).map_err(|e| cannot("cannot find", path, e))?;
-        require_regular(&named, path)?;
+        require_regular(&named, path, what)?;
         let file = File::open(path).map_err(|e| cannot("cannot open", path, e))?;
         let meta = file.metadata().map_err(|e| Error::io("cannot read", path, e))?;
-        require_regular(&meta, path)?;
+        require_regular(&meta, path, what)?;
         if meta.len() == 0 {
-            let message = "the file is empty: found 0 bytes, expected a GGUF file";
+            let message = format!("the file is empty: found 0 bytes, expected {what}");
             return Err(Error::new(ErrorKind::Model, message).in_file(path).with_hint(AGAIN));
         }
         // SAFETY: the map is read only and lives as long as its file; writers of that file are excluded by contract (docs/security.md).
@@ -79,7 +84,7 @@ impl Map {
     }
 
     /// Fails if the file is not as it was when it was opened.
-    pub(super) fn check_unchanged(&self, path: &Path) -> Result<()> {
+    pub(crate) fn check_unchanged(&self, path: &Path) -> Result<()> {
         let meta = self.file.metadata().map_err(|e| Error::io("cannot read", path, e))?;
         if Identity::of(&meta) == self.identity {
             return Ok(());
@@ -98,13 +103,13 @@ impl Deref for Map {
     }
 }
 
-fn require_regular(meta: &Metadata, path: &Path) -> Result<()> {
+fn require_regular(meta: &Metadata, path: &Path, what: &str) -> Result<()> {
     let found = match () {
         () if meta.is_file() => return Ok(()),
         () if meta.is_dir() => "a folder",
         () => "a device, pipe or socket",
     };
-    let message = format!("not a regular file: found {found}, expected a GGUF file");
+    let message = format!("not a regular file: found {found}, expected {what}");
     let error = Error::new(ErrorKind::Model, message).in_file(path);
     Err(if meta.is_dir() { error.with_hint("name the `.gguf` file inside it") } else { error })
 }
@@ -123,4 +128,4 @@ fn cannot(what: &str, path: &Path, source: std::io::Error) -> Error {
 }
 
 /// What helps against a file whose download broke off.
-pub(super) const AGAIN: &str = "the download or conversion was interrupted: do it again";
+pub(crate) const AGAIN: &str = "the download or conversion was interrupted: do it again";

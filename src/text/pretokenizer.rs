@@ -5,7 +5,7 @@
 
 /// One pass over the text: what matches and what lies between matches are the pieces for the next pass.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// A pattern, and what follows its alternatives for white space.
     Pattern(String, Tail),
     /// Runs of digits in groups of three counted from the right.
@@ -18,7 +18,7 @@ pub(super) enum Step {
 
 /// The last alternatives of a pattern, which look ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tail {
+pub(crate) enum Tail {
     None,
     /// `\s+(?!\S)|\s+`: white space, but its last character goes to what follows.
     Leave,
@@ -28,14 +28,14 @@ pub(super) enum Tail {
 
 /// What a pre-tokenizer's name stands for.
 #[derive(Clone, Debug)]
-pub(super) struct Pre {
-    pub(super) steps: Vec<Step>,
+pub(crate) struct Pre {
+    pub(crate) steps: Vec<Step>,
     /// A word that is a token is not cut.
-    pub(super) ignore_merges: bool,
+    pub(crate) ignore_merges: bool,
     pub(super) add_bos: bool,
     pub(super) clean_spaces: bool,
     /// Tokens are UTF-8 text, not the byte alphabet of GPT-2.
-    pub(super) raw: bool,
+    pub(crate) raw: bool,
     /// Blanks are written as U+2581.
     pub(super) escape_blanks: bool,
     /// No default for the token that begins a sequence.
@@ -116,7 +116,7 @@ const UPPER: &str = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]";
 const LOWER: &str = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]";
 
 /// The pre-tokenizer of that name.
-pub(super) fn pre(name: &str) -> Option<Pre> {
+pub(crate) fn pre(name: &str) -> Option<Pre> {
     let (_, words) = GROUPS.iter().find(|(names, _)| names.contains(&name))?;
     let mut pre = Pre {
         steps: Vec::new(),
@@ -144,7 +144,7 @@ pub(super) fn pre(name: &str) -> Option<Pre> {
 }
 
 /// All names.
-pub(super) fn names() -> impl Iterator<Item = &'static str> {
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     GROUPS.iter().flat_map(|(names, _)| names.iter().copied())
 }
 

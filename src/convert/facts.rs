@@ -1,0 +1,70 @@
+//! The sizes of a model that transformations and metadata need, checked.
+
+use super::hf::{Field, Folder, Rope};
+use crate::error::Result;
+
+/// Limits as the reader of GGUF files has them: far above any model.
+const MAX_LAYERS: u32 = 4096;
+const MAX_HEADS: u32 = 65536;
+const MAX_SIZE: u32 = 1 << 24;
+const MAX_EXPERTS: u32 = 65536;
+
+/// Sizes of a model.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) n_layer: u32,
+    pub(super) n_embd: u32,
+    pub(super) n_head: u32,
+    pub(super) n_head_kv: u32,
+    pub(super) head_dim: u32,
+    /// 0 without experts.
+    pub(super) n_expert: u32,
+    /// Numbers of a head that rotate.
+    pub(super) n_rot: u32,
+    /// Positions it was trained for.
+    pub(super) n_ctx: u32,
+    pub(super) rope: Rope,
+}
+
+impl Facts {
+    /// Reads and checks them.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Model`] naming the key that is missing or out of range.
+    pub(super) fn read(folder: &Folder) -> Result<Self> {
+        let n_embd = folder.size(Field::Width, 1..=MAX_SIZE)?;
+        let n_head = folder.size(Field::Heads, 1..=MAX_HEADS)?;
+        let n_head_kv = match folder.uint(Field::KvHeads)? {
+            Some(_) => folder.size(Field::KvHeads, 1..=n_head)?,
+            None => n_head,
+        };
+        if !n_head.is_multiple_of(n_head_kv) {
+            return Err(folder.error(Field::KvHeads, n_head_kv, &format!("a divisor of the {n_head} query heads")));
+        }
+        let head_dim = match folder.uint(Field::HeadDim)? {
+            Some(_) => folder.size(Field::HeadDim, 1..=MAX_SIZE)?,
+            None => n_embd / n_head,
+        };
+        let rope = folder.rope()?;
+        if !(0.0..=1.0).contains(&rope.partial) {
+            return Err(folder.error(Field::PartialRotary, rope.partial, "0 to 1"));
+        }
+        let n_expert = match folder.uint(Field::Experts)? {
+            Some(_) => folder.size(Field::Experts, 0..=MAX_EXPERTS)?,
+            None => 0,
+        };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of head_dim")]
+        let n_rot = (f64::from(head_dim) * rope.partial) as u32;
+        Ok(Self {
+            n_layer: folder.size(Field::Layers, 1..=MAX_LAYERS)?,
+            n_embd,
+            n_head,
+            n_head_kv,
+            head_dim,
+            n_expert,
+            n_rot,
+            n_ctx: folder.size(Field::Context, 1..=u32::MAX)?,
+            rope,
+        })
+    }
+}

@@ -1,0 +1,362 @@
+//! A Hugging Face folder: its JSON files, and what `config.json` calls things. The words of that side
+//! (`hidden_size`, `num_attention_heads`) stand here and nowhere else; the rest of the house asks for a [`Field`].
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, ErrorKind, Result, printable};
+
+/// Largest JSON or text file that is read. The largest known, a `tokenizer.json` of 256 k tokens, has 33 MB.
+const MAX_BYTES: u64 = 256 << 20;
+
+/// An object of a JSON file, and where it stands in it.
+#[derive(Clone, Debug)]
+pub(super) struct Section {
+    file: PathBuf,
+    /// `text_config.`, say; empty at the top.
+    at: String,
+    map: Map<String, Value>,
+}
+
+impl Section {
+    /// The object that a file holds.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when it cannot be read, [`ErrorKind::Model`] when it is no JSON object.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        match serde_json::from_slice(&read_file(path)?) {
+            Ok(Value::Object(map)) => Ok(Self { file: path.to_owned(), at: String::new(), map }),
+            Ok(_) => Err(Error::new(ErrorKind::Model, "found no object, expected a JSON object").in_file(path)),
+            Err(e) => Err(Error::new(ErrorKind::Model, format!("no valid JSON: {e}")).in_file(path).caused_by(e)),
+        }
+    }
+
+    /// As [`Self::read`], if there is such a file.
+    pub(super) fn read_if_present(path: &Path) -> Result<Option<Self>> {
+        path.is_file().then(|| Self::read(path)).transpose()
+    }
+
+    /// The names of its keys.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.map.keys().map(String::as_str)
+    }
+
+    /// A value; JSON's `null` counts as absent.
+    pub(super) fn value(&self, key: &str) -> Option<&Value> {
+        self.map.get(key).filter(|v| !v.is_null())
+    }
+
+    /// A text.
+    pub(super) fn text(&self, key: &str) -> Result<Option<&str>> {
+        self.typed(key, "a text", Value::as_str)
+    }
+
+    /// A bool.
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>> {
+        self.typed(key, "true or false", Value::as_bool)
+    }
+
+    /// A finite number.
+    pub(super) fn float(&self, key: &str) -> Result<Option<f64>> {
+        self.typed(key, "a number", |v| v.as_f64().filter(|x| x.is_finite()))
+    }
+
+    /// A whole number below 2^32; 8.0 is one too, as some files have it.
+    pub(super) fn uint(&self, key: &str) -> Result<Option<u32>> {
+        self.typed(key, "a whole number below 2^32", whole)
+    }
+
+    /// An object.
+    pub(super) fn section(&self, key: &str) -> Result<Option<Section>> {
+        let map = self.typed(key, "an object", Value::as_object)?;
+        Ok(map.map(|m| Section { file: self.file.clone(), at: format!("{}{key}.", self.at), map: m.clone() }))
+    }
+
+    /// An object, which is no longer part of this one: large ones are not copied.
+    pub(super) fn take(&mut self, key: &str) -> Result<Option<Section>> {
+        if self.typed(key, "an object", Value::as_object)?.is_none() {
+            return Ok(None);
+        }
+        let Some(Value::Object(map)) = self.map.swap_remove(key) else { return Ok(None) };
+        Ok(Some(Section { file: self.file.clone(), at: format!("{}{key}.", self.at), map }))
+    }
+
+    /// A list of finite numbers.
+    #[expect(clippy::cast_possible_truncation, reason = "f64 to f32 rounds: factors of rotations are single")]
+    pub(super) fn floats(&self, key: &str) -> Result<Option<Vec<f32>>> {
+        let number = |v: &Value| v.as_f64().filter(|x| x.is_finite()).map(|x| x as f32);
+        self.typed(key, "a list of numbers", |v| v.as_array()?.iter().map(number).collect())
+    }
+
+    /// A list of texts.
+    pub(super) fn texts(&self, key: &str) -> Result<Option<Vec<&str>>> {
+        self.typed(key, "a list of texts", |v| v.as_array()?.iter().map(Value::as_str).collect())
+    }
+
+    /// One whole number or a list of them, for keys that have both forms.
+    pub(super) fn uints(&self, key: &str) -> Result<Vec<u32>> {
+        let list = |v: &Value| match v {
+            Value::Array(list) => list.iter().map(whole).collect(),
+            one => whole(one).map(|n| vec![n]),
+        };
+        Ok(self.typed(key, "whole numbers below 2^32", list)?.unwrap_or_default())
+    }
+
+    fn typed<'a, T>(&'a self, key: &str, expected: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        read(value).map(Some).ok_or_else(|| self.error(key, value, expected))
+    }
+
+    /// "key `k`: found x, expected y", in this file.
+    pub(super) fn error(&self, key: &str, found: impl fmt::Display, expected: &str) -> Error {
+        let found = printable(&found.to_string());
+        let message = format!("key `{}{}`: found {found}, expected {expected}", self.at, printable(key));
+        Error::new(ErrorKind::Model, message).in_file(&self.file)
+    }
+}
+
+fn whole(v: &Value) -> Option<u32> {
+    let fraction = || v.as_f64().filter(|x| x.fract() == 0.0 && (0.0..4294967296.0).contains(x));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and in range")]
+    v.as_u64().or_else(|| fraction().map(|x| x as u64)).and_then(|n| u32::try_from(n).ok())
+}
+
+/// A whole file of bounded size.
+///
+/// # Errors
+/// [`ErrorKind::Io`] when it cannot be read, [`ErrorKind::Model`] when it is larger than any that is known.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let meta = fs::metadata(path).map_err(|e| Error::io("cannot find", path, e))?;
+    if !meta.is_file() || meta.len() > MAX_BYTES {
+        let message = format!("no regular file of at most {MAX_BYTES} bytes");
+        return Err(Error::new(ErrorKind::Model, message).in_file(path));
+    }
+    fs::read(path).map_err(|e| Error::io("cannot read", path, e))
+}
+
+macro_rules! fields {
+    ($($field:ident = [$($name:literal),+], $doc:literal;)*) => {
+        /// What `config.json` says of a model, whatever its family calls it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Field { $(#[doc = $doc] $field,)* }
+
+        impl Field {
+            /// Its names, the first one found counts.
+            const fn names(self) -> &'static [&'static str] {
+                match self { $(Field::$field => &[$($name),+],)* }
+            }
+        }
+    };
+}
+
+fields! {
+    Layers = ["num_hidden_layers", "n_layers", "n_layer", "num_layers"], "Layers.";
+    Width = ["hidden_size", "n_embd", "d_model", "model_dim"], "Width of the residual stream.";
+    Ff = ["intermediate_size", "n_inner", "ffn_dim"], "Width of the feed-forward part.";
+    Heads = ["num_attention_heads", "n_heads", "n_head"], "Query heads.";
+    KvHeads = ["num_key_value_heads", "n_head_kv", "num_kv_heads"], "Key and value heads.";
+    HeadDim = ["head_dim"], "Width of a head, where it is said.";
+    Context = ["max_position_embeddings", "n_ctx", "n_positions", "max_sequence_length", "max_seq_len"],
+        "Positions it was trained for.";
+    OriginalContext = ["original_max_position_embeddings"], "Positions before the rotations were stretched.";
+    RmsEps = ["rms_norm_eps"], "Epsilon of RMS norms.";
+    LayerEps = ["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"], "Epsilon of LayerNorms.";
+    RopeTheta = ["rope_theta", "rotary_emb_base"], "Base of the rotations.";
+    RopeThetaLocal = ["rope_local_base_freq"], "Base of the rotations of windowed layers.";
+    PartialRotary = ["partial_rotary_factor", "rotary_pct", "rope_pct"], "The part of a head that rotates.";
+    Vocab = ["vocab_size"], "Rows of the embeddings.";
+    Window = ["sliding_window"], "Visible tokens of windowed layers.";
+    UseWindow = ["use_sliding_window"], "Whether there are windowed layers.";
+    FirstWindowed = ["max_window_layers"], "Layers before the first windowed one.";
+    WindowPeriod = ["sliding_window_pattern", "_sliding_window_pattern"], "Each how many layers one is not windowed.";
+    LayerTypes = ["layer_types"], "Kind of each layer.";
+    AttnSoftcap = ["attn_logit_softcapping"], "Soft cap of scores.";
+    FinalSoftcap = ["final_logit_softcapping"], "Soft cap of logits.";
+    EmbedScale = ["embedding_multiplier"], "Factor of the embeddings.";
+    ResidualScale = ["residual_multiplier"], "Factor of each branch.";
+    AttnScale = ["attention_multiplier"], "Factor of scores.";
+    ScoreScalar = ["query_pre_attn_scalar"], "Scores are divided by its root.";
+    Unrotated = ["no_rope_layers"], "0 for each layer without rotations.";
+    LogitScale = ["logits_scaling", "logit_scale"], "Divisor or factor of logits.";
+    ClampQkv = ["clip_qkv"], "Bound of queries, keys and values.";
+    Experts = ["num_local_experts", "num_experts", "n_routed_experts"], "Experts of a layer.";
+    ExpertsUsed = ["num_experts_per_tok", "num_experts_per_token", "moe_topk"], "Experts of a token.";
+    ExpertFf = ["moe_intermediate_size"], "Width of an expert.";
+    SharedExpertFf = ["shared_expert_intermediate_size"], "Width of the shared expert.";
+    Tied = ["tie_word_embeddings"], "Whether the embeddings are the head too.";
+    Bos = ["bos_token_id"], "Begins a sequence.";
+    Eos = ["eos_token_id"], "Ends a sequence.";
+    Pad = ["pad_token_id"], "Fills a batch.";
+}
+
+/// Rotations, from the keys of transformers 4 and 5.
+#[derive(Clone, Debug)]
+pub(super) struct Rope {
+    pub(super) theta: Option<f64>,
+    /// Base in windowed layers, where it differs.
+    pub(super) theta_local: Option<f64>,
+    /// The part of a head that rotates.
+    pub(super) partial: f64,
+    /// `default`, `linear`, `yarn`, `llama3`, `longrope`, ...
+    pub(super) kind: String,
+    /// The parameters of the kind.
+    pub(super) params: Option<Section>,
+}
+
+/// The JSON files of a folder.
+#[derive(Debug)]
+pub(super) struct Folder {
+    pub(super) path: PathBuf,
+    /// `config.json`; of a multimodal model its text part over the rest.
+    pub(super) config: Section,
+    /// `architectures[0]`.
+    pub(super) architecture: String,
+    pub(super) generation: Option<Section>,
+    pub(super) tokenizer_config: Option<Section>,
+    /// What a family takes for granted where `config.json` is silent.
+    pub(super) defaults: &'static [(Field, f64)],
+}
+
+impl Folder {
+    /// Reads the folder's JSON files but the tokenizer's.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] or [`ErrorKind::Model`] naming the file and the key.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let config = path.join("config.json");
+        if !config.is_file() {
+            let message = "the folder holds no `config.json`, so it is no Hugging Face model";
+            let hint = "name the folder with `config.json`, `model.safetensors` and the tokenizer";
+            return Err(Error::new(ErrorKind::Model, message).in_file(path).with_hint(hint));
+        }
+        let mut config = Section::read(&config)?;
+        let architectures = config.texts("architectures")?.unwrap_or_default();
+        let architecture = match architectures[..] {
+            [name, ..] => name.to_owned(),
+            [] => return Err(config.error("architectures", "nothing", "the name of the model's class")),
+        };
+        for key in ["text_config", "llm_config", "language_config"] {
+            if let Some(text) = config.section(key)? {
+                config.map.extend(text.map);
+            }
+        }
+        Ok(Self {
+            config,
+            architecture,
+            generation: Section::read_if_present(&path.join("generation_config.json"))?,
+            tokenizer_config: Section::read_if_present(&path.join("tokenizer_config.json"))?,
+            path: path.to_owned(),
+            defaults: &[],
+        })
+    }
+
+    /// The key of a field that `config.json` has, or its first name.
+    pub(super) fn key(&self, field: Field) -> &'static str {
+        let names = field.names();
+        names.iter().copied().find(|n| self.config.value(n).is_some()).unwrap_or(names[0])
+    }
+
+    fn default(&self, field: Field) -> Option<f64> {
+        // A `null` says that there is none.
+        if field.names().iter().any(|n| self.config.map.contains_key(*n)) {
+            return None;
+        }
+        self.defaults.iter().find(|(f, _)| *f == field).map(|(_, x)| *x)
+    }
+
+    /// A whole number.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "defaults are small whole numbers")]
+    pub(super) fn uint(&self, field: Field) -> Result<Option<u32>> {
+        Ok(self.config.uint(self.key(field))?.or(self.default(field).map(|x| x as u32)))
+    }
+
+    /// A number.
+    pub(super) fn float(&self, field: Field) -> Result<Option<f64>> {
+        Ok(self.config.float(self.key(field))?.or(self.default(field)))
+    }
+
+    /// A bool.
+    pub(super) fn flag(&self, field: Field) -> Result<Option<bool>> {
+        Ok(self.config.flag(self.key(field))?.or(self.default(field).map(|x| x != 0.0)))
+    }
+
+    /// A whole number of `range` that must be there.
+    pub(super) fn size(&self, field: Field, range: std::ops::RangeInclusive<u32>) -> Result<u32> {
+        let expected = || format!("a whole number of {} to {}", range.start(), range.end());
+        match self.uint(field)? {
+            Some(n) if range.contains(&n) => Ok(n),
+            Some(n) => Err(self.config.error(self.key(field), n, &expected())),
+            None => Err(self.config.error(self.key(field), "nothing", &expected())),
+        }
+    }
+
+    /// The error for a field whose value cannot be used.
+    pub(super) fn error(&self, field: Field, found: impl fmt::Display, expected: &str) -> Error {
+        self.config.error(self.key(field), found, expected)
+    }
+
+    /// Rotations.
+    pub(super) fn rope(&self) -> Result<Rope> {
+        let (v4, v5) = (self.config.section("rope_scaling")?, self.config.section("rope_parameters")?);
+        let mut theta_local = self.float(Field::RopeThetaLocal)?;
+        // Transformers 5 nests by kind of layer where the kinds differ.
+        let params = match v5 {
+            Some(v5) => match v5.section("full_attention")? {
+                Some(full) => {
+                    if let Some(local) = v5.section("sliding_attention")? {
+                        theta_local = local.float("rope_theta")?.or(theta_local);
+                    }
+                    Some(full)
+                }
+                None => Some(v5),
+            },
+            None => v4,
+        };
+        let of = |key: &str| params.as_ref().map_or(Ok(None), |p| p.float(key));
+        let theta = of("rope_theta")?.or(self.float(Field::RopeTheta)?);
+        let partial = of("partial_rotary_factor")?.or(self.float(Field::PartialRotary)?).unwrap_or(1.0);
+        let kind = match &params {
+            Some(p) => p.text("rope_type")?.or(p.text("type")?).unwrap_or("default"),
+            None => "default",
+        };
+        Ok(Rope { theta, theta_local, partial, kind: kind.to_owned(), params })
+    }
+
+    /// Whether each layer is windowed, where the folder says so layer by layer.
+    pub(super) fn windowed_layers(&self, n_layer: u32) -> Result<Option<Vec<bool>>> {
+        if let Some(kinds) = self.config.texts(self.key(Field::LayerTypes))? {
+            if kinds.len() != n_layer as usize {
+                return Err(self.error(Field::LayerTypes, format!("{} kinds", kinds.len()), "one for each layer"));
+            }
+            return Ok(Some(kinds.iter().map(|k| matches!(*k, "sliding_attention" | "chunked_attention")).collect()));
+        }
+        if let Some(period) = self.uint(Field::WindowPeriod)?.filter(|n| *n > 0) {
+            return Ok(Some((1..=n_layer).map(|i| i % period != 0).collect()));
+        }
+        let first = self.uint(Field::FirstWindowed)?;
+        Ok(first.map(|first| (0..n_layer).map(|i| i >= first).collect()))
+    }
+
+    /// How a checkpoint of quantized tensors is made, and the tile that shares a scale.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Model`] for a method that is not read.
+    pub(super) fn weight_tile(&self) -> Result<[u64; 2]> {
+        let tile = [128, 128];
+        let Some(q) = self.config.section("quantization_config")? else { return Ok(tile) };
+        let method = q.text("quant_method")?.unwrap_or("unknown");
+        let float = q.text("format")?.is_some_and(|f| f == "float-quantized" || f == "naive-quantized");
+        if !(matches!(method, "fp8" | "mxfp4") || method == "compressed-tensors" && float) {
+            let error = q.error("quant_method", format!("`{}`", printable(method)), "fp8 or mxfp4");
+            return Err(error.with_hint("convert the folder of the model before it was quantized"));
+        }
+        match q.uints("weight_block_size")?[..] {
+            [] => Ok(tile),
+            [a, b] if a > 0 && b > 0 => Ok([a.into(), b.into()]),
+            _ => Err(q.error("weight_block_size", "other numbers", "two sizes")),
+        }
+    }
+}

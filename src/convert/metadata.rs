@@ -1,0 +1,311 @@
+//! The metadata of a GGUF file but the tokenizer's: what the folder says, in GGUF's words.
+
+use super::facts::Facts;
+use super::hf::{Field, Folder, Section};
+use super::names::{COMMON_KEYS, From, HfFamily, Longrope, ScoreScale, Windows};
+use super::producer::{Lazy, Node};
+use crate::error::{Error, ErrorKind, Result, printable};
+use crate::gguf::KeyValue;
+
+/// Keys and values of a file to be.
+#[derive(Debug, Default)]
+pub(super) struct Keys(Vec<(String, KeyValue)>);
+
+impl Keys {
+    /// Adds a key, or replaces its value.
+    pub(super) fn set(&mut self, name: impl Into<String>, value: impl Into<KeyValue>) {
+        let (name, value) = (name.into(), value.into());
+        match self.0.iter_mut().find(|(n, _)| *n == name) {
+            Some(slot) => slot.1 = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    pub(super) fn into_inner(self) -> Vec<(String, KeyValue)> {
+        self.0
+    }
+}
+
+/// Writes the keys of the architecture; gives the tensors that are computed from `config.json`.
+///
+/// # Errors
+/// [`ErrorKind::Model`] naming a key that is missing, out of range, or says what GGUF cannot.
+pub(super) fn write(
+    family: &HfFamily,
+    facts: &Facts,
+    folder: &Folder,
+    n_vocab: u64,
+    keys: &mut Keys,
+    notes: &mut Vec<String>,
+) -> Result<Vec<(String, Lazy)>> {
+    let mut w = Writer { family, facts, folder, keys, notes, tensors: Vec::new() };
+    w.put("block_count", facts.n_layer);
+    for key in COMMON_KEYS.iter().chain(family.keys) {
+        if let Some(value) = w.value(key.from)? {
+            w.put(key.name, value);
+        }
+    }
+    w.put("attention.head_count", facts.n_head);
+    w.put("attention.head_count_kv", facts.n_head_kv);
+    let n_vocab = u32::try_from(n_vocab).map_err(|_| folder.error(Field::Vocab, n_vocab, "below 2^32"))?;
+    if let Some(said) = folder.uint(Field::Vocab)?.filter(|n| *n != n_vocab) {
+        w.notes.push(format!("`config.json` says {said} tokens; the embeddings have {n_vocab}, which counts"));
+    }
+    w.put("vocab_size", n_vocab);
+    w.rotations()?;
+    w.windows()?;
+    w.score_scale()?;
+    w.pooling()?;
+    w.sampling()?;
+    Ok(w.tensors)
+}
+
+struct Writer<'a> {
+    family: &'a HfFamily,
+    facts: &'a Facts,
+    folder: &'a Folder,
+    keys: &'a mut Keys,
+    notes: &'a mut Vec<String>,
+    tensors: Vec<(String, Lazy)>,
+}
+
+impl Writer<'_> {
+    /// A key of the architecture.
+    fn put(&mut self, name: &str, value: impl Into<KeyValue>) {
+        self.keys.set(format!("{}.{name}", self.family.arch), value);
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "f64 to f32 rounds: GGUF's numbers are of single precision")]
+    fn put_float(&mut self, name: &str, value: f64) {
+        self.put(name, value as f32);
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "f64 to f32 rounds: GGUF's numbers are of single precision")]
+    fn value(&self, from: From) -> Result<Option<KeyValue>> {
+        Ok(match from {
+            From::Uint(field) => self.folder.uint(field)?.map(Into::into),
+            From::Float(field) => self.folder.float(field)?.map(|x| (x as f32).into()),
+        })
+    }
+
+    fn rotations(&mut self) -> Result<()> {
+        let (facts, rope) = (self.facts, &self.facts.rope);
+        self.put("rope.dimension_count", facts.n_rot);
+        if let Some(theta) = rope.theta {
+            self.put_float("rope.freq_base", theta);
+        }
+        if let Some(theta) = rope.theta_local {
+            self.put_float("rope.freq_base_swa", theta);
+        }
+        self.check_unrotated()?;
+        if self.family.longrope == Longrope::Tensors {
+            let original = self.folder.uint(Field::OriginalContext)?.unwrap_or(facts.n_ctx);
+            self.put("rope.scaling.original_context_length", original);
+        }
+        let Some(params) = &rope.params else { return Ok(()) };
+        match rope.kind.as_str() {
+            "default" => {}
+            "linear" => {
+                self.put("rope.scaling.type", "linear");
+                self.put_float("rope.scaling.factor", factor(params)?);
+            }
+            "yarn" => self.yarn(params)?,
+            "llama3" => self.llama3(params)?,
+            "longrope" | "su" if self.family.longrope == Longrope::Tensors => self.longrope(params)?,
+            "dynamic" => self.notes.push(
+                "rotations of type `dynamic` change beyond the trained context only; the file is for up to it".into(),
+            ),
+            other => {
+                let found = format!("`{}`", printable(other));
+                return Err(params.error("rope_type", found, "rotations that this architecture knows"));
+            }
+        }
+        Ok(())
+    }
+
+    fn yarn(&mut self, params: &Section) -> Result<()> {
+        let scale = factor(params)?;
+        self.put("rope.scaling.type", "yarn");
+        self.put_float("rope.scaling.factor", scale);
+        if let Some(n) = params.uint("original_max_position_embeddings")? {
+            self.put("rope.scaling.original_context_length", n);
+        }
+        for (key, name) in [("beta_fast", "rope.scaling.yarn_beta_fast"), ("beta_slow", "rope.scaling.yarn_beta_slow")]
+        {
+            if let Some(beta) = params.float(key)? {
+                self.put_float(name, beta);
+            }
+        }
+        // Factor of cosines and sines. Source: transformers `modeling_rope_utils.py`, `_compute_yarn_parameters`.
+        let grown = |m: f64| if scale > 1.0 { 0.1 * m * scale.ln() + 1.0 } else { 1.0 };
+        let (mscale, all) = (params.float("mscale")?, params.float("mscale_all_dim")?);
+        let amp = match (params.float("attention_factor")?, mscale, all) {
+            (Some(amp), _, _) => amp,
+            (None, Some(m), Some(all)) if m != 0.0 && all != 0.0 => grown(m) / grown(all),
+            _ => grown(1.0),
+        };
+        let mut assumed = grown(1.0);
+        if let Some(all) = all.filter(|_| self.family.arch == "mistral3") {
+            self.put_float("rope.scaling.yarn_log_multiplier", all);
+            assumed = 1.0;
+        }
+        if (amp - assumed).abs() > 1e-6 {
+            self.put_float("rope.scaling.attn_factor", amp);
+            self.notes.push(format!(
+                "cosines and sines are multiplied by {amp}; llama.cpp multiplies its own factor of yarn into that"
+            ));
+        }
+        if let Some(beta) = params.float("llama_4_scaling_beta")? {
+            self.put_float("attention.temperature_scale", beta);
+        }
+        Ok(())
+    }
+
+    /// Divisors of frequencies, in the single precision of the original. Source: transformers
+    /// `modeling_rope_utils.py`, `_compute_llama3_parameters`.
+    #[expect(clippy::cast_possible_truncation, reason = "the original computes in single precision")]
+    fn llama3(&mut self, params: &Section) -> Result<()> {
+        let need = |key: &str| -> Result<f32> {
+            let x = params.float(key)?.filter(|x| *x > 0.0);
+            x.map(|x| x as f32).ok_or_else(|| params.error(key, "nothing", "a number above 0"))
+        };
+        let (scale, low, high) = (factor(params)? as f32, need("low_freq_factor")?, need("high_freq_factor")?);
+        let n_ctx = need("original_max_position_embeddings")?;
+        let theta = self.facts.rope.theta.unwrap_or(10000.0) as f32;
+        let n_rot = self.facts.n_rot;
+        let divisor = |i: u32| {
+            let freq = 1.0 / theta.powf((2 * i) as f32 / n_rot as f32);
+            let wavelength = 2.0 * std::f32::consts::PI / freq;
+            if wavelength < n_ctx / high {
+                1.0
+            } else if wavelength > n_ctx / low {
+                scale
+            } else {
+                let smooth = (n_ctx / wavelength - low) / (high - low);
+                1.0 / ((1.0 - smooth) / scale + smooth)
+            }
+        };
+        let divisors = (0..n_rot / 2).map(divisor).collect();
+        self.computed("rope_freqs.weight", divisors);
+        Ok(())
+    }
+
+    /// Source: transformers `modeling_rope_utils.py`, `_compute_longrope_parameters`.
+    fn longrope(&mut self, params: &Section) -> Result<()> {
+        let facts = self.facts;
+        let original = match params.uint("original_max_position_embeddings")? {
+            Some(n) => Some(n),
+            None => self.folder.uint(Field::OriginalContext)?,
+        };
+        let original = original.unwrap_or(facts.n_ctx);
+        self.put("rope.scaling.original_context_length", original);
+        let scale = f64::from(facts.n_ctx) / f64::from(original.max(1));
+        let own = params.float("attention_factor")?;
+        let formula = || if scale > 1.0 { (1.0 + scale.ln() / f64::from(original).ln()).sqrt() } else { 1.0 };
+        self.put_float("rope.scaling.attn_factor", own.unwrap_or_else(formula));
+        for (key, name) in [("long_factor", "rope_factors_long.weight"), ("short_factor", "rope_factors_short.weight")]
+        {
+            match params.floats(key)? {
+                Some(list) if list.len() == facts.n_rot as usize / 2 => self.computed(name, list),
+                Some(list) => {
+                    return Err(params.error(key, list.len(), &format!("{} factors", facts.n_rot / 2)));
+                }
+                None => return Err(params.error(key, "nothing", "a list of factors")),
+            }
+        }
+        Ok(())
+    }
+
+    fn computed(&mut self, name: &str, values: Vec<f32>) {
+        let lazy = Lazy { shape: vec![values.len() as u64], node: Node::Values(values.into()) };
+        self.tensors.push((name.to_owned(), lazy));
+    }
+
+    fn check_unrotated(&self) -> Result<()> {
+        let Some(n) = self.family.unrotated else { return Ok(()) };
+        let list = self.folder.config.uints(self.folder.key(Field::Unrotated))?;
+        if list.iter().zip(1..).any(|(rotates, layer)| (*rotates == 0) != (layer % n == 0)) {
+            let expected = format!("0 for each layer of number {n}, which is all that a file of this kind can say");
+            return Err(self.folder.error(Field::Unrotated, format!("{list:?}"), &expected));
+        }
+        Ok(())
+    }
+
+    fn windows(&mut self) -> Result<()> {
+        let Windows::Period(period) = self.family.windows else { return Ok(()) };
+        let used = self.folder.flag(Field::UseWindow)?.unwrap_or(true);
+        let layers = self.folder.windowed_layers(self.facts.n_layer)?;
+        let none = layers.as_ref().is_some_and(|l| !l.contains(&true));
+        let Some(window) = self.folder.uint(Field::Window)?.filter(|n| *n > 0 && used && !none) else {
+            if self.family.names_no_window {
+                self.put("attention.sliding_window", 0u32);
+            }
+            return Ok(());
+        };
+        self.put("attention.sliding_window", window);
+        let assumed: Vec<bool> = (1..=self.facts.n_layer).map(|i| period == 0 || i % period != 0).collect();
+        if let Some(layers) = layers.filter(|l| *l != assumed) {
+            self.put("attention.sliding_window_pattern", layers);
+        }
+        Ok(())
+    }
+
+    fn score_scale(&mut self) -> Result<()> {
+        let ScoreScale::Scalar { by_width } = self.family.score_scale else { return Ok(()) };
+        let Some(scalar) = self.folder.float(Field::ScoreScalar)? else { return Ok(()) };
+        let facts = self.facts;
+        let wide = facts.n_layer == by_width;
+        let assumed = if wide { f64::from(facts.n_embd) / f64::from(facts.n_head) } else { facts.head_dim.into() };
+        if scalar <= 0.0 {
+            return Err(self.folder.error(Field::ScoreScalar, scalar, "a number above 0"));
+        }
+        if (scalar - assumed).abs() > 1e-6 * assumed {
+            self.put_float("attention.scale", scalar.sqrt().recip());
+        }
+        Ok(())
+    }
+
+    /// Source: sentence-transformers `models/Pooling.py`; numbers as llama.cpp's `llama_pooling_type`.
+    fn pooling(&mut self) -> Result<()> {
+        let Some(config) = Section::read_if_present(&self.folder.path.join("1_Pooling").join("config.json"))? else {
+            return Ok(());
+        };
+        let kinds = [("pooling_mode_mean_tokens", 1u32), ("pooling_mode_cls_token", 2), ("pooling_mode_lasttoken", 3)];
+        for (key, kind) in kinds {
+            if config.flag(key)? == Some(true) {
+                self.put("pooling_type", kind);
+                return Ok(());
+            }
+        }
+        let message = "none of the kinds of pooling that GGUF knows (mean, first, last token) is chosen";
+        Err(Error::new(ErrorKind::Model, message).in_file(&self.folder.path.join("1_Pooling").join("config.json")))
+    }
+
+    /// How the model's makers want it to be sampled.
+    #[expect(clippy::cast_possible_truncation, reason = "f64 to f32 rounds: GGUF's numbers are of single precision")]
+    fn sampling(&mut self) -> Result<()> {
+        let Some(config) = &self.folder.generation else { return Ok(()) };
+        if config.flag("do_sample")? == Some(false) {
+            return Ok(());
+        }
+        let numbers =
+            [("temperature", "temp"), ("top_p", "top_p"), ("min_p", "min_p"), ("repetition_penalty", "penalty_repeat")];
+        for (key, name) in numbers {
+            if let Some(x) = config.float(key)? {
+                self.keys.set(format!("general.sampling.{name}"), x as f32);
+            }
+        }
+        if let Some(n) = config.uint("top_k")?.and_then(|n| i32::try_from(n).ok()) {
+            self.keys.set("general.sampling.top_k", n);
+        }
+        Ok(())
+    }
+}
+
+fn factor(params: &Section) -> Result<f64> {
+    match params.float("factor")? {
+        Some(x) if x > 0.0 => Ok(x),
+        Some(x) => Err(params.error("factor", x, "a number above 0")),
+        None => Err(params.error("factor", "nothing", "a number above 0")),
+    }
+}

@@ -1,0 +1,211 @@
+//! How a family of Hugging Face becomes an architecture of GGUF: names of tensors in both worlds, what is done to
+//! each, and where the metadata come from. Data only; `tensors.rs` and `metadata.rs` read it.
+//!
+//! These tables stand here and not beside `arch::family`: one architecture of GGUF takes checkpoints of several
+//! classes (`llama` those of Llama, Mistral, Mixtral ...) with other names and other arithmetic, and running a file
+//! needs none of that. The names of architectures tie the two; a test holds them together.
+
+use super::hf::Field;
+
+/// Heads that a transformation counts in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heads {
+    /// Query heads.
+    Query,
+    /// Key and value heads.
+    KeyValue,
+}
+
+/// What is done to a tensor on its way. Several are done in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// Rows of each head, from (first half, second half) to adjacent pairs: what turns rotations of halves into
+    /// rotations of neighbours. Weights and biases.
+    Pairs(Heads),
+    /// w + 1.
+    AddOne,
+    /// The last two dimensions change places.
+    Transpose,
+    /// Dimensions of 1 but the outermost vanish.
+    Squeeze,
+    /// Part `.0` of `.1` equal ones along the rows (the last dimension but one; a vector's only one).
+    RowPart(u64, u64),
+    /// Rows are (key-value head, [its queries.., key, value], width of a head): one of the three.
+    Grouped(Third),
+    /// Rows are (head, [query, key, value], width of a head): one of the three.
+    PerHead(Third),
+}
+
+/// A member of queries, keys and values that are stored together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Third {
+    /// Queries.
+    Query,
+    /// Keys.
+    Key,
+    /// Values.
+    Value,
+}
+
+/// Where a tensor of the GGUF file comes from.
+///
+/// Names of the checkpoint are without the prefixes that only say where the text model sits (`model.`,
+/// `language_model.`, `transformer.` ...). `{}` is the layer, `{e}` an expert: experts are stacked. `|` separates
+/// tensors that are joined along their rows. A rule whose `to` has no ending is for `.weight` and `.bias` both.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rule {
+    pub(super) to: &'static str,
+    pub(super) from: &'static str,
+    pub(super) how: &'static [How],
+}
+
+/// A tensor that keeps its numbers.
+pub(super) const fn same(to: &'static str, from: &'static str) -> Rule {
+    Rule { to, from, how: &[] }
+}
+
+/// A tensor that changes.
+pub(super) const fn with(to: &'static str, from: &'static str, how: &'static [How]) -> Rule {
+    Rule { to, from, how }
+}
+
+/// Where the value of a key comes from. A source that the folder lacks writes no key.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum From {
+    /// A whole number.
+    Uint(Field),
+    /// A number.
+    Float(Field),
+}
+
+/// A metadata key without the name of the architecture.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) from: From,
+}
+
+/// A key.
+pub(super) const fn key(name: &'static str, from: From) -> Key {
+    Key { name, from }
+}
+
+/// Factors of rotations that depend on the length of the context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Longrope {
+    /// The family has none.
+    No,
+    /// Two tensors of divisors, and a factor of cosines and sines.
+    Tensors,
+}
+
+/// Windowed layers of a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Windows {
+    /// Readers of the architecture take all layers as full.
+    None,
+    /// 0: all layers are windowed where the folder names a window; n: all but the last of each n. A folder that
+    /// says otherwise gets its layers written one by one.
+    Period(u32),
+}
+
+/// The factor of scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ScoreScale {
+    /// 1 / sqrt(width of a head).
+    Heads,
+    /// 1 / sqrt(`query_pre_attn_scalar`). Readers assume the width of a head, in models of `by_width` layers
+    /// n_embd / n_head; another number is written.
+    Scalar { by_width: u32 },
+}
+
+/// A family of checkpoints.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HfFamily {
+    /// Values of `architectures`.
+    pub(super) names: &'static [&'static str],
+    /// `general.architecture`.
+    pub(super) arch: &'static str,
+    /// Before the common ones; the first rule whose source is there makes a tensor.
+    pub(super) rules: &'static [&'static [Rule]],
+    /// Beside the common ones, which they replace.
+    pub(super) keys: &'static [Key],
+    /// What the family takes for granted where `config.json` is silent. Source: the configuration classes of
+    /// transformers.
+    pub(super) defaults: &'static [(Field, f64)],
+    /// Endings of tensors that a GGUF file does not need.
+    pub(super) drop: &'static [&'static str],
+    /// Long and short factors of rotations.
+    pub(super) longrope: Longrope,
+    /// Windowed layers.
+    pub(super) windows: Windows,
+    /// Readers assume a window where the file names none: it is written as 0.
+    pub(super) names_no_window: bool,
+    /// Each how many layers one does not rotate, as readers take for granted. Other folders are refused.
+    pub(super) unrotated: Option<u32>,
+    /// The factor of scores.
+    pub(super) score_scale: ScoreScale,
+    /// Names of pre-tokenizers to prefer among those of equal patterns.
+    pub(super) pre: &'static [&'static str],
+}
+
+/// Prefixes of tensors that belong to eyes and ears.
+pub(super) const OTHER_SENSES: &[&str] = &[
+    "vision_tower.",
+    "vision_model.",
+    "vision_embed_tokens.",
+    "multi_modal_projector.",
+    "mm_projector.",
+    "visual.",
+    "audio_tower.",
+    "audio_model.",
+    "audio_projector.",
+    "patch_merger.",
+    "pre_mm_projector_norm.",
+    "vision_encoder.",
+    "vision_language_adapter.",
+    "embed_vision.",
+    "embed_audio.",
+];
+
+/// Endings of tensors that transformers computes again.
+pub(super) const COMPUTED: &[&str] =
+    &["rotary_emb.inv_freq", "rotary_emb.original_inv_freq", "embeddings.position_ids", ".attn.masked_bias"];
+
+/// Prefixes that only say where the text model sits.
+pub(super) const PLACES: &[&str] = &["model.", "language_model.", "transformer.", "text_model."];
+
+/// Names that most families share. Source: transformers `modeling_llama.py` and those that follow it.
+pub(super) const COMMON: &[Rule] = &[
+    same("token_embd", "embed_tokens"),
+    same("output_norm", "norm"),
+    same("output", "lm_head"),
+    same("blk.{}.attn_norm", "layers.{}.input_layernorm"),
+    same("blk.{}.attn_q", "layers.{}.self_attn.q_proj"),
+    same("blk.{}.attn_k", "layers.{}.self_attn.k_proj"),
+    same("blk.{}.attn_v", "layers.{}.self_attn.v_proj"),
+    same("blk.{}.attn_output", "layers.{}.self_attn.o_proj"),
+    same("blk.{}.attn_q_norm", "layers.{}.self_attn.q_norm"),
+    same("blk.{}.attn_k_norm", "layers.{}.self_attn.k_norm"),
+    same("blk.{}.ffn_norm", "layers.{}.post_attention_layernorm"),
+    same("blk.{}.ffn_gate", "layers.{}.mlp.gate_proj"),
+    same("blk.{}.ffn_up", "layers.{}.mlp.up_proj"),
+    same("blk.{}.ffn_down", "layers.{}.mlp.down_proj"),
+];
+
+/// Queries and keys whose rotations turn neighbours in GGUF and halves in the checkpoint.
+pub(super) const PAIRS: &[Rule] = &[
+    with("blk.{}.attn_q", "layers.{}.self_attn.q_proj", &[How::Pairs(Heads::Query)]),
+    with("blk.{}.attn_k", "layers.{}.self_attn.k_proj", &[How::Pairs(Heads::KeyValue)]),
+];
+
+/// Keys that most families share, from what the folder has.
+pub(super) const COMMON_KEYS: &[Key] = &[
+    key("context_length", From::Uint(Field::Context)),
+    key("embedding_length", From::Uint(Field::Width)),
+    key("feed_forward_length", From::Uint(Field::Ff)),
+    key("attention.layer_norm_rms_epsilon", From::Float(Field::RmsEps)),
+    key("attention.layer_norm_epsilon", From::Float(Field::LayerEps)),
+    key("attention.key_length", From::Uint(Field::HeadDim)),
+    key("attention.value_length", From::Uint(Field::HeadDim)),
+];

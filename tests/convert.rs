@@ -1,0 +1,147 @@
+//! Converting Hugging Face folders: what llama.cpp's converter made of the same folders is what ours makes, byte by
+//! byte and key by key.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use tealight::convert::{self, ConvertOptions, OutType, Source};
+use tealight::gguf::{Gguf, KeyValue};
+
+/// Keys that files of llama.cpp's converter lack in some families and ours have in all: each says what readers assume
+/// or what `config.json` has.
+const SAID_ALWAYS: &[&str] = &["rope.freq_base", "rope.dimension_count", "vocab_size"];
+
+/// A key of a fixture that differs: the value that ours has (`None`: no such key), and why.
+struct Differs(&'static str, &'static str, Option<KeyValue>, &'static str);
+
+fn differs() -> Vec<Differs> {
+    vec![
+        Differs(
+            "mistral-swa",
+            "llama.attention.sliding_window",
+            Some(16u32.into()),
+            "llama.cpp drops the window for `llama`; the model has it on every layer, and so have our readers",
+        ),
+        Differs(
+            "smollm3",
+            "tokenizer.ggml.pre",
+            Some("llama-bpe".into()),
+            "the folder's tokenizer takes words that are tokens whole; of the equal patterns `smaug-bpe` does not",
+        ),
+        Differs(
+            "gemma",
+            "tokenizer.ggml.eot_token_id",
+            None,
+            "llama.cpp writes a fixed 107, the id in the real vocabulary; readers find `<end_of_turn>` by its text",
+        ),
+        Differs(
+            "llama-sharded",
+            "tokenizer.ggml.eot_token_id",
+            Some(380u32.into()),
+            "`generation_config.json` lists two ends; the second would otherwise not end an answer",
+        ),
+        Differs("llama-256", "general.name", Some("llama-256".into()), "the file was named by the script that made it"),
+    ]
+}
+
+/// Fixtures with a folder and a file made from it.
+fn fixtures() -> Vec<(String, PathBuf)> {
+    let Some(root) = common::shared("fixtures") else { return Vec::new() };
+    let mut found: Vec<(String, PathBuf)> = std::fs::read_dir(root)
+        .expect("the fixtures")
+        .map(|e| e.expect("a fixture").path())
+        .filter(|p| p.join("hf/config.json").is_file() && p.join("model.gguf").is_file())
+        .map(|p| (p.file_name().expect("a name").to_string_lossy().into_owned(), p))
+        .collect();
+    found.sort();
+    found
+}
+
+fn architecture(folder: &Path) -> String {
+    let config = common::read_json(&folder.join("config.json"));
+    config["architectures"][0].as_str().unwrap_or_default().to_owned()
+}
+
+/// Every tensor of the file, and no other, with its bytes.
+fn differing_tensors(source: &Source, file: &Gguf) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut seen = BTreeSet::new();
+    for t in &source.tensors {
+        seen.insert(t.name.as_str());
+        let Some(want) = file.tensor(&t.name) else {
+            faults.push(format!("{} is not in the file", t.name));
+            continue;
+        };
+        if (t.ty, &t.shape) != (want.ty, &want.shape) {
+            faults.push(format!("{}: {} {:?}, expected {} {:?}", t.name, t.ty, t.shape, want.ty, want.shape));
+            continue;
+        }
+        // In pieces, as the writer reads it.
+        let mut bytes = Vec::new();
+        let step = t.n_row() / 3 + 1;
+        for start in (0..t.n_row()).step_by(step as usize) {
+            t.rows_bytes(start..(start + step).min(t.n_row()), &mut bytes).expect("rows");
+        }
+        if bytes != file.bytes(want) {
+            let at = bytes.iter().zip(file.bytes(want)).position(|(a, b)| a != b);
+            faults.push(format!("{}: differs from byte {at:?} of {}", t.name, bytes.len()));
+        }
+    }
+    faults
+        .extend(file.tensors().iter().filter(|t| !seen.contains(t.name.as_str())).map(|t| format!("{} lacks", t.name)));
+    faults
+}
+
+fn shown(value: Option<&KeyValue>) -> String {
+    let text = value.map_or("nothing".to_owned(), |v| format!("{v:?}"));
+    text.chars().take(200).collect()
+}
+
+fn differing_keys(name: &str, source: &Source, want: &Source) -> Vec<String> {
+    let arch = match want.value("general.architecture") {
+        Some(KeyValue::Str(arch)) => String::from_utf8_lossy(arch).into_owned(),
+        other => panic!("general.architecture is {other:?}"),
+    };
+    let keys: BTreeSet<&str> = source.metadata.iter().chain(&want.metadata).map(|(k, _)| k.as_str()).collect();
+    let listed = differs();
+    let allowed = |key: &str| {
+        let own = listed.iter().any(|d| d.0 == name && d.1 == key && d.2.as_ref() == source.value(key));
+        let short = key.strip_prefix(&format!("{arch}.")).unwrap_or(key);
+        own || want.value(key).is_none() && SAID_ALWAYS.contains(&short)
+    };
+    let differs = |key: &&&str| source.value(key) != want.value(key) && !allowed(key);
+    let show = |key: &&str| format!("{key}: {}, expected {}", shown(source.value(key)), shown(want.value(key)));
+    keys.iter().filter(differs).map(show).collect()
+}
+
+#[test]
+fn folders_become_the_files_of_llama_cpp() {
+    let known = convert::supported();
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    for (name, path) in fixtures() {
+        let hf = path.join("hf");
+        if !known.contains(&architecture(&hf).as_str()) {
+            continue;
+        }
+        let file = std::sync::Arc::new(Gguf::open(&path.join("model.gguf")).expect("a good file"));
+        let want = Source::of_gguf(&file).expect("a good file");
+        let out = match want.value("general.file_type") {
+            Some(KeyValue::U32(0)) => OutType::F32,
+            Some(KeyValue::U32(1)) => OutType::F16,
+            _ => OutType::Bf16,
+        };
+        let options = ConvertOptions::new().out(out).name(&name);
+        let source = convert::open(&hf, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
+        source.check_unchanged().expect("nobody writes there");
+        let mut faults = differing_tensors(&source, &file);
+        faults.extend(differing_keys(&name, &source, &want));
+        match faults.is_empty() {
+            true => done.push(name),
+            false => failed.push(format!("{name}:\n  {}", faults.join("\n  "))),
+        }
+    }
+    println!("{} equal: {}", done.len(), done.join(", "));
+    assert!(failed.is_empty(), "\n{}", failed.join("\n"));
+}
