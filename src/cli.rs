@@ -20,6 +20,7 @@ mod logits;
 mod output;
 mod perplexity;
 mod progress;
+mod quantize;
 mod run;
 mod sampling;
 mod terminal;
@@ -88,6 +89,7 @@ fn dispatch(command: Option<Command>, out: &mut Output, interrupt: &Interrupt) -
         Some(Command::Inspect(args)) => inspect::run(&args, out),
         Some(Command::Logits(args)) => logits::run(&args, out, interrupt),
         Some(Command::Perplexity(args)) => perplexity::run(&args, out, interrupt),
+        Some(Command::Quantize(args)) => quantize::run(*args, out, interrupt),
         Some(Command::Imatrix(args)) => imatrix::run(&args, out, interrupt),
         Some(Command::Bench(args)) => bench::run(&args, out, interrupt),
         Some(Command::Devices(args)) => devices::run(&args, out),

@@ -14,6 +14,8 @@ pub mod imatrix;
 mod metadata;
 mod names;
 mod producer;
+pub mod quantize;
+pub mod recipe;
 mod safetensors;
 mod source;
 mod tensors;

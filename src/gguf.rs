@@ -113,6 +113,11 @@ impl Gguf {
         }
     }
 
+    /// Gives memory back that holds parts of the files; what is needed again is read again.
+    pub(crate) fn release(&self) {
+        self.shards.iter().for_each(|s| s.map.release());
+    }
+
     /// The path that was given to [`Gguf::open`].
     pub fn path(&self) -> &Path {
         &self.path

@@ -227,7 +227,7 @@ pub(super) fn each_scored(
 }
 
 /// What is subtracted from a logit to make it the logarithm of a probability.
-fn log_sum_exp(logits: &[f32]) -> f64 {
+pub(super) fn log_sum_exp(logits: &[f32]) -> f64 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|x| f64::from((x - max).exp())).sum();
     sum.ln() + f64::from(max)

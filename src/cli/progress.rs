@@ -1,8 +1,8 @@
 //! A progress bar on standard error, for waits that a person notices.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ pub(crate) struct Progress {
 struct Counts {
     done: AtomicU64,
     total: AtomicU64,
+    name: Mutex<String>,
 }
 
 impl Progress {
@@ -37,6 +38,19 @@ impl Progress {
     /// The same, counting bytes.
     pub(crate) fn start_bytes(out: &Output, what: &'static str) -> Self {
         Self::start_counting(out, what, "{bytes}/{total_bytes}")
+    }
+
+    /// The same, with the rate, and room for a name.
+    pub(crate) fn start_named_bytes(out: &Output, what: &'static str) -> Self {
+        Self::start_counting(out, what, "{bytes}/{total_bytes}, {bytes_per_sec} {prefix}")
+    }
+
+    /// What is at work now.
+    pub(crate) fn name(&self, name: &str) {
+        let mut shown = self.counts.name.lock().unwrap_or_else(PoisonError::into_inner);
+        if *shown != name {
+            *shown = name.to_owned();
+        }
     }
 
     fn start_counting(out: &Output, what: &'static str, counts_as: &'static str) -> Self {
@@ -57,6 +71,8 @@ impl Progress {
                         bar.set_style(counted(counts_as));
                         bar.set_length(total);
                     }
+                    let name = counts.name.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    bar.set_prefix(name);
                     bar.set_position(counts.done.load(Ordering::Relaxed));
                     bar.tick();
                     if hung_up.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout) {

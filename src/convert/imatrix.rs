@@ -101,6 +101,11 @@ impl Imatrix {
         self.entries.get(tensor)
     }
 
+    /// Forgets the tensors that `keep` does not want.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.entries.retain(|name, _| keep(name));
+    }
+
     /// Adds what is known of a tensor to what was known before.
     ///
     /// # Errors

@@ -108,6 +108,11 @@ impl File {
         self.map.get(tensor.offset..).and_then(|b| b.get(..tensor.bytes)).expect("a tensor of this file")
     }
 
+    /// Gives memory back that holds parts of the file.
+    pub(super) fn release(&self) {
+        self.map.release();
+    }
+
     /// Fails if the file has changed since it was opened.
     pub(super) fn check_unchanged(&self) -> Result<()> {
         self.map.check_unchanged(&self.path)

@@ -1,6 +1,7 @@
 //! What a file to be is made of: metadata, and tensors that are made row by row when they are read.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use half::{bf16, f16};
@@ -215,6 +216,30 @@ impl Source {
     /// The value of a key.
     pub fn value(&self, key: &str) -> Option<&KeyValue> {
         self.metadata.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    /// Index of the file that holds a tensor; 0 where there is one.
+    pub(super) fn shard(&self, name: &str) -> usize {
+        match &self.origin {
+            Origin::Checkpoint(_) => 0,
+            Origin::Gguf(gguf) => gguf.tensor(name).map_or(0, |t| t.shard),
+        }
+    }
+
+    /// The files that tensors are read from.
+    pub fn files(&self) -> Vec<&Path> {
+        match &self.origin {
+            Origin::Checkpoint(files) => files.iter().map(|f| f.path.as_path()).collect(),
+            Origin::Gguf(gguf) => gguf.shard_paths().collect(),
+        }
+    }
+
+    /// Gives memory back that holds parts of the files; what is needed again is read again.
+    pub(super) fn release(&self) {
+        match &self.origin {
+            Origin::Checkpoint(files) => files.iter().for_each(|f| f.release()),
+            Origin::Gguf(gguf) => gguf.release(),
+        }
     }
 
     /// Fails if a file that the tensors are read from has changed: call it when all is read.

@@ -33,7 +33,8 @@ impl CancelToken {
         self.0.load(Ordering::Relaxed)
     }
 
-    pub(super) fn flag(&self) -> &AtomicBool {
+    /// The flag itself, for calls that take one.
+    pub fn flag(&self) -> &AtomicBool {
         &self.0
     }
 }

@@ -83,6 +83,13 @@ impl Map {
         }
     }
 
+    /// Gives the pages back that are mapped; those that are needed again come from the file again.
+    pub(crate) fn release(&self) {
+        #[cfg(unix)]
+        // SAFETY: the map is shared and read only, so its pages hold nothing that the file does not.
+        let _ = unsafe { self.bytes.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    }
+
     /// Fails if the file is not as it was when it was opened.
     pub(crate) fn check_unchanged(&self, path: &Path) -> Result<()> {
         let meta = self.file.metadata().map_err(|e| Error::io("cannot read", path, e))?;
