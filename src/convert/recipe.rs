@@ -132,7 +132,7 @@ pub struct TensorFacts<'a> {
     /// Its name in the file.
     pub name: &'a str,
     /// Outermost first; the last is the length of a row.
-    pub shape: &'a [usize],
+    pub shape: &'a [u64],
     /// The type that it has.
     pub ty: BlockType,
 }
@@ -342,7 +342,7 @@ fn layer(name: &str) -> Option<usize> {
 /// `wanted`, or what takes its place where rows are not whole blocks of it.
 fn fitting(wanted: BlockType, tensor: &TensorFacts<'_>) -> Result<BlockType> {
     use BlockType as T;
-    let fits = |ty: T| row_len(tensor).is_multiple_of(ty.block_len());
+    let fits = |ty: T| ty.row_bytes(row_len(tensor)).is_some();
     if fits(wanted) {
         return Ok(wanted);
     }
@@ -362,7 +362,7 @@ fn fitting(wanted: BlockType, tensor: &TensorFacts<'_>) -> Result<BlockType> {
     Ok(if fits(other) { other } else { T::F16 })
 }
 
-fn row_len(tensor: &TensorFacts<'_>) -> usize {
+fn row_len(tensor: &TensorFacts<'_>) -> u64 {
     tensor.shape.last().copied().unwrap_or(0)
 }
 

@@ -148,7 +148,7 @@ impl<'a> Rules<'a> {
         use BlockType as T;
         use Recipe as R;
         let base = self.recipe.base();
-        let is_whole = row_len(tensor).is_multiple_of(base.block_len());
+        let is_whole = base.row_bytes(row_len(tensor)).is_some();
         match self.recipe {
             R::Mxfp4Moe => Some(T::Q8_0),
             _ if self.is_falcon() || !is_whole => Some(T::Q8_0),

@@ -5,11 +5,11 @@ use BlockType as T;
 
 /// A model of `n_layer` blocks with rows of `n_embd`; `n_expert` of 0 for none.
 struct Shapes {
-    names: Vec<(String, Vec<usize>)>,
+    names: Vec<(String, Vec<u64>)>,
     facts: ModelFacts,
 }
 
-fn model(n_layer: usize, n_embd: usize, n_expert: usize, tied: bool) -> Shapes {
+fn model(n_layer: usize, n_embd: u64, n_expert: usize, tied: bool) -> Shapes {
     let mut names = vec![("token_embd.weight".to_owned(), vec![1000, n_embd])];
     names.push(("output_norm.weight".into(), vec![n_embd]));
     if !tied {
@@ -21,7 +21,7 @@ fn model(n_layer: usize, n_embd: usize, n_expert: usize, tied: bool) -> Shapes {
         }
         let suffix = if n_expert > 0 { "_exps" } else { "" };
         for part in ["ffn_gate", "ffn_up", "ffn_down"] {
-            let shape = if n_expert > 0 { vec![n_expert, n_embd, n_embd] } else { vec![n_embd, n_embd] };
+            let shape = if n_expert > 0 { vec![n_expert as u64, n_embd, n_embd] } else { vec![n_embd, n_embd] };
             names.push((format!("blk.{i}.{part}{suffix}.weight"), shape));
         }
         names.push((format!("blk.{i}.ffn_norm.weight"), vec![n_embd]));
