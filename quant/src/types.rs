@@ -86,6 +86,11 @@ impl BlockType {
         Self::ALL.iter().copied().find(|t| t.id() == id).ok_or(UnknownType { id })
     }
 
+    /// The type of a name, in letters of any case.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|t| t.name().eq_ignore_ascii_case(name))
+    }
+
     /// Bytes of a row of `n` elements; `None` if `n` is not a whole number of blocks or the size
     /// passes 64 bits.
     pub const fn row_bytes(self, n: u64) -> Option<u64> {
@@ -137,6 +142,7 @@ mod tests {
     fn ids_are_unique_and_found_again() {
         for (i, &t) in BlockType::ALL.iter().enumerate() {
             assert_eq!(BlockType::from_id(t.id()), Ok(t));
+            assert_eq!(BlockType::from_name(&t.name().to_lowercase()), Some(t));
             assert!(i == 0 || BlockType::ALL[i - 1].id() < t.id());
         }
         for id in [4, 5, 31, 33, 36, 38, 43, 200, u32::MAX] {
