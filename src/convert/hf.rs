@@ -30,7 +30,10 @@ impl Section {
         match serde_json::from_slice(&read_file(path)?) {
             Ok(Value::Object(map)) => Ok(Self { file: path.to_owned(), at: String::new(), map }),
             Ok(_) => Err(Error::new(ErrorKind::Model, "found no object, expected a JSON object").in_file(path)),
-            Err(e) => Err(Error::new(ErrorKind::Model, format!("no valid JSON: {e}")).in_file(path).caused_by(e)),
+            Err(e) => {
+                let error = Error::new(ErrorKind::Model, format!("no valid JSON: {e}")).in_file(path).caused_by(e);
+                Err(error.with_hint("the file is damaged or incomplete: download it again"))
+            }
         }
     }
 

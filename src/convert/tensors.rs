@@ -94,20 +94,18 @@ impl<'a> Names<'a> {
         Ok(Self { checkpoint, by_name, used: BTreeSet::new(), tile })
     }
 
-    /// Counts as used what a file of text does not need.
+    /// Forgets what a file of text does not need.
     fn drop(&mut self, family: &HfFamily, tied: bool, notes: &mut Vec<String>) {
         let mut senses = 0usize;
-        for (short, name) in &self.by_name {
-            if OTHER_SENSES.iter().any(|p| short.starts_with(p)) {
-                senses += 1;
-                self.used.insert(name);
-            } else if COMPUTED.iter().chain(family.drop).any(|e| short.ends_with(e)) {
-                self.used.insert(name);
-            } else if tied && short == "lm_head.weight" {
-                notes.push(format!("tensor `{name}` is left out: the embeddings are the head too"));
-                self.used.insert(name);
+        self.by_name.retain(|short, name| {
+            let other = OTHER_SENSES.iter().any(|p| short.starts_with(p));
+            let head = tied && short == "lm_head.weight";
+            senses += usize::from(other);
+            if head {
+                notes.push(format!("tensor `{}` is left out: the embeddings are the head too", printable(name)));
             }
-        }
+            !(other || head || COMPUTED.iter().chain(family.drop).any(|e| short.ends_with(e)))
+        });
         if senses > 0 {
             notes.push(format!("{senses} tensors for images or sound are left out: the file is of the text model"));
         }

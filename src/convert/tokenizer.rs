@@ -251,7 +251,10 @@ impl Reader<'_> {
             (Some((_, KeyValue::Str(name))), _) => vocabulary.pre = String::from_utf8_lossy(name).into_owned(),
             (_, Ok(found)) => {
                 vocabulary.pre = found.name.to_owned();
-                vocabulary.add_space_prefix = found.prefix_space.then_some(true);
+                // As transformers, which changes the tokenizer to what its configuration says.
+                let configured = self.folder.tokenizer_config.as_ref().map(|c| c.flag("add_prefix_space"));
+                let configured = configured.transpose()?.flatten();
+                vocabulary.add_space_prefix = configured.or(found.prefix_space.then_some(true));
                 if !found.exact {
                     let whole = if ignore_merges { "takes words that are tokens whole" } else { "merges every word" };
                     notes.push(format!("the tokenizer {whole}; of equal patterns none does: `{}` is used", found.name));

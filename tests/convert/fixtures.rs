@@ -1,13 +1,12 @@
-//! Converting Hugging Face folders: what llama.cpp's converter made of the same folders is what ours makes, byte by
-//! byte and key by key.
-
-mod common;
+//! What llama.cpp's converter made of a folder is what ours makes, byte by byte and key by key.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use tealight::convert::{self, ConvertOptions, OutType, Source};
 use tealight::gguf::{Gguf, KeyValue};
+
+use crate::common;
 
 /// Keys that files of llama.cpp's converter lack in some families and ours have in all: each says what readers assume
 /// or what `config.json` has.
@@ -143,5 +142,6 @@ fn folders_become_the_files_of_llama_cpp() {
         }
     }
     println!("{} equal: {}", done.len(), done.join(", "));
+    differs().iter().for_each(|d| println!("but {} of {}: {}", d.1, d.0, d.3));
     assert!(failed.is_empty(), "\n{}", failed.join("\n"));
 }
