@@ -1,15 +1,18 @@
-//! The types that recipes choose are llama.cpp's, for all tensors of models of many shapes.
+//! The types that recipes choose are llama.cpp's, for all tensors of models of many shapes, and whole files
+//! that are quantized by them are llama.cpp's to the byte.
 #![allow(clippy::print_stderr)] // skipped tests say so
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tealight::convert::recipe::{
-    ModelFacts, Recipe, RecipeOptions, TensorFacts, choose_types, require_importance, sort_for_output,
-};
+use std::sync::atomic::AtomicBool;
+use tealight::convert::imatrix::Imatrix;
+use tealight::convert::quantize::{Importance, Job, QuantizeOptions};
+use tealight::convert::recipe::{ModelFacts, Recipe, RecipeOptions, TensorFacts, choose_types, sort_for_output};
+use tealight::convert::{self, ConvertOptions, Source};
 use tealight::gguf::{Gguf, Tensor};
-use tealight::quant::{BlockType, dequantize, quantize};
+use tealight::quant::BlockType;
 
 /// The shared fixtures, or a line that says what is skipped.
 fn fixtures(what: &str) -> Option<PathBuf> {
@@ -29,103 +32,70 @@ fn json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-fn numbers(file: &Gguf, tensor: &Tensor) -> Vec<f32> {
-    let mut out = vec![0.0; tensor.shape.iter().product::<u64>() as usize];
-    dequantize(tensor.ty, file.bytes(tensor), &mut out).unwrap();
-    out
+/// Quantizes a file by a recipe, with an importance matrix or without; the finished file.
+fn quantized(source: &Source, recipe: Recipe, imatrix: Option<&Imatrix>, folder: &Path) -> Vec<u8> {
+    let mut options = QuantizeOptions::default();
+    options.recipe = Some(recipe);
+    // the name that stands in the reference's files
+    options.importance = imatrix.map(|i| Importance { imatrix: i.clone(), file: "imatrix.gguf".into() });
+    options.n_threads = Some(2);
+    let path = folder.join(format!("{recipe}.gguf"));
+    Job::new(source, options).unwrap().write(&path, &[], &AtomicBool::new(false), &mut |_| {}).unwrap();
+    std::fs::read(&path).unwrap()
 }
 
-/// The importance of columns by tensor, [n_matrix, row_len].
-fn importance(path: &Path) -> BTreeMap<String, Vec<f32>> {
-    let file = Gguf::open(path).unwrap();
-    let sums = file.tensors().iter().filter_map(|t| Some((t.name.strip_suffix(".in_sum2")?, t)));
-    let mean = |(name, sums): (&str, &Tensor)| {
-        let counts = numbers(&file, file.tensor(&format!("{name}.counts")).unwrap());
-        let row_len = *sums.shape.last().unwrap() as usize;
-        let rows = numbers(&file, sums)
-            .chunks(row_len)
-            .zip(counts)
-            .flat_map(|(row, n)| row.iter().map(|&v| if n > 0.0 { v / n } else { 1.0 }).collect::<Vec<_>>())
-            .collect();
-        (name.to_owned(), rows)
-    };
-    sums.map(mean).collect()
-}
-
-/// Quantizes a model by a recipe and compares type and hash of each tensor.
-fn check_model(
-    file: &Gguf,
-    recipe: Recipe,
-    importance: Option<&BTreeMap<String, Vec<f32>>>,
-    want: &Value,
-) -> Vec<String> {
-    let arch = file.metadata().str("general.architecture").unwrap().unwrap();
-    let number = |key: &str| file.metadata().u64(&format!("{arch}.{key}")).unwrap().unwrap_or(0) as usize;
-    let model = ModelFacts {
-        arch: arch.to_owned(),
-        n_layer: number("block_count"),
-        n_head: number("attention.head_count"),
-        n_head_kv: number("attention.head_count_kv"),
-        n_expert: number("expert_count"),
-        has_importance: importance.is_some(),
-    };
-    let mut tensors: Vec<&Tensor> = file.tensors().iter().collect();
-    sort_for_output(&mut tensors, |t| &t.name);
-    let facts: Vec<_> = tensors.iter().map(|t| TensorFacts { name: &t.name, shape: &t.shape, ty: t.ty }).collect();
-    let decisions = choose_types(recipe, &model, &facts, &RecipeOptions::default()).unwrap();
-    let of = |name: &str| importance.and_then(|all| all.get(name));
-    require_importance(recipe, &facts, &decisions, |name| of(name).is_some()).unwrap();
-    assert_eq!(tensors.len(), want.as_object().unwrap().len());
-    let mut wrong = Vec::new();
-    for (tensor, decision) in tensors.into_iter().zip(decisions) {
-        let (name, ty) = (&tensor.name, decision.ty);
-        let mut bytes = file.bytes(tensor).to_vec();
-        if ty != tensor.ty {
-            let (x, row_len) = (numbers(file, tensor), *tensor.shape.last().unwrap() as usize);
-            // Each expert has an importance of its own.
-            let n_matrix = if tensor.shape.len() > 2 { tensor.shape[0] as usize } else { 1 };
-            let (n_number, n_byte) = (x.len() / n_matrix, ty.row_bytes(x.len() as u64).unwrap() as usize / n_matrix);
-            bytes = vec![0; n_byte * n_matrix];
-            for (i, (x, out)) in x.chunks(n_number).zip(bytes.chunks_mut(n_byte)).enumerate() {
-                let q = of(name).map(|q| &q[i * row_len..][..row_len]);
-                quantize(ty, x, row_len, q, out).unwrap();
-            }
-        }
-        let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
-        if want[name]["type"].as_str() != Some(ty.name()) || want[name]["sha256"].as_str() != Some(&hash) {
-            wrong.push(format!("{recipe} importance {}: {name} {ty}", importance.is_some()));
-        }
-    }
-    wrong
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[test]
-fn whole_models_have_llama_cpps_bytes() {
+fn whole_files_have_llama_cpps_bytes() {
     let Some(dir) = fixtures("quantized models against llama.cpp") else { return };
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recipes");
+    std::fs::create_dir_all(&folder).unwrap();
     let (dense, experts) = (dir.join("llama-256"), dir.join("quants/moe"));
     let mut cases: Vec<(String, &Path, Value)> = Vec::new();
     for entry in std::fs::read_dir(dense.join("quants")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "json") {
             let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            cases.push((name, &dense, json(&path)["tensors"].clone()));
+            cases.push((name, &dense, json(&path)));
         }
     }
     for (name, case) in json(&experts.join("moe.json"))["recipes"].as_object().unwrap() {
-        cases.push((name.clone(), &experts, case["tensors"].clone()));
+        cases.push((name.clone(), &experts, case.clone()));
     }
+    let source = |path: &Path| convert::open(path, &ConvertOptions::new()).unwrap();
+    let imatrix = |path: &Path| Imatrix::open(path).unwrap();
     let models = BTreeMap::from([
-        (&*dense, (Gguf::open(&dense.join("model.gguf")).unwrap(), importance(&dense.join("quants/imatrix.gguf")))),
-        (&*experts, (Gguf::open(&experts.join("in.gguf")).unwrap(), importance(&experts.join("imatrix.gguf")))),
+        (&*dense, (source(&dense.join("model.gguf")), imatrix(&dense.join("quants/imatrix.gguf")))),
+        (&*experts, (source(&experts.join("in.gguf")), imatrix(&experts.join("imatrix.gguf")))),
     ]);
     assert!(cases.len() > 60, "{}", cases.len());
     let mut wrong = Vec::new();
-    for (name, folder, tensors) in cases {
-        let (file, all) = &models[folder];
+    for (name, model, want) in cases {
+        let (source, imatrix) = &models[model];
         let (recipe, has_importance) = name.split_once('.').map_or((&*name, false), |(recipe, _)| (recipe, true));
-        wrong.extend(check_model(file, Recipe::parse(recipe).unwrap(), has_importance.then_some(all), &tensors));
+        let recipe = Recipe::parse(recipe).unwrap();
+        let bytes = quantized(source, recipe, has_importance.then_some(imatrix), &folder);
+        if want["file_sha256"].as_str() != Some(&sha256(&bytes)) {
+            wrong.push(format!("{}: {name}: {}", model.display(), differences(&bytes, &want["tensors"], &folder)));
+        }
     }
-    assert!(wrong.is_empty(), "{} tensors differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} files differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Names of the tensors of a file whose type or bytes are not the reference's.
+fn differences(bytes: &[u8], want: &Value, folder: &Path) -> String {
+    let path = folder.join("differs.gguf");
+    std::fs::write(&path, bytes).unwrap();
+    let file = Gguf::open(&path).unwrap();
+    let differs = |t: &&Tensor| {
+        let want = &want[&t.name];
+        want["type"].as_str() != Some(t.ty.name()) || want["sha256"].as_str() != Some(&sha256(file.bytes(t)))
+    };
+    let names: Vec<_> = file.tensors().iter().filter(differs).map(|t| t.name.clone()).collect();
+    if names.is_empty() { "in the metadata".into() } else { names.join(", ") }
 }
 
 #[test]

@@ -188,14 +188,9 @@ fn decide(
     let Some(recipe) = options.recipe else {
         return Ok(order.iter().map(|(i, _)| kept(source.tensors[*i].ty)).collect());
     };
-    let shapes: Vec<Vec<usize>> = order
-        .iter()
-        .map(|(i, _)| source.tensors[*i].shape.iter().map(|&n| usize::try_from(n).unwrap_or(usize::MAX)).collect())
-        .collect();
     let tensors: Vec<TensorFacts<'_>> = order
         .iter()
-        .zip(&shapes)
-        .map(|((i, name), shape)| TensorFacts { name, shape, ty: source.tensors[*i].ty })
+        .map(|(i, name)| TensorFacts { name, shape: &source.tensors[*i].shape, ty: source.tensors[*i].ty })
         .collect();
     let decisions = choose_types(recipe, facts, &tensors, &options.rules)?;
     let known = options.importance.as_ref();
@@ -223,17 +218,21 @@ fn check_requantize(tensors: &[Planned], allowed: bool) -> Result<()> {
 /// tied to them.
 fn check_importance(tensors: &[Planned], importance: Option<&Importance>) -> Result<()> {
     let Some(importance) = importance else { return Ok(()) };
+    let other = |what: String| {
+        let error = Error::new(ErrorKind::Model, what).in_file(Path::new(&importance.file));
+        Err(error.with_hint("the importance matrix is another model's: make one of this model"))
+    };
+    let mut is_known = importance.imatrix.entries().len() == 0;
     for t in tensors {
         let Some(entry) = importance.imatrix.entry(&t.source_name) else { continue };
+        is_known = true;
         let expected = (n_matrix(&t.shape) as usize, t.shape.last().map_or(0, |&n| n as usize));
         let found = (entry.n_matrix(), entry.row_len());
         if found != expected && t.name != "token_embd.weight" {
-            let text = format!("`{}`: importance of {found:?} columns, expected {expected:?}", printable(&t.name));
-            let error = Error::new(ErrorKind::Model, text).in_file(Path::new(&importance.file));
-            return Err(error.with_hint("the importance matrix is another model's: make one of this model"));
+            return other(format!("`{}`: importance of {found:?} columns, expected {expected:?}", printable(&t.name)));
         }
     }
-    Ok(())
+    if is_known { Ok(()) } else { other("found none of the model's tensors, expected some".into()) }
 }
 
 /// Matrices of a tensor: experts.

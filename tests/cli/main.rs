@@ -8,6 +8,7 @@ mod devices;
 mod files;
 mod inspect;
 mod logits;
+mod quantize;
 mod run;
 mod tokenize;
 mod usage;
@@ -112,6 +113,7 @@ fn vocabulary_only(folder: &TempDir, name: &str) -> String {
     path.to_string_lossy().into_owned()
 }
 
-const COMMANDS: [&str; 8] = ["bench", "perplexity", "run", "chat", "inspect", "tokenize", "logits", "devices"];
+const COMMANDS: [&str; 10] =
+    ["bench", "imatrix", "perplexity", "quantize", "run", "chat", "inspect", "tokenize", "logits", "devices"];
 /// Those that read a model.
 const MODEL_COMMANDS: [&str; 6] = ["bench", "run", "chat", "inspect", "tokenize", "logits"];
