@@ -101,9 +101,9 @@ fn snap<const G: usize>(
     let runs = x.as_chunks::<8>().0.iter().zip(w.as_chunks::<8>().0).zip(levels.as_chunks_mut::<8>().0);
     for (run, ((x, w), levels)) in runs.enumerate() {
         let lowest = group.values(run * 8 / half_len)[0];
-        let choice = book.choose(*levels, &Target { x, w, scale: group.scale, lowest, step: 1.0 });
+        let choice = book.choose(levels, &Target { x, w, scale: group.scale, lowest, step: 1.0 });
         group.entries[run] = choice.entry;
-        *levels = choice.levels;
+        *levels = *book.levels(choice.entry);
         any_snapped |= choice.snapped;
     }
     if !any_snapped {
