@@ -162,7 +162,7 @@ impl<const R: usize> Codebook<R> {
             let better = sum.lt(best);
             best = better.pick(sum, best);
             best_place = better.pick(place, best_place);
-            place = place + Lanes::splat(WIDTH as f32);
+            place += Lanes::splat(WIDTH as f32);
         }
         let is_least = best.eq(Lanes::splat(least(best)));
         let place = least(is_least.pick(best_place, Lanes::splat(f32::INFINITY))) as usize;

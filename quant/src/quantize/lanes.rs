@@ -140,9 +140,9 @@ impl<const L: usize> Lanes<L> {
     #[inline(always)]
     pub(super) fn bytes(self) -> [u8; L] {
         let mut out = [0; L];
-        for l in 0..L {
+        for (out, v) in out.iter_mut().zip(self.0) {
             // The lowest bits of the sum's mantissa are the integer's.
-            out[l] = (self.0[l] + ROUNDER).to_bits() as u8;
+            *out = (v + ROUNDER).to_bits() as u8;
         }
         out
     }

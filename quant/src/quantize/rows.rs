@@ -116,6 +116,12 @@ pub(super) fn sum_of_squares(x: &[f32]) -> f32 {
     x.iter().fold(0.0, |sum, &x| sum + x * x)
 }
 
+/// Zero for no numbers; what is no number does not count.
+#[inline(always)]
+pub(super) fn greatest_magnitude(x: &[f32]) -> f32 {
+    x.iter().fold(0.0, |max: f32, &x| if x.abs() > max { x.abs() } else { max })
+}
+
 /// The weights of elements whose columns do not differ, in many types.
 #[inline(always)]
 pub(super) fn squares<const G: usize>(x: &[Lanes<LANES>; G]) -> [Lanes<LANES>; G] {
