@@ -80,7 +80,7 @@ fn quantize_with(
         BlockType::Q4_1 => set.run::<legacy::Q4_1>(&rows, out),
         BlockType::Q5_0 => set.run::<legacy::Q5_0>(&rows, out),
         BlockType::Q5_1 => set.run::<legacy::Q5_1>(&rows, out),
-        BlockType::Q8_0 => set.run::<legacy::Q8_0>(&rows, out),
+        BlockType::Q8_0 => set.run::<legacy::Q8_0>(&Rows { importance: None, ..rows }, out),
         BlockType::Q1_0 => set.run::<few::Q1_0>(&rows, out),
         BlockType::Q2_0 => set.run::<few::Q2_0>(&rows, out),
         BlockType::Tq1_0 => set.run::<few::Tq1_0>(&rows, out),
@@ -193,42 +193,4 @@ impl fmt::Display for QuantizeError {
 impl std::error::Error for QuantizeError {}
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Numbers of many magnitudes, zeros, runs of one value and ties.
-    fn numbers(n: usize) -> Vec<f32> {
-        let mut state = 9u64;
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as u32
-        };
-        let mut number = |i: usize| match i / 256 % 8 {
-            0 => 0.0,
-            1 => (next() % 17) as f32 - 8.0,
-            2 => f32::from_bits(next()) * 1e-20,
-            3 => 0.75,
-            4 => (next() as f32 / 1e9 - 1.0).powi(7),
-            _ => next() as f32 / 2e9 - 0.5,
-        };
-        (0..n).map(&mut number).map(|v| if v.is_finite() { v } else { 1.0 }).collect()
-    }
-
-    #[test]
-    fn every_instruction_set_gives_the_same_bytes() {
-        let (x, row_len) = (numbers(24 * 768), 768);
-        let importance: Vec<f32> = numbers(row_len + 1024)[1024..].iter().map(|v| v.abs()).collect();
-        for &ty in BlockType::ALL.iter().filter(|t| t.can_quantize()) {
-            for importance in [None, Some(&importance[..])] {
-                let bytes = |set| {
-                    let mut out = vec![0; x.len() / ty.block_len() * ty.block_bytes()];
-                    quantize_with(set, ty, &x, row_len, importance, &mut out).map(|()| out)
-                };
-                let want = bytes(Set::Baseline);
-                for set in Set::available() {
-                    assert!(bytes(set) == want, "{ty} {set:?}");
-                }
-            }
-        }
-    }
-}
+mod tests;

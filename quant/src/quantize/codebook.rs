@@ -39,10 +39,9 @@ pub(super) struct Target<'a, const R: usize> {
 }
 
 /// An entry for a run.
-#[derive(Clone, Copy)]
-pub(super) struct Choice<const R: usize> {
+#[derive(Clone, Copy, Default)]
+pub(super) struct Choice {
     pub(super) entry: u16,
-    pub(super) levels: [u8; R],
     /// Whether the run itself is no entry.
     pub(super) snapped: bool,
 }
@@ -72,10 +71,20 @@ const fn code_form(run: usize) -> (usize, u8) {
     if run == 8 { (2, 3) } else { (3, 8) }
 }
 
+/// Levels i at bits 2i for runs of 8, at bits 3i for runs of 4.
 #[inline(always)]
 fn code<const R: usize>(levels: &[u8; R]) -> usize {
-    let bits = code_form(R).0;
-    levels.iter().enumerate().fold(0, |code, (i, &level)| code | usize::from(level) << (bits * i))
+    let word = levels.iter().rev().fold(0, |word, &level| word << 8 | u64::from(level));
+    // Neighbouring fields are moved together, in ever larger ones.
+    let code = if R == 8 {
+        let word = (word | word >> 6) & 0x000f_000f_000f_000f;
+        let word = (word | word >> 12) & 0x0000_00ff_0000_00ff;
+        (word | word >> 24) & 0xffff
+    } else {
+        let word = (word | word >> 5) & 0x003f_003f;
+        (word | word >> 10) & 0xfff
+    };
+    code as usize
 }
 
 impl<const R: usize> Codebook<R> {
@@ -124,13 +133,11 @@ impl<const R: usize> Codebook<R> {
     /// The entry of a run of levels, or its neighbour that is nearest to the target: with the smallest
     /// sum of `w * (scale * value - x)^2`, the first of equals.
     #[inline(always)]
-    pub(super) fn choose(&self, levels: [u8; R], target: &Target<'_, R>) -> Choice<R> {
-        match usize::try_from(self.by_code[code(&levels)]) {
-            Ok(entry) => Choice { entry: entry as u16, levels, snapped: false },
-            Err(_) => {
-                let entry = self.nearest(-1 - self.by_code[code(&levels)], target);
-                Choice { entry, levels: self.entries[usize::from(entry)], snapped: true }
-            }
+    pub(super) fn choose(&self, levels: &[u8; R], target: &Target<'_, R>) -> Choice {
+        let found = self.by_code[code(levels)];
+        match u16::try_from(found) {
+            Ok(entry) => Choice { entry, snapped: false },
+            Err(_) => Choice { entry: self.nearest(-1 - found, target), snapped: true },
         }
     }
 
@@ -138,28 +145,28 @@ impl<const R: usize> Codebook<R> {
     fn nearest(&self, list: i32, target: &Target<'_, R>) -> u16 {
         let (first, n) = self.lists[list as usize];
         let pieces = &self.neighbours[first..first + n];
-        let mut best = Lanes::splat(f32::INFINITY);
-        let mut best_piece = Lanes::<WIDTH>::ZERO;
-        for (k, piece) in pieces.iter().enumerate() {
+        let places: [f32; WIDTH] = std::array::from_fn(|l| l as f32);
+        let (mut best, mut best_place) = (Lanes::splat(f32::INFINITY), Lanes(places));
+        let mut place = Lanes(places);
+        for piece in pieces {
             let mut sum = Lanes::ZERO;
-            for (levels, (&x, &w)) in piece.levels.iter().zip(target.x.iter().zip(target.w)) {
-                let levels = Lanes(levels.map(f32::from));
+            for (piece, (&x, &w)) in piece.levels.iter().zip(target.x.iter().zip(target.w)) {
+                let mut levels = Lanes::ZERO;
+                for (level, &piece) in levels.0.iter_mut().zip(piece) {
+                    *level = f32::from(piece);
+                }
                 let value = levels * Lanes::splat(target.step) + Lanes::splat(target.lowest);
                 let d = Lanes::splat(target.scale) * value - Lanes::splat(x);
                 sum += (Lanes::splat(w) * d) * d;
             }
             let better = sum.lt(best);
             best = better.pick(sum, best);
-            best_piece = better.pick(Lanes::splat(k as f32), best_piece);
+            best_place = better.pick(place, best_place);
+            place += Lanes::splat(WIDTH as f32);
         }
-        let (mut least, mut place) = (f32::INFINITY, (0, 0));
-        for (l, (&sum, &k)) in best.0.iter().zip(&best_piece.0).enumerate() {
-            let candidate = (k as usize, l);
-            if sum < least || sum == least && candidate < place {
-                (least, place) = (sum, candidate);
-            }
-        }
-        pieces[place.0].entries[place.1]
+        let is_least = best.eq(Lanes::splat(least(best)));
+        let place = least(is_least.pick(best_place, Lanes::splat(f32::INFINITY))) as usize;
+        pieces[place / WIDTH].entries[place % WIDTH]
     }
 
     /// The levels of an entry.
@@ -167,6 +174,18 @@ impl<const R: usize> Codebook<R> {
     pub(super) fn levels(&self, entry: u16) -> &[u8; R] {
         &self.entries[usize::from(entry)]
     }
+}
+
+/// The least lane, by halves.
+#[inline(always)]
+fn least(lanes: Lanes<WIDTH>) -> f32 {
+    let mut v = lanes.0;
+    for half in [4, 2, 1] {
+        for l in 0..half {
+            v[l] = if v[l + half] < v[l] { v[l + half] } else { v[l] };
+        }
+    }
+    v[0]
 }
 
 #[cfg(test)]
@@ -181,9 +200,8 @@ mod tests {
             let mut levels = [0; R];
             let mut n = 0;
             loop {
-                let choice = book.choose(levels, &target);
-                assert_eq!(choice.snapped, choice.levels != levels);
-                assert_eq!(book.levels(choice.entry), &choice.levels);
+                let choice = book.choose(&levels, &target);
+                assert_eq!(choice.snapped, book.levels(choice.entry) != &levels);
                 n += 1;
                 let Some(i) = levels.iter().position(|&l| l + 1 < n_level) else { break };
                 levels[..i].fill(0);

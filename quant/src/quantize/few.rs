@@ -3,7 +3,7 @@
 
 use super::dispatch::Quantizer;
 use super::lanes::Lanes;
-use super::rows::Rows;
+use super::rows::{Rows, greatest_magnitude};
 use crate::blocks::legacy::{BlockQ1_0, BlockQ2_0};
 use crate::blocks::tq::{BlockTq1_0, BlockTq2_0};
 use bytemuck::{Pod, Zeroable};
@@ -20,7 +20,7 @@ fn blocks<B: Pod, const N: usize>(rows: &Rows<'_>, out: &mut [u8], block: impl F
 /// Levels 0, 1 and 2 for -d, 0 and d, d being the greatest magnitude.
 #[inline(always)]
 fn ternary<const N: usize>(x: &[f32; N]) -> (f16, [u8; N]) {
-    let d = x.iter().fold(0.0, |max: f32, &x| if x.abs() > max { x.abs() } else { max });
+    let d = greatest_magnitude(x);
     let inverse = Lanes([d]).inverse().0[0];
     let levels = (Lanes(*x) * Lanes::splat(inverse)).rounded_away() + Lanes::splat(1.0);
     (f16::from_f32(d), levels.level(0.0, 3.0).bytes())

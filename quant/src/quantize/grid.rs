@@ -80,27 +80,29 @@ impl Search {
         if reference <= 0.0 {
             return Group::default();
         }
-        let roots = w.map(f32::sqrt);
-        let choose = |run: usize, inverse: f32, scale: f32| {
-            let (x, w) = (&magnitudes.as_chunks::<R>().0[run], &roots.as_chunks::<R>().0[run]);
-            let levels = (Lanes::splat(0.5) * (Lanes::splat(inverse) * Lanes(*x) - Lanes::splat(1.0)))
-                .level(0.0, (self.top - 1.0) * 0.5);
-            book.choose(levels.bytes(), &Target { x, w, scale, lowest: 1.0, step: 2.0 })
-        };
+        let roots = Lanes(*w).sqrt().0;
         let n_run = G / R;
         let n_trial = 2 * usize::from(self.n_trial.unsigned_abs()) + 1;
-        let mut trials = [[Choice { entry: 0, levels: [0; R], snapped: false }; 8]; TRIALS];
-        for (k, trial) in (-self.n_trial..=self.n_trial).zip(&mut trials) {
+        let mut trials = [[Choice::default(); 8]; TRIALS];
+        // The levels of the trials, by element.
+        let mut chosen = [[0; TRIALS]; G];
+        for (t, (k, trial)) in (-self.n_trial..=self.n_trial).zip(&mut trials).enumerate() {
             let inverse = (self.top + f32::from(k) * self.step) / reference;
+            let levels = self.levels(&magnitudes, inverse);
             for (run, choice) in trial.iter_mut().enumerate().take(n_run) {
-                *choice = choose(run, inverse, 1.0 / inverse);
+                *choice = choose(book, run, &levels, &magnitudes, &roots, 1.0 / inverse);
+                for (chosen, &level) in chosen[run * R..].iter_mut().zip(book.levels(choice.entry)) {
+                    chosen[t] = level;
+                }
             }
         }
         // Trials side by side: each sum runs in the order of elements.
         let (mut p, mut r) = (Lanes::<TRIALS>::ZERO, Lanes::<TRIALS>::ZERO);
-        for (i, (&x, &w)) in magnitudes.iter().zip(w).enumerate() {
-            let value = |trial: &[Choice<R>; 8]| f32::from(2 * trial[i / R].levels[i % R] + 1);
-            let value = Lanes(std::array::from_fn(|t| value(&trials[t])));
+        for (chosen, (&x, &w)) in chosen.iter().zip(magnitudes.iter().zip(w)) {
+            let mut value = Lanes::ZERO;
+            for (value, &level) in value.0.iter_mut().zip(chosen) {
+                *value = f32::from(2 * level + 1);
+            }
             p += Lanes::splat(w * x) * value;
             r += (Lanes::splat(w) * value) * value;
         }
@@ -121,14 +123,15 @@ impl Search {
             Refine::AllIfAnySnapped => any_snapped || taken.is_none(),
         };
         if is_refined && scale > 0.0 {
+            let levels = self.levels(&magnitudes, 1.0 / scale);
             for (run, choice) in choices.iter_mut().enumerate().take(n_run) {
                 if choice.snapped || self.refine != Refine::Snapped {
-                    *choice = choose(run, 1.0 / scale, scale);
+                    *choice = choose(book, run, &levels, &magnitudes, &roots, scale);
                 }
             }
             let (mut p, mut r) = (0.0, 0.0);
             for (i, (&x, &w)) in magnitudes.iter().zip(w).enumerate() {
-                let value = f32::from(2 * choices[i / R].levels[i % R] + 1);
+                let value = f32::from(2 * book.levels(choices[i / R].entry)[i % R] + 1);
                 p += (w * x) * value;
                 r += (w * value) * value;
             }
@@ -143,11 +146,18 @@ impl Search {
         Group { scale, entries: choices.map(|c| c.entry), signs }
     }
 
+    /// The nearest levels, whatever the codebook.
+    #[inline(always)]
+    fn levels<const G: usize>(&self, magnitudes: &[f32; G], inverse: f32) -> [u8; G] {
+        let value = Lanes::splat(inverse) * Lanes(*magnitudes) - Lanes::splat(1.0);
+        (Lanes::splat(0.5) * value).level(0.0, (self.top - 1.0) * 0.5).bytes()
+    }
+
     /// Magnitudes and minus signs. Where signs must be even and are not, the element that matters
     /// least keeps the wrong one: its magnitude is negative.
     #[inline(always)]
     fn split_signs<const G: usize>(&self, x: &[f32; G], w: &[f32; G]) -> ([f32; G], [u8; 4]) {
-        let mut magnitudes = x.map(f32::abs);
+        let mut magnitudes = Lanes(*x).abs().0;
         let mut signs = [0; 4];
         let runs =
             magnitudes.as_chunks_mut::<8>().0.iter_mut().zip(x.as_chunks::<8>().0.iter().zip(w.as_chunks::<8>().0));
@@ -181,10 +191,14 @@ impl Search {
             let mut groups = [Group::default(); K];
             for (g, (x, group)) in x.as_chunks::<G>().0.iter().zip(&mut groups).enumerate() {
                 let w = match importance {
-                    Some(q) => std::array::from_fn(|i| q[g * G + i] * (sigma2 + x[i] * x[i]).sqrt()),
-                    None => x.map(|x| self.raise * sigma2 + x * x),
+                    Some(q) => {
+                        let mut w = Lanes([0.0; G]);
+                        w.0.copy_from_slice(&q[g * G..][..G]);
+                        w * (Lanes::splat(sigma2) + Lanes(*x) * Lanes(*x)).sqrt()
+                    }
+                    None => Lanes::splat(self.raise * sigma2) + Lanes(*x) * Lanes(*x),
                 };
-                *group = self.group(book, x, &w);
+                *group = self.group(book, x, &w.0);
             }
             let max = groups.iter().fold(0.0, |max, g| if g.scale > max { g.scale } else { max });
             if max == 0.0 {
@@ -199,6 +213,20 @@ impl Search {
             pack(&groups, &levels, f16::from_f32(d * self.correction).to_le_bytes(), out);
         }
     }
+}
+
+/// The entry for a run of a group; `w` are roots of weights.
+#[inline(always)]
+fn choose<const G: usize, const R: usize>(
+    book: &Codebook<R>,
+    run: usize,
+    levels: &[u8; G],
+    x: &[f32; G],
+    w: &[f32; G],
+    scale: f32,
+) -> Choice {
+    let (x, w) = (&x.as_chunks::<R>().0[run], &w.as_chunks::<R>().0[run]);
+    book.choose(&levels.as_chunks::<R>().0[run], &Target { x, w, scale, lowest: 1.0, step: 2.0 })
 }
 
 /// Four 7-bit codes of signs and the level of a scale.

@@ -7,7 +7,7 @@
 use super::codebook::{self, Codebook, Target};
 use super::dispatch::Quantizer;
 use super::lanes::Lanes;
-use super::rows::{Rows, sum_of_squares};
+use super::rows::{Rows, greatest_magnitude, sum_of_squares};
 use crate::blocks::iq::{BlockIq1M, BlockIq1S};
 use half::f16;
 
@@ -101,9 +101,9 @@ fn snap<const G: usize>(
     let runs = x.as_chunks::<8>().0.iter().zip(w.as_chunks::<8>().0).zip(levels.as_chunks_mut::<8>().0);
     for (run, ((x, w), levels)) in runs.enumerate() {
         let lowest = group.values(run * 8 / half_len)[0];
-        let choice = book.choose(*levels, &Target { x, w, scale: group.scale, lowest, step: 1.0 });
+        let choice = book.choose(levels, &Target { x, w, scale: group.scale, lowest, step: 1.0 });
         group.entries[run] = choice.entry;
-        *levels = choice.levels;
+        *levels = *book.levels(choice.entry);
         any_snapped |= choice.snapped;
     }
     if !any_snapped {
@@ -130,11 +130,6 @@ fn scale_level(inverse: f32, scale: f32) -> u8 {
 #[inline(always)]
 fn weights<const G: usize>(q: &[f32], sigma2: f32, x: &[f32; G]) -> [f32; G] {
     std::array::from_fn(|i| q[i] * (sigma2 + x[i] * x[i]).sqrt())
-}
-
-#[inline(always)]
-fn greatest_magnitude(x: &[f32]) -> f32 {
-    x.iter().fold(0.0, |max: f32, &x| if x.abs() > max { x.abs() } else { max })
 }
 
 #[inline(always)]

@@ -3,7 +3,7 @@
 use super::dispatch::Quantizer;
 use super::lanes::Lanes;
 use super::legacy::split_nibbles;
-use super::rows::{Batch, LANES, Rows, along};
+use super::rows::{Batch, LANES, Rows, along, squares};
 use super::search::greatest;
 use crate::blocks::iq::{BlockIq4Nl, BlockIq4Xs};
 use crate::grids::IQ4_VALUES;
@@ -30,30 +30,33 @@ fn stairs(v: Lanes<LANES>, steps: impl Fn(usize) -> f32) -> Lanes<LANES> {
 fn scales(batch: &Batch<'_, G>, n: usize) -> Lanes<LANES> {
     let w = match &batch.importance {
         Some(q) => batch.weights(q, batch.energy(n, 2.0 / n as f32)),
-        None => batch.x.map(|x| x * x),
+        None => squares(&batch.x),
     };
     let max = greatest(&batch.x);
     let is_zero = max.abs().lt(Lanes::splat(1e-15));
-    let sums = |inverse: Lanes<LANES>| {
-        let (mut p, mut r) = (Lanes::ZERO, Lanes::ZERO);
-        for (&x, &w) in batch.x.iter().zip(&w) {
-            let value = stairs(inverse * x, |k| f32::from(IQ4_VALUES[k]));
-            p += (w * value) * x;
-            r += (w * value) * value;
-        }
-        (p, r)
-    };
     let d = -max / Lanes::splat(f32::from(IQ4_VALUES[0]));
-    let (p, r) = sums(Lanes::splat(1.0) / d);
+    let (p, r) = sums(&batch.x, &w, Lanes::splat(1.0) / d);
     let mut d = r.gt(Lanes::ZERO).pick(p / r, Lanes::ZERO);
     let mut best = d * p;
     for k in -7i8..=7 {
-        let (p, r) = sums(Lanes::splat(f32::from(k) + f32::from(IQ4_VALUES[0])) / max);
+        let (p, r) = sums(&batch.x, &w, Lanes::splat(f32::from(k) + f32::from(IQ4_VALUES[0])) / max);
         let better = r.gt(Lanes::ZERO) & (p * p).gt(best * r);
         d = better.pick(p / r, d);
         best = better.pick(d * p, best);
     }
     is_zero.pick(Lanes::ZERO, d)
+}
+
+/// `sum w x v` and `sum w v^2` for the values v under an inverse scale.
+#[inline(always)]
+fn sums(x: &[Lanes<LANES>; G], w: &[Lanes<LANES>; G], inverse: Lanes<LANES>) -> (Lanes<LANES>, Lanes<LANES>) {
+    let (mut p, mut r) = (Lanes::ZERO, Lanes::ZERO);
+    for (&x, &w) in x.iter().zip(w) {
+        let value = stairs(inverse * x, |k| f32::from(IQ4_VALUES[k]));
+        p += (w * value) * x;
+        r += (w * value) * value;
+    }
+    (p, r)
 }
 
 /// The nibbles of groups under the scales as stored.
@@ -73,14 +76,14 @@ impl Quantizer for Iq4Nl {
     #[inline(always)]
     fn run(rows: &Rows<'_>, out: &mut [u8]) {
         let bytes = size_of::<BlockIq4Nl>();
-        rows.batches::<G>(G, bytes, out, |batch, out| {
+        for (batch, out) in rows.batches::<G>(G, bytes, out) {
             let d = scales(&batch, G);
             let levels = nibbles(&batch, d);
             for ((levels, d), out) in levels.iter().zip(&d.0).zip(out.chunks_exact_mut(bytes)) {
                 *bytemuck::from_bytes_mut(out) =
                     BlockIq4Nl { d: f16::from_f32(*d).to_le_bytes(), qs: split_nibbles(levels) };
             }
-        });
+        }
     }
 }
 
@@ -90,7 +93,7 @@ impl Quantizer for Iq4Xs {
     #[inline(always)]
     fn run(rows: &Rows<'_>, out: &mut [u8]) {
         let bytes = size_of::<BlockIq4Xs>();
-        rows.batches::<G>(BlockIq4Xs::LEN, bytes, out, |batch, out| {
+        for (batch, out) in rows.batches::<G>(BlockIq4Xs::LEN, bytes, out) {
             let found = scales(&batch, BlockIq4Xs::LEN);
             let mut stored = Lanes::ZERO;
             let blocks = found.0.as_chunks::<8>().0.iter().zip(stored.0.as_chunks_mut::<8>().0);
@@ -110,7 +113,7 @@ impl Quantizer for Iq4Xs {
                     *qs = split_nibbles(levels);
                 }
             }
-        });
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::dispatch::Quantizer;
 use super::lanes::Lanes;
-use super::rows::{Batch, LANES, Rows, along};
+use super::rows::{Batch, LANES, Rows, along, squares};
 use super::search::{Deviation, Trials, affine, greatest, positive, symmetric, symmetric_stepwise};
 use crate::BlockType;
 use crate::blocks::k::{BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K};
@@ -36,7 +36,7 @@ trait AffineFormat<const G: usize, const K: usize> {
 #[inline(always)]
 fn affine_rows<F: AffineFormat<G, K>, const G: usize, const K: usize>(rows: &Rows<'_>, out: &mut [u8]) {
     let bytes = F::TYPE.block_bytes();
-    rows.batches::<G>(N, bytes, out, |batch, out| {
+    for (batch, out) in rows.batches::<G>(N, bytes, out) {
         let (w, trials) = match &batch.importance {
             Some(q) => (batch.weights(q, batch.energy(N, F::SIGMA)), Trials::WEIGHTED),
             None => (F::weights(&batch.x), F::TRIALS),
@@ -67,7 +67,7 @@ fn affine_rows<F: AffineFormat<G, K>, const G: usize, const K: usize>(rows: &Row
         for ((levels, (scales, d, mins, dmin)), out) in blocks {
             F::pack(levels, scales, mins, *d, *dmin, out);
         }
-    });
+    }
 }
 
 /// The levels of a block's scales, and the scale of them.
@@ -112,7 +112,11 @@ impl AffineFormat<16, 16> for Q2K {
 
     #[inline(always)]
     fn weights(x: &[Lanes<LANES>; 16]) -> [Lanes<LANES>; 16] {
-        x.map(Lanes::abs)
+        let mut w = *x;
+        for w in &mut w {
+            *w = w.abs();
+        }
+        w
     }
 
     #[inline(always)]
@@ -151,7 +155,11 @@ fn raised_magnitudes(x: &[Lanes<LANES>; 32]) -> [Lanes<LANES>; 32] {
         sum += x * x;
     }
     let mean = (sum / Lanes::splat(32.0)).sqrt();
-    x.map(|x| mean + x.abs())
+    let mut w = *x;
+    for w in &mut w {
+        *w = mean + w.abs();
+    }
+    w
 }
 
 /// Eight scales and eight minimums of 6 bits, as [`crate::blocks::k::scales_and_mins`] reads them.
@@ -256,7 +264,7 @@ pub(super) struct Q3K;
 impl Quantizer for Q3K {
     #[inline(always)]
     fn run(rows: &Rows<'_>, out: &mut [u8]) {
-        rows.batches::<16>(N, size_of::<BlockQ3K>(), out, |batch, out| {
+        for (batch, out) in rows.batches::<16>(N, size_of::<BlockQ3K>(), out) {
             let (found, scales, d) = match &batch.importance {
                 Some(q) => {
                     let w = batch.weights(q, batch.energy(N, 2.0 / 256.0));
@@ -288,7 +296,7 @@ impl Quantizer for Q3K {
                 block.scales[8 + k % 4] |= (s >> 4 & 3) << (2 * (k / 4));
             }
             block.d = d.to_le_bytes();
-        });
+        }
 
         /// The scale of greatest magnitude becomes -32, stored as 0.
         #[inline(always)]
@@ -309,13 +317,13 @@ pub(super) struct Q6K;
 impl Quantizer for Q6K {
     #[inline(always)]
     fn run(rows: &Rows<'_>, out: &mut [u8]) {
-        rows.batches::<16>(N, size_of::<BlockQ6K>(), out, |batch, out| {
-            let w = batch.importance.unwrap_or_else(|| batch.x.map(|x| x * x));
+        for (batch, out) in rows.batches::<16>(N, size_of::<BlockQ6K>(), out) {
+            let w = batch.importance.unwrap_or_else(|| squares(&batch.x));
             let found = symmetric(32.0, &batch.x, &w);
             let max = greatest(&found.scale.0.map(|s| Lanes([s]))).0[0];
             if max.abs() < 1e-15 {
                 out.fill(0);
-                return;
+                continue;
             }
             let s = -128.0 / max;
             let d = f16::from_f32(1.0 / s);
@@ -333,6 +341,6 @@ impl Quantizer for Q6K {
             }
             block.scales = scales.0.map(|s| s as i8);
             block.d = d.to_le_bytes();
-        });
+        }
     }
 }

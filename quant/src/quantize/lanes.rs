@@ -139,8 +139,12 @@ impl<const L: usize> Lanes<L> {
     /// The integers of -128..=255 as bytes, negative ones as their complement.
     #[inline(always)]
     pub(super) fn bytes(self) -> [u8; L] {
-        // The lowest bits of the sum's mantissa are the integer's.
-        self.0.map(|v| (v + ROUNDER).to_bits() as u8)
+        let mut out = [0; L];
+        for (out, v) in out.iter_mut().zip(self.0) {
+            // The lowest bits of the sum's mantissa are the integer's.
+            *out = (v + ROUNDER).to_bits() as u8;
+        }
+        out
     }
 }
 
@@ -226,6 +230,10 @@ impl<const L: usize> Not for Mask<L> {
 
     #[inline(always)]
     fn not(self) -> Self {
-        Self(self.0.map(|m| !m))
+        let mut out = self;
+        for m in &mut out.0 {
+            *m = !*m;
+        }
+        out
     }
 }

@@ -13,37 +13,40 @@ const N: usize = 32;
 /// Blocks across lanes.
 type Group = [Lanes<LANES>; N];
 
-/// Calls `find` with each batch and, where columns have importance, the weights of its elements; then
-/// `pack` with the levels and the index of each block.
+/// A format of blocks of 32.
+trait Format {
+    const BLOCK_BYTES: usize;
+    /// What a block has beside levels.
+    type Scale;
+
+    /// The levels of 32 elements and the scales, for blocks across lanes.
+    fn find(batch: &Batch<'_, N>, weights: Option<&Group>) -> (Group, Self::Scale);
+
+    /// Writes the block of lane `i`.
+    fn pack(levels: &[u8; N], scale: &Self::Scale, i: usize, out: &mut [u8]);
+}
+
 #[inline(always)]
-fn blocks<T>(
-    rows: &Rows<'_>,
-    block_bytes: usize,
-    out: &mut [u8],
-    find: impl Fn(&Batch<'_, N>, Option<&Group>) -> (Group, T),
-    pack: impl Fn(&[u8; N], &T, usize, &mut [u8]),
-) {
+fn blocks<F: Format>(rows: &Rows<'_>, out: &mut [u8]) {
     // ggml weighs by the mean of the whole row here.
     let n_row = if rows.importance.is_some() { rows.x.len() / rows.row_len } else { 0 };
     let energies: Vec<f32> = (0..n_row)
         .map(|row| sum_of_squares(&rows.x[row * rows.row_len..][..rows.row_len]) / rows.row_len as f32)
         .collect();
-    let mut first = 0;
-    rows.batches::<N>(N, block_bytes, out, |batch, out| {
+    for (batch, out) in rows.batches::<N>(N, F::BLOCK_BYTES, out) {
         let weights = batch.importance.as_ref().map(|q| {
             let mut sigma2 = Lanes::ZERO;
             for (block, sigma2) in sigma2.0.iter_mut().enumerate().take(batch.numbers.len() / N) {
-                *sigma2 = energies[(first + block) * N / rows.row_len];
+                *sigma2 = energies[(batch.first + block * N) / rows.row_len];
             }
             batch.weights(q, sigma2)
         });
-        first += LANES;
-        let (levels, found) = find(&batch, weights.as_ref());
+        let (levels, scale) = F::find(&batch, weights.as_ref());
         let levels = along(&levels);
-        for (i, (levels, out)) in levels.iter().zip(out.chunks_exact_mut(block_bytes)).enumerate() {
-            pack(levels, &found, i, out);
+        for (i, (levels, out)) in levels.iter().zip(out.chunks_exact_mut(F::BLOCK_BYTES)).enumerate() {
+            F::pack(levels, &scale, i, out);
         }
-    });
+    }
 }
 
 /// One scale a block: levels 0..2n with n in the middle.
@@ -105,73 +108,102 @@ fn fifth_bits(levels: &[u8; N]) -> [u8; 4] {
     levels.iter().enumerate().map(bit).fold(0, |bits, bit| bits | bit).to_le_bytes()
 }
 
-pub(super) struct Q4_0;
+/// Implements [`Quantizer`] for the format.
+macro_rules! quantizers {
+    ($($name:ident)*) => {
+        $(pub(super) struct $name;
 
-impl Quantizer for Q4_0 {
-    #[inline(always)]
-    fn run(rows: &Rows<'_>, out: &mut [u8]) {
-        let find = |batch: &Batch<'_, N>, w: Option<&Group>| around_zero(8.0, batch, w);
-        blocks(rows, size_of::<BlockQ4_0>(), out, find, |levels, d, i, out| {
-            *bytemuck::from_bytes_mut(out) = BlockQ4_0 { d: half(d.0[i]), qs: split_nibbles(levels) };
-        });
-    }
-}
-
-pub(super) struct Q4_1;
-
-impl Quantizer for Q4_1 {
-    #[inline(always)]
-    fn run(rows: &Rows<'_>, out: &mut [u8]) {
-        let find = |batch: &Batch<'_, N>, w: Option<&Group>| above_minimum(15.0, batch, w);
-        blocks(rows, size_of::<BlockQ4_1>(), out, find, |levels, (d, m), i, out| {
-            *bytemuck::from_bytes_mut(out) = BlockQ4_1 { d: half(d.0[i]), m: half(m.0[i]), qs: split_nibbles(levels) };
-        });
-    }
-}
-
-pub(super) struct Q5_0;
-
-impl Quantizer for Q5_0 {
-    #[inline(always)]
-    fn run(rows: &Rows<'_>, out: &mut [u8]) {
-        let find = |batch: &Batch<'_, N>, w: Option<&Group>| around_zero(16.0, batch, w);
-        blocks(rows, size_of::<BlockQ5_0>(), out, find, |levels, d, i, out| {
-            *bytemuck::from_bytes_mut(out) =
-                BlockQ5_0 { d: half(d.0[i]), qh: fifth_bits(levels), qs: split_nibbles(levels) };
-        });
-    }
-}
-
-pub(super) struct Q5_1;
-
-impl Quantizer for Q5_1 {
-    #[inline(always)]
-    fn run(rows: &Rows<'_>, out: &mut [u8]) {
-        let find = |batch: &Batch<'_, N>, w: Option<&Group>| above_minimum(31.0, batch, w);
-        blocks(rows, size_of::<BlockQ5_1>(), out, find, |levels, (d, m), i, out| {
-            let (d, m) = (half(d.0[i]), half(m.0[i]));
-            *bytemuck::from_bytes_mut(out) = BlockQ5_1 { d, m, qh: fifth_bits(levels), qs: split_nibbles(levels) };
-        });
-    }
-}
-
-pub(super) struct Q8_0;
-
-impl Quantizer for Q8_0 {
-    #[inline(always)]
-    fn run(rows: &Rows<'_>, out: &mut [u8]) {
-        let rows = Rows { importance: None, ..*rows };
-        let find = |batch: &Batch<'_, N>, _: Option<&Group>| {
-            let d = greatest(&batch.x).abs() / Lanes::splat(127.0);
-            let inverse = d.inverse();
-            let mut levels = batch.x;
-            for level in &mut levels {
-                *level = (*level * inverse).rounded_away();
+        impl Quantizer for $name {
+            #[inline(always)]
+            fn run(rows: &Rows<'_>, out: &mut [u8]) {
+                blocks::<Self>(rows, out);
             }
-            (levels, d)
-        };
-        blocks(&rows, size_of::<BlockQ8_0>(), out, find, |levels, d, i, out| {
-            *bytemuck::from_bytes_mut(out) = BlockQ8_0 { d: half(d.0[i]), qs: levels.map(|q| q as i8) };
-        });
+        })*
+    };
+}
+
+quantizers! { Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 }
+
+impl Format for Q4_0 {
+    const BLOCK_BYTES: usize = size_of::<BlockQ4_0>();
+    type Scale = Lanes<LANES>;
+
+    #[inline(always)]
+    fn find(batch: &Batch<'_, N>, weights: Option<&Group>) -> (Group, Self::Scale) {
+        around_zero(8.0, batch, weights)
+    }
+
+    #[inline(always)]
+    fn pack(levels: &[u8; N], d: &Self::Scale, i: usize, out: &mut [u8]) {
+        *bytemuck::from_bytes_mut(out) = BlockQ4_0 { d: half(d.0[i]), qs: split_nibbles(levels) };
+    }
+}
+
+impl Format for Q4_1 {
+    const BLOCK_BYTES: usize = size_of::<BlockQ4_1>();
+    type Scale = (Lanes<LANES>, Lanes<LANES>);
+
+    #[inline(always)]
+    fn find(batch: &Batch<'_, N>, weights: Option<&Group>) -> (Group, Self::Scale) {
+        above_minimum(15.0, batch, weights)
+    }
+
+    #[inline(always)]
+    fn pack(levels: &[u8; N], (d, m): &Self::Scale, i: usize, out: &mut [u8]) {
+        let (d, m) = (half(d.0[i]), half(m.0[i]));
+        *bytemuck::from_bytes_mut(out) = BlockQ4_1 { d, m, qs: split_nibbles(levels) };
+    }
+}
+
+impl Format for Q5_0 {
+    const BLOCK_BYTES: usize = size_of::<BlockQ5_0>();
+    type Scale = Lanes<LANES>;
+
+    #[inline(always)]
+    fn find(batch: &Batch<'_, N>, weights: Option<&Group>) -> (Group, Self::Scale) {
+        around_zero(16.0, batch, weights)
+    }
+
+    #[inline(always)]
+    fn pack(levels: &[u8; N], d: &Self::Scale, i: usize, out: &mut [u8]) {
+        *bytemuck::from_bytes_mut(out) =
+            BlockQ5_0 { d: half(d.0[i]), qh: fifth_bits(levels), qs: split_nibbles(levels) };
+    }
+}
+
+impl Format for Q5_1 {
+    const BLOCK_BYTES: usize = size_of::<BlockQ5_1>();
+    type Scale = (Lanes<LANES>, Lanes<LANES>);
+
+    #[inline(always)]
+    fn find(batch: &Batch<'_, N>, weights: Option<&Group>) -> (Group, Self::Scale) {
+        above_minimum(31.0, batch, weights)
+    }
+
+    #[inline(always)]
+    fn pack(levels: &[u8; N], (d, m): &Self::Scale, i: usize, out: &mut [u8]) {
+        let (d, m) = (half(d.0[i]), half(m.0[i]));
+        *bytemuck::from_bytes_mut(out) = BlockQ5_1 { d, m, qh: fifth_bits(levels), qs: split_nibbles(levels) };
+    }
+}
+
+impl Format for Q8_0 {
+    const BLOCK_BYTES: usize = size_of::<BlockQ8_0>();
+    type Scale = Lanes<LANES>;
+
+    #[inline(always)]
+    fn find(batch: &Batch<'_, N>, _: Option<&Group>) -> (Group, Self::Scale) {
+        let d = greatest(&batch.x).abs() / Lanes::splat(127.0);
+        let inverse = d.inverse();
+        let mut levels = batch.x;
+        for level in &mut levels {
+            *level = (*level * inverse).rounded_away();
+        }
+        (levels, d)
+    }
+
+    #[inline(always)]
+    fn pack(levels: &[u8; N], d: &Self::Scale, i: usize, out: &mut [u8]) {
+        *bytemuck::from_bytes_mut(out) = BlockQ8_0 { d: half(d.0[i]), qs: levels.map(|q| q as i8) };
     }
 }

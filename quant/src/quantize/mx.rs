@@ -3,7 +3,7 @@
 
 use super::dispatch::Quantizer;
 use super::lanes::Lanes;
-use super::rows::Rows;
+use super::rows::{Rows, greatest_magnitude};
 use crate::blocks::mx::{BlockMxfp4, BlockNvfp4, half_e4m3};
 use crate::grids::FP4_DOUBLED;
 
@@ -19,11 +19,6 @@ fn nearest<const N: usize>(x: &[f32; N], half_scale: f32) -> [u8; N] {
         index = better.pick(Lanes::splat(i as f32), index);
     }
     index.bytes()
-}
-
-#[inline(always)]
-fn greatest_magnitude(x: &[f32]) -> f32 {
-    x.iter().fold(0.0, |max: f32, &x| if x.abs() > max { x.abs() } else { max })
 }
 
 pub(super) struct Mxfp4;

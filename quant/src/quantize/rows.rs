@@ -18,6 +18,8 @@ pub(super) struct Rows<'a> {
 
 /// A few neighbouring groups of `G` elements, and what is known of them.
 pub(super) struct Batch<'a, const G: usize> {
+    /// Where its numbers begin in the rows.
+    pub(super) first: usize,
     /// The numbers: at most `G * LANES`, whole groups.
     pub(super) numbers: &'a [f32],
     /// The same; lanes without a group hold zeros.
@@ -36,27 +38,53 @@ impl<'a> Rows<'a> {
 
     /// Cuts the rows, and the bytes of their blocks with them, into batches of groups of `G`.
     #[inline(always)]
-    pub(super) fn batches<const G: usize>(
-        &self,
+    pub(super) fn batches<'o, const G: usize>(
+        self,
         block_len: usize,
         block_bytes: usize,
-        out: &mut [u8],
-        mut each: impl FnMut(Batch<'a, G>, &mut [u8]),
-    ) {
-        let n_number = G * LANES;
-        let n_byte = n_number / block_len * block_bytes;
-        let mut weights = vec![0.0; if self.importance.is_some() { n_number } else { 0 }];
-        for (i, (numbers, out)) in self.x.chunks(n_number).zip(out.chunks_mut(n_byte)).enumerate() {
-            let importance = self.importance.map(|q| {
-                // Groups lie within rows, but batches may not.
-                let columns = (i * n_number..).step_by(G).map(|at| at % self.row_len);
-                for (weights, column) in weights.chunks_mut(G).zip(columns).take(numbers.len() / G) {
-                    weights.copy_from_slice(&q[column..column + G]);
-                }
-                across(&weights[..numbers.len()])
-            });
-            each(Batch { numbers, x: across(numbers), importance }, out);
+        out: &'o mut [u8],
+    ) -> Batches<'a, 'o, G> {
+        Batches { rows: self, at: 0, n_byte: G * LANES / block_len * block_bytes, out }
+    }
+}
+
+/// See [`Rows::batches`]. An iterator, since a closure would be compiled without the instructions of
+/// its caller.
+pub(super) struct Batches<'a, 'o, const G: usize> {
+    rows: Rows<'a>,
+    /// Numbers handed out.
+    at: usize,
+    /// Bytes of a full batch.
+    n_byte: usize,
+    /// The bytes left.
+    out: &'o mut [u8],
+}
+
+impl<'a, 'o, const G: usize> Iterator for Batches<'a, 'o, G> {
+    type Item = (Batch<'a, G>, &'o mut [u8]);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        let (rows, first) = (self.rows, self.at);
+        let left = &rows.x[first..];
+        if left.is_empty() {
+            return None;
         }
+        let numbers = &left[..left.len().min(G * LANES)];
+        self.at += numbers.len();
+        let out = std::mem::take(&mut self.out);
+        let (out, rest) = out.split_at_mut(self.n_byte.min(out.len()));
+        self.out = rest;
+        let importance = rows.importance.map(|q| {
+            let mut across = [Lanes::ZERO; G];
+            for l in 0..numbers.len() / G {
+                // Groups lie within rows, but batches may not.
+                let column = (first + l * G) % rows.row_len;
+                set_lane(&mut across, l, &q[column..column + G]);
+            }
+            across
+        });
+        Some((Batch { first, numbers, x: across(numbers), importance }, out))
     }
 }
 
@@ -88,16 +116,37 @@ pub(super) fn sum_of_squares(x: &[f32]) -> f32 {
     x.iter().fold(0.0, |sum, &x| sum + x * x)
 }
 
+/// Zero for no numbers; what is no number does not count.
+#[inline(always)]
+pub(super) fn greatest_magnitude(x: &[f32]) -> f32 {
+    x.iter().fold(0.0, |max: f32, &x| if x.abs() > max { x.abs() } else { max })
+}
+
+/// The weights of elements whose columns do not differ, in many types.
+#[inline(always)]
+pub(super) fn squares<const G: usize>(x: &[Lanes<LANES>; G]) -> [Lanes<LANES>; G] {
+    let mut w = *x;
+    for w in &mut w {
+        *w = *w * *w;
+    }
+    w
+}
+
 /// Puts groups side by side: element i of group l becomes lane l of item i.
 #[inline(always)]
 pub(super) fn across<const G: usize, const L: usize>(x: &[f32]) -> [Lanes<L>; G] {
     let mut out = [Lanes::ZERO; G];
     for (l, group) in x.as_chunks::<G>().0.iter().enumerate() {
-        for (out, &x) in out.iter_mut().zip(group) {
-            out.0[l] = x;
-        }
+        set_lane(&mut out, l, group);
     }
     out
+}
+
+#[inline(always)]
+fn set_lane<const G: usize, const L: usize>(lanes: &mut [Lanes<L>; G], l: usize, group: &[f32]) {
+    for (lanes, &x) in lanes.iter_mut().zip(group) {
+        lanes.0[l] = x;
+    }
 }
 
 /// The reverse of [`across`], for levels in 0..=255.

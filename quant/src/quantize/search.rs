@@ -71,30 +71,41 @@ pub(super) fn symmetric<const G: usize, const L: usize>(
 ) -> Symmetric<G, L> {
     let max = greatest(x);
     let is_zero = max.abs().lt(Lanes::splat(TINY));
-    let sums = |s: Lanes<L>| {
-        let (mut p, mut r) = (Lanes::ZERO, Lanes::ZERO);
-        for (&x, &w) in x.iter().zip(w) {
-            let l = (s * x).level(-n, n - 1.0);
-            p += (w * x) * l;
-            r += (w * l) * l;
-        }
-        (p, r)
-    };
     let mut s = Lanes::splat(-n) / max;
-    let (p, r) = sums(s);
+    let (p, r) = symmetric_sums(n, x, w, s);
     let mut scale = r.eq(Lanes::ZERO).pick(Lanes::ZERO, p / r);
     let mut best = scale * p;
     for k in (-9i8..=9).filter(|&k| k != 0) {
         let trial = Lanes::splat(-(n + 0.1 * f32::from(k))) / max;
-        let (p, r) = sums(trial);
+        let (p, r) = symmetric_sums(n, x, w, trial);
         let better = r.gt(Lanes::ZERO) & (p * p).gt(best * r);
         s = better.pick(trial, s);
         scale = better.pick(p / r, scale);
         best = better.pick(scale * p, best);
     }
     let offset = Lanes::splat(n);
-    let levels = x.map(|x| is_zero.pick(Lanes::ZERO, (s * x).level(-n, n - 1.0) + offset));
+    let mut levels = *x;
+    for l in &mut levels {
+        *l = is_zero.pick(Lanes::ZERO, (s * *l).level(-n, n - 1.0) + offset);
+    }
     Symmetric { scale: is_zero.pick(Lanes::ZERO, scale), levels }
+}
+
+/// `sum w x l` and `sum w l^2` for the levels under an inverse scale.
+#[inline(always)]
+fn symmetric_sums<const G: usize, const L: usize>(
+    n: f32,
+    x: &[Lanes<L>; G],
+    w: &[Lanes<L>; G],
+    s: Lanes<L>,
+) -> (Lanes<L>, Lanes<L>) {
+    let (mut p, mut r) = (Lanes::ZERO, Lanes::ZERO);
+    for (&x, &w) in x.iter().zip(w) {
+        let l = (s * x).level(-n, n - 1.0);
+        p += (w * x) * l;
+        r += (w * l) * l;
+    }
+    (p, r)
 }
 
 /// Symmetric levels `-n..n`, improved one element at a time (Q3).
@@ -103,9 +114,11 @@ pub(super) fn symmetric_stepwise<const G: usize, const L: usize>(n: f32, x: &[La
     let max = greatest(x);
     let is_zero = max.abs().lt(Lanes::splat(TINY));
     let s = Lanes::splat(-n) / max;
-    let mut levels = x.map(|x| (s * x).level(-n, n - 1.0));
+    let mut levels = [Lanes::ZERO; G];
     let (mut p, mut r) = (Lanes::ZERO, Lanes::ZERO);
-    for (&x, &l) in x.iter().zip(&levels) {
+    for (&x, level) in x.iter().zip(&mut levels) {
+        let l = (s * x).level(-n, n - 1.0);
+        *level = l;
         let w = x * x;
         p += (w * x) * l;
         r += (w * l) * l;
@@ -132,7 +145,9 @@ pub(super) fn symmetric_stepwise<const G: usize, const L: usize>(n: f32, x: &[La
         }
     }
     let offset = Lanes::splat(n);
-    let levels = levels.map(|l| is_zero.pick(Lanes::ZERO, l + offset));
+    for l in &mut levels {
+        *l = is_zero.pick(Lanes::ZERO, *l + offset);
+    }
     let scale = (r.gt(Lanes::ZERO) & !is_zero).pick(p / r, Lanes::ZERO);
     Symmetric { scale, levels }
 }
@@ -156,24 +171,11 @@ pub(super) fn affine<const G: usize, const L: usize>(
     min = min.gt(Lanes::ZERO).pick(Lanes::ZERO, min);
     let is_flat = max.eq(min);
     let flat_min = min;
-    let error = |scale: Lanes<L>, min: Lanes<L>, s: Lanes<L>, low: Lanes<L>| {
-        let mut sum = Lanes::ZERO;
-        for (&x, &w) in x.iter().zip(w) {
-            let l = (s * (x - low)).level(0.0, n);
-            let d = (scale * l + min) - x;
-            let d = match trials.deviation {
-                Deviation::Squared => d * d,
-                Deviation::Absolute => d.abs(),
-            };
-            sum += w * d;
-        }
-        sum
-    };
     let mut s = Lanes::splat(n) / (max - min);
     let mut scale = Lanes::splat(1.0) / s;
     // The minimum that the best levels were computed with, which is not the one that came out.
     let mut low = min;
-    let mut best = error(scale, min, s, low);
+    let mut best = affine_error(n, x, w, trials.deviation, (scale, min), (s, low));
     for k in 0..=trials.n_step {
         let trial = Lanes::splat(trials.first + trials.step * f32::from(k) + n) / (max - min);
         let (mut a, mut b, mut c) = (Lanes::ZERO, Lanes::ZERO, Lanes::ZERO);
@@ -189,7 +191,7 @@ pub(super) fn affine<const G: usize, const L: usize>(
         let positive = fitted.gt(Lanes::ZERO);
         let new_scale = positive.pick(c / b, (sum_w * c - sum_x * a) / d);
         let new_min = positive.pick(Lanes::ZERO, fitted);
-        let new_error = error(new_scale, new_min, trial, min);
+        let new_error = affine_error(n, x, w, trials.deviation, (new_scale, new_min), (trial, min));
         let better = d.gt(Lanes::ZERO) & new_error.lt(best);
         s = better.pick(trial, s);
         low = better.pick(min, low);
@@ -197,8 +199,35 @@ pub(super) fn affine<const G: usize, const L: usize>(
         scale = better.pick(new_scale, scale);
         min = better.pick(new_min, min);
     }
-    let levels = x.map(|x| is_flat.pick(Lanes::ZERO, (s * (x - low)).level(0.0, n)));
+    let mut levels = *x;
+    for l in &mut levels {
+        *l = is_flat.pick(Lanes::ZERO, (s * (*l - low)).level(0.0, n));
+    }
     Affine { scale: is_flat.pick(Lanes::ZERO, scale), min: -is_flat.pick(flat_min, min), levels }
+}
+
+/// The weighted deviation of `scale * level + min` from x, for the levels that an inverse scale and a
+/// lowest value give.
+#[inline(always)]
+fn affine_error<const G: usize, const L: usize>(
+    n: f32,
+    x: &[Lanes<L>; G],
+    w: &[Lanes<L>; G],
+    deviation: Deviation,
+    (scale, min): (Lanes<L>, Lanes<L>),
+    (s, low): (Lanes<L>, Lanes<L>),
+) -> Lanes<L> {
+    let mut sum = Lanes::ZERO;
+    for (&x, &w) in x.iter().zip(w) {
+        let l = (s * (x - low)).level(0.0, n);
+        let d = (scale * l + min) - x;
+        let d = match deviation {
+            Deviation::Squared => d * d,
+            Deviation::Absolute => d.abs(),
+        };
+        sum += w * d;
+    }
+    sum
 }
 
 /// Levels `0..=n` of numbers that are seldom negative (QP).
@@ -211,20 +240,11 @@ pub(super) fn positive<const G: usize, const L: usize>(
     let max = x.iter().fold(Lanes::ZERO, |max, &x| x.max(max));
     let is_zero = max.lt(Lanes::splat(TINY));
     let top = Lanes::splat(n);
-    let error = |s: Lanes<L>, level: &dyn Fn(Lanes<L>) -> Lanes<L>| {
-        let scale = Lanes::splat(1.0) / s;
-        let mut sum = Lanes::ZERO;
-        for (&x, &w) in x.iter().zip(w) {
-            let d = x - scale * level(s * x);
-            sum += (w * d) * d;
-        }
-        sum
-    };
     let mut s = top / max;
-    let mut best = error(s, &|v| as_byte(v.rounded()));
+    let mut best = positive_error(x, w, s, |v| as_byte(v.rounded()));
     for k in (-4i8..=4).filter(|&k| k != 0) {
         let trial = Lanes::splat(0.1 * f32::from(k) + n) / max;
-        let new = error(trial, &|v| v.rounded().min(top));
+        let new = positive_error(x, w, trial, |v| v.rounded().min(top));
         let better = new.lt(best);
         s = better.pick(trial, s);
         best = better.pick(new, best);
@@ -257,15 +277,38 @@ pub(super) fn positive<const G: usize, const L: usize>(
             break;
         }
     }
-    let levels = levels.map(|l| is_zero.pick(Lanes::ZERO, l));
+    for l in &mut levels {
+        *l = is_zero.pick(Lanes::ZERO, *l);
+    }
     let scale = (r.gt(Lanes::ZERO) & !is_zero).pick(p / r, Lanes::ZERO);
     Symmetric { scale, levels }
+}
+
+/// The weighted squares of deviations, for the levels that `level` makes of numbers over the scale.
+#[inline(always)]
+fn positive_error<const G: usize, const L: usize>(
+    x: &[Lanes<L>; G],
+    w: &[Lanes<L>; G],
+    s: Lanes<L>,
+    level: impl Fn(Lanes<L>) -> Lanes<L>,
+) -> Lanes<L> {
+    let scale = Lanes::splat(1.0) / s;
+    let mut sum = Lanes::ZERO;
+    for (&x, &w) in x.iter().zip(w) {
+        let d = x - scale * level(s * x);
+        sum += (w * d) * d;
+    }
+    sum
 }
 
 /// A level as ggml keeps it, in a byte: negative ones wrap round.
 #[inline(always)]
 fn as_byte<const L: usize>(level: Lanes<L>) -> Lanes<L> {
-    Lanes(level.0.map(|v| f32::from(v as i32 as u8)))
+    let mut out = level;
+    for v in &mut out.0 {
+        *v = f32::from(*v as i32 as u8);
+    }
+    out
 }
 
 #[cfg(test)]
