@@ -10,6 +10,7 @@
 mod facts;
 mod families;
 mod hf;
+mod lora;
 mod metadata;
 mod names;
 mod producer;
@@ -23,10 +24,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::arch;
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::{Gguf, KeyValue};
 
 pub use families::supported;
+pub use lora::open_adapter;
 pub use source::{LazyTensor, OutType, Source};
 
 /// How a folder is converted.
@@ -110,6 +113,9 @@ fn folder(path: &Path, file: Option<&Path>, options: &ConvertOptions) -> Result<
     let mut folder = hf::Folder::open(path)?;
     let family = families::find(&folder.architecture).map_err(|e| e.in_file(&path.join("config.json")))?;
     folder.defaults = family.defaults;
+    if !arch::supported().contains(&family.arch) {
+        notes.push(format!("files of `{}` do not run here yet; this one is for other programs", family.arch));
+    }
     let facts = facts::Facts::read(&folder)?;
     let checkpoint = safetensors::Checkpoint::open(path, file)?;
     let mut lazy = tensors::resolve(family, &facts, &folder, &checkpoint, &mut notes)?;

@@ -2,7 +2,7 @@
 
 use super::facts::Facts;
 use super::hf::{Field, Folder, Section};
-use super::names::{COMMON_KEYS, From, HfFamily, Longrope, ScoreScale, Windows};
+use super::names::{COMMON_KEYS, EXPERT_KEYS, From, HfFamily, Longrope, ScoreScale, Windows};
 use super::producer::{Lazy, Node};
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::KeyValue;
@@ -40,7 +40,8 @@ pub(super) fn write(
 ) -> Result<Vec<(String, Lazy)>> {
     let mut w = Writer { family, facts, folder, keys, notes, tensors: Vec::new() };
     w.put("block_count", facts.n_layer);
-    for key in COMMON_KEYS.iter().chain(family.keys) {
+    let expert_keys = if facts.n_expert > 0 { EXPERT_KEYS } else { &[] };
+    for key in COMMON_KEYS.iter().chain(expert_keys).chain(family.keys) {
         if let Some(value) = w.value(key.from)? {
             w.put(key.name, value);
         }
@@ -85,6 +86,16 @@ impl Writer<'_> {
         Ok(match from {
             From::Uint(field) => self.folder.uint(field)?.map(Into::into),
             From::Float(field) => self.folder.float(field)?.map(|x| (x as f32).into()),
+            From::Flag(field) => self.folder.flag(field)?.map(Into::into),
+            From::Text(text) => Some(text.into()),
+            From::Ratio(a, b) => match (self.folder.float(a)?, self.folder.float(b)?.filter(|b| *b != 0.0)) {
+                (Some(a), Some(b)) => Some(((a / b) as f32).into()),
+                _ => None,
+            },
+            From::PerRootLayers(field) => {
+                self.folder.float(field)?.map(|x| ((x / f64::from(self.facts.n_layer).sqrt()) as f32).into())
+            }
+            From::FfOrFourfold => Some(self.folder.uint(Field::Ff)?.unwrap_or(4 * self.facts.n_embd).into()),
         })
     }
 
@@ -232,7 +243,11 @@ impl Writer<'_> {
     }
 
     fn windows(&mut self) -> Result<()> {
-        let Windows::Period(period) = self.family.windows else { return Ok(()) };
+        let period = match self.family.windows {
+            Windows::None => return Ok(()),
+            Windows::Period(n) => Some(n),
+            Windows::Listed => None,
+        };
         let used = self.folder.flag(Field::UseWindow)?.unwrap_or(true);
         let layers = self.folder.windowed_layers(self.facts.n_layer)?;
         let none = layers.as_ref().is_some_and(|l| !l.contains(&true));
@@ -243,8 +258,8 @@ impl Writer<'_> {
             return Ok(());
         };
         self.put("attention.sliding_window", window);
-        let assumed: Vec<bool> = (1..=self.facts.n_layer).map(|i| period == 0 || i % period != 0).collect();
-        if let Some(layers) = layers.filter(|l| *l != assumed) {
+        let assumed = period.map(|n| (1..=self.facts.n_layer).map(|i| n == 0 || i % n != 0).collect::<Vec<bool>>());
+        if let Some(layers) = layers.filter(|l| assumed.as_ref() != Some(l)) {
             self.put("attention.sliding_window_pattern", layers);
         }
         Ok(())

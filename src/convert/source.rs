@@ -278,8 +278,7 @@ pub(super) fn size_label(tensors: &[LazyTensor], n_expert: u32) -> String {
         return rounded(total);
     }
     let experts: f64 = tensors.iter().filter(|t| t.name.contains("_exps.")).map(n).sum();
-    let shared: f64 = tensors.iter().filter(|t| t.name.contains("_shexp.")).map(n).sum();
-    format!("{n_expert}x{}", rounded(shared + experts / f64::from(n_expert)))
+    format!("{n_expert}x{}", rounded(total - experts + experts / f64::from(n_expert)))
 }
 
 /// A count with two digits at least and a unit.

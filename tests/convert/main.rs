@@ -1,5 +1,6 @@
 //! Converting Hugging Face folders.
 
+mod adapters;
 #[path = "../common/mod.rs"]
 mod common;
 mod fixtures;

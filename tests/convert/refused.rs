@@ -94,7 +94,7 @@ fn shards_that_do_not_belong_together_are_refused() {
         folder.write("model.safetensors.index.json", json!({"weight_map": map}).to_string());
     };
     let open = || convert::open(&folder.path, &ConvertOptions::new());
-    let refused = |parts: &[&str]| says(&open().err().expect("refused"), ErrorKind::Model, parts);
+    let refused = |parts: &[&str]| says(&open().expect_err("refused"), ErrorKind::Model, parts);
 
     // Without an index the shards' own names say what belongs together.
     assert!(open().is_ok());
@@ -124,7 +124,7 @@ fn shards_that_do_not_belong_together_are_refused() {
 #[test]
 fn folders_without_a_model_say_what_is_missing() {
     let folder = Folder::new("missing");
-    let open = |name: &str| convert::open(&folder.path.join(name), &ConvertOptions::new()).err().expect("refused");
+    let open = |name: &str| convert::open(&folder.path.join(name), &ConvertOptions::new()).expect_err("refused");
     says(&open("nowhere"), ErrorKind::Io, &["cannot find"]);
     says(&open(""), ErrorKind::Model, &["config.json"]);
     folder.write("config.json", folder.config.to_string());
