@@ -9,6 +9,8 @@ mod others;
 mod phi;
 mod qwen;
 
+use std::cmp::Reverse;
+
 use super::names::HfFamily;
 use crate::arch;
 use crate::error::{Error, ErrorKind, Result, printable};
@@ -66,7 +68,7 @@ pub(super) fn find(name: &str) -> Result<&'static HfFamily> {
         return Ok(family);
     }
     let known = supported();
-    let nearest = known.iter().max_by_key(|k| alike(k, name)).copied().unwrap_or_default();
+    let nearest = known.iter().max_by_key(|k| (alike(k, name), Reverse(k.len()))).copied().unwrap_or_default();
     let message = format!(
         "the architecture `{}` cannot be converted; the nearest that can is {nearest}; known are {}",
         printable(name),
