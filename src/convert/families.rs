@@ -53,6 +53,13 @@ pub(super) const ALL: &[&HfFamily] = &[
     &experts::QWEN3,
     &experts::OLMOE,
     &experts::GRANITE,
+    &experts::PHIMOE,
+    &experts::MINIMAX,
+    &experts::DOTS1,
+    &experts::GLM4,
+    &experts::DEEPSEEK2,
+    &experts::GPT_OSS,
+    &experts::LLAMA4,
 ];
 
 /// Names of the classes of models that can be converted, sorted.

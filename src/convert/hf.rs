@@ -193,6 +193,24 @@ fields! {
     ExpertsUsed = ["num_experts_per_tok", "num_experts_per_token", "moe_topk"], "Experts of a token.";
     ExpertFf = ["moe_intermediate_size"], "Width of an expert.";
     SharedExpertFf = ["shared_expert_intermediate_size"], "Width of the shared expert.";
+    ExpertsShared = ["n_shared_experts"], "Experts of every token.";
+    ExpertGroups = ["n_group"], "Groups of experts.";
+    ExpertGroupsUsed = ["topk_group"], "Groups of a token.";
+    ExpertScale = ["routed_scaling_factor"], "Factor of the experts' weights.";
+    ExpertNorm = ["norm_topk_prob"], "Whether the experts' weights are made to sum to 1.";
+    Gating = ["scoring_func"], "How scores of experts are made.";
+    LeadingDense = ["first_k_dense_replace", "num_dense_layers"], "First layers without experts.";
+    DenseFf = ["intermediate_size_mlp"], "Width of the feed-forward part of layers without experts.";
+    MoeStep = ["interleave_moe_layer_step"], "Each how many layers one has experts.";
+    Nextn = ["num_nextn_predict_layers"], "Layers behind the last one that guess further tokens.";
+    KvRank = ["kv_lora_rank"], "Width of the latent of keys and values.";
+    QueryRank = ["q_lora_rank"], "Width of the latent of queries.";
+    RotaryDim = ["qk_rope_head_dim", "rotary_dim"], "Numbers of a head that rotate, where it is said.";
+    NopeDim = ["qk_nope_head_dim"], "Numbers of a head that do not rotate.";
+    ValueDim = ["v_head_dim"], "Width of a head's values.";
+    Chunk = ["attention_chunk_size"], "Tokens of a chunk that see each other.";
+    FloorScale = ["floor_scale"], "Positions after which queries warm.";
+    WarmScale = ["attn_scale"], "How much queries warm.";
     Tied = ["tie_word_embeddings"], "Whether the embeddings are the head too.";
     Eos = ["eos_token_id"], "Ends a sequence.";
 }

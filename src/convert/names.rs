@@ -30,6 +30,14 @@ pub(super) enum How {
     RowPart(u64, u64),
     /// Rows are (key-value head, [its queries.., key, value], width of a head): one of the three.
     Grouped(Third),
+    /// Rows `.0`, `.0` + `.1`, ...: interleaved ones are taken apart.
+    RowEvery(u64, u64),
+    /// The same of the last dimension.
+    LastEvery(u64, u64),
+    /// Rows are (head, [key without rotation, value], latent): keys, with the last two dimensions exchanged.
+    LatentKeys,
+    /// Rows are (head, [key without rotation, value], latent): values.
+    LatentValues,
     /// Rows are (head, [query, key, value], width of a head): all queries, then all keys, then all values.
     Ungroup,
 }
@@ -48,7 +56,7 @@ pub(super) enum Third {
 /// Where a tensor of the GGUF file comes from.
 ///
 /// Names of the checkpoint are without the prefixes that only say where the text model sits (`model.`,
-/// `language_model.`, `transformer.` ...). `{}` is the layer. `{e}` is an expert, `{q}` a query head, `{k}` a key head:
+/// `language_model.`, `transformer.` ...). A name in `_blocks` stands for blocks of 4 bits and their `_scales`. `{}` is the layer. `{e}` is an expert, `{q}` a query head, `{k}` a key head:
 /// the tensors of all are stacked. `|` separates tensors that are joined along their rows. A rule whose `to` has no ending is for `.weight` and `.bias` both.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rule {
@@ -82,6 +90,12 @@ pub(super) enum From {
     Ratio(Field, Field),
     /// A number over the root of the number of layers.
     PerRootLayers(Field),
+    /// The sum of two whole numbers.
+    Sum(Field, Field),
+    /// This whole number.
+    Fixed(u32),
+    /// How scores of experts are made: 1 softmax, 2 sigmoid; or this where the folder is silent.
+    Gating(u32),
     /// The width of the feed-forward part, or four times the stream's.
     FfOrFourfold,
 }
@@ -139,7 +153,7 @@ pub(super) struct HfFamily {
     /// Groups of rules, before the common ones. The first rule whose sources are there makes a tensor; what a group
     /// has used, later ones leave alone.
     pub(super) rules: &'static [&'static [Rule]],
-    /// Beside the common ones, which they replace.
+    /// Beside the common ones, whose values they replace.
     pub(super) keys: &'static [Key],
     /// What the family takes for granted where `config.json` is silent. Source: the configuration classes of
     /// transformers.
@@ -156,6 +170,8 @@ pub(super) struct HfFamily {
     pub(super) unrotated: Option<u32>,
     /// The factor of scores.
     pub(super) score_scale: ScoreScale,
+    /// What the factor of yarn's logarithm is multiplied with for its key; 0: readers have no such key.
+    pub(super) yarn_log: f64,
     /// Names of pre-tokenizers to prefer among those of equal patterns.
     pub(super) pre: &'static [&'static str],
 }
@@ -210,6 +226,10 @@ pub(super) const COMMON: &[Rule] = &[
     same("blk.{}.ffn_gate_shexp", "layers.{}.mlp.shared_expert.gate_proj"),
     same("blk.{}.ffn_up_shexp", "layers.{}.mlp.shared_expert.up_proj"),
     same("blk.{}.ffn_down_shexp", "layers.{}.mlp.shared_expert.down_proj"),
+    same("blk.{}.ffn_gate_shexp", "layers.{}.mlp.shared_experts.gate_proj"),
+    same("blk.{}.ffn_up_shexp", "layers.{}.mlp.shared_experts.up_proj"),
+    same("blk.{}.ffn_down_shexp", "layers.{}.mlp.shared_experts.down_proj"),
+    same("blk.{}.exp_probs_b.bias", "layers.{}.mlp.gate.e_score_correction_bias"),
 ];
 
 /// Queries and keys whose rotations turn neighbours in GGUF and halves in the checkpoint.

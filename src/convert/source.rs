@@ -262,10 +262,13 @@ fn decoded(ty: ValueType, rest: &mut &[u8]) -> KeyValue {
     }
 }
 
-/// The number of the type that most matrices have. Source: llama.cpp's `llama_ftype`.
+/// The number of the type that most matrices have, or that of files with blocks of 4 bits. Source: llama.cpp's `llama_ftype`.
 pub(super) fn file_type(tensors: &[LazyTensor]) -> u32 {
     let n = |ty| tensors.iter().filter(|t| t.ty == ty && t.shape.len() > 1).count();
-    let kinds = [(BlockType::F32, 0u32), (BlockType::F16, 1), (BlockType::Bf16, 32), (BlockType::Mxfp4, 38)];
+    let kinds = [(BlockType::F32, 0u32), (BlockType::F16, 1), (BlockType::Bf16, 32)];
+    if n(BlockType::Mxfp4) > 0 {
+        return 38;
+    }
     kinds.into_iter().max_by_key(|(ty, _)| n(*ty)).map_or(0, |(_, id)| id)
 }
 
@@ -277,7 +280,7 @@ pub(super) fn size_label(tensors: &[LazyTensor], n_expert: u32) -> String {
     if n_expert == 0 {
         return rounded(total);
     }
-    let experts: f64 = tensors.iter().filter(|t| t.name.contains("_exps.")).map(n).sum();
+    let experts: f64 = tensors.iter().filter(|t| t.name.contains("_exps.weight")).map(n).sum();
     format!("{n_expert}x{}", rounded(total - experts + experts / f64::from(n_expert)))
 }
 

@@ -33,6 +33,7 @@ pub(super) fn resolve(
     let mut names = Names::new(checkpoint, tile)?;
     let tied = folder.flag(Field::Tied)? == Some(true);
     names.drop(family, tied, notes);
+    names.drop_next(facts, notes);
     let mut out: Vec<(String, Lazy)> = Vec::new();
     let mut made: BTreeSet<String> = BTreeSet::new();
     let groups = family.rules.iter().copied().chain([COMMON]);
@@ -122,6 +123,17 @@ impl<'a> Names<'a> {
         }
     }
 
+    /// Forgets layers that guess further tokens.
+    fn drop_next(&mut self, facts: &Facts, notes: &mut Vec<String>) {
+        let layers: Vec<String> = (0..facts.n_next).map(|i| format!("layers.{}.", facts.n_layer + i)).collect();
+        let before = self.by_name.len();
+        self.by_name.retain(|short, _| !layers.iter().any(|l| short.starts_with(l)));
+        if self.by_name.len() < before {
+            let n = before - self.by_name.len();
+            notes.push(format!("{n} tensors of layers that guess further tokens are left out"));
+        }
+    }
+
     /// What a rule makes in a layer, if its source is there.
     fn make(&mut self, rule: &Rule, layer: u32, ending: &str, facts: &Facts) -> Result<Option<Lazy>> {
         self.taken.clear();
@@ -177,7 +189,12 @@ impl<'a> Names<'a> {
 
     /// A tensor by its name without prefixes; it counts as taken.
     fn read(&mut self, short: &str) -> Result<Option<Lazy>> {
-        let Some(name) = self.by_name.get(short).copied() else { return self.read_mxfp4(short) };
+        if let Some(name) = short.strip_suffix("_blocks") {
+            return self.read_mxfp4(name);
+        }
+        let Some(name) = self.by_name.get(short).copied() else {
+            return if short.ends_with(".weight") { self.read_mxfp4(short) } else { Ok(None) };
+        };
         let Some((leaf, stored)) = self.leaf(name) else { return Ok(None) };
         if !is_number(stored.dtype) {
             let message = format!("tensor `{}` is of {}, expected floating-point", printable(name), stored.dtype);
@@ -320,6 +337,23 @@ pub(super) fn apply(how: How, lazy: Lazy, facts: &Facts) -> Option<Lazy> {
             let axis = shape.len().saturating_sub(2);
             let part = shape[axis].is_multiple_of(n).then(|| shape[axis] / n)?;
             lazy.slice(axis, i * part, part)
+        }
+        How::RowEvery(i, n) | How::LastEvery(i, n) => {
+            let axis = shape.len().checked_sub(if matches!(how, How::RowEvery(..)) { 2 } else { 1 })?;
+            let mut parts = shape.clone();
+            parts.splice(axis..=axis, [shape[axis].checked_div(n)?, n]);
+            let mut out = shape;
+            out[axis] /= n;
+            lazy.reshape(&parts)?.slice(axis + 1, i, 1)?.reshape(&out)
+        }
+        How::LatentKeys | How::LatentValues => {
+            let d = first.checked_div(n_head)?;
+            let nope = u64::from(facts.n_nope);
+            let heads = lazy.reshape(&[n_head, d, rest])?;
+            match how {
+                How::LatentKeys => heads.slice(1, 0, nope)?.permute(&[0, 2, 1]),
+                _ => heads.slice(1, nope, d.checked_sub(nope)?),
+            }
         }
         How::Grouped(third) => {
             let queries = n_head / n_kv;

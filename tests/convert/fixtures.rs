@@ -19,8 +19,12 @@ const NAMED_BY_HAND: &[(&str, &str)] = &[
     ("exaone4", "starcoder"),
     ("exaone4-full", "starcoder"),
     ("glm4", "chatglm-bpe"),
+    ("glm4moe", "chatglm-bpe"),
     ("hunyuan-dense", "hunyuan"),
     ("seed-oss", "llama3"),
+    // The only name of these patterns that takes words that are tokens whole, as the folder's tokenizer does.
+    ("llama4", "granite-embed-multi-97m"),
+    ("llama4-chunk", "granite-embed-multi-97m"),
 ];
 
 /// A key of a fixture that differs: the value that ours has (`None`: no such key), and why.
@@ -34,6 +38,15 @@ fn differs() -> Vec<Differs> {
     };
     let mut all: Vec<Differs> = NAMED_BY_HAND.iter().map(pre).collect();
     all.extend([
+        Differs("glm4moe", "tokenizer.ggml.bos_token_id", None, glm),
+        Differs("glm4moe", "tokenizer.ggml.eot_token_id", None, glm),
+        Differs("glm4moe", "tokenizer.ggml.eom_token_id", None, glm),
+        Differs("glm4moe", "tokenizer.ggml.unknown_token_id", None, glm),
+        Differs("deepseek2-lite", "deepseek2.expert_weights_norm", Some(false.into()), "said, not assumed"),
+        Differs("deepseek2-v2", "deepseek2.expert_weights_norm", Some(false.into()), "said, not assumed"),
+        Differs("llama4", "llama4.attention.sliding_window", Some(8192u32.into()), "a constant of readers, said"),
+        Differs("llama4", "llama4.attention.temperature_length", Some(8192u32.into()), "a constant of readers, said"),
+        Differs("llama4", "llama4.attention.temperature_scale", Some(0.1f32.into()), "a constant of readers, said"),
         Differs("glm4", "tokenizer.ggml.bos_token_id", None, glm),
         Differs("glm4", "tokenizer.ggml.eot_token_id", None, glm),
         Differs("glm4", "tokenizer.ggml.unknown_token_id", None, glm),

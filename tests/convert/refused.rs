@@ -49,6 +49,18 @@ fn eyes_and_tied_heads_are_left_out_and_said() {
 }
 
 #[test]
+fn layers_that_guess_further_tokens_are_left_out_and_said() {
+    let mut folder = Folder::new("next");
+    folder.bf16("model.layers.1.eh_proj.weight", &[2, 4]);
+    folder.bf16("model.layers.1.self_attn.q_proj.weight", &[4, 4]);
+    assert!(folder.error().to_string().contains("no rule"), "without the key they are tensors that nothing takes");
+    folder.config["num_nextn_predict_layers"] = json!(1);
+    let source = folder.open().unwrap_or_else(|e| panic!("{e}"));
+    assert!(source.notes.iter().any(|n| n.starts_with("2 tensors of layers that guess")), "{:?}", source.notes);
+    assert_eq!(source.tensors.len(), 12);
+}
+
+#[test]
 fn what_config_json_lacks_or_lies_about_is_refused_by_key() {
     let cases = [
         ("hidden_size", json!(null), "hidden_size"),

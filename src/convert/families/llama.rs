@@ -19,6 +19,7 @@ impl HfFamily {
         names_no_window: false,
         unrotated: None,
         score_scale: ScoreScale::Heads,
+        yarn_log: 0.0,
         pre: &["llama-bpe", "smollm", "gpt-2"],
     };
 }
@@ -35,8 +36,12 @@ pub(in crate::convert) const MISTRAL: HfFamily = HfFamily {
 };
 
 /// Ministral 3, Mistral Small 3.x. Source: transformers `modeling_ministral3.py`, `modeling_mistral3.py`.
-pub(in crate::convert) const MISTRAL3: HfFamily =
-    HfFamily { names: &["Ministral3ForCausalLM", "Mistral3ForConditionalGeneration"], arch: "mistral3", ..MISTRAL };
+pub(in crate::convert) const MISTRAL3: HfFamily = HfFamily {
+    names: &["Ministral3ForCausalLM", "Mistral3ForConditionalGeneration"],
+    arch: "mistral3",
+    yarn_log: 1.0,
+    ..MISTRAL
+};
 
 /// SmolLM3. The layers without rotation are the architecture's, not the file's; folders with others are refused. Source:
 /// transformers `modeling_smollm3.py`.
