@@ -32,6 +32,9 @@ pub use families::supported;
 pub use lora::open_adapter;
 pub use source::{LazyTensor, OutType, Source};
 
+/// Most tokens of a vocabulary; the largest known has 262208.
+const MAX_VOCAB: u64 = 1 << 22;
+
 /// How a folder is converted.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -120,8 +123,11 @@ fn folder(path: &Path, file: Option<&Path>, options: &ConvertOptions) -> Result<
     let checkpoint = safetensors::Checkpoint::open(path, file)?;
     let mut lazy = tensors::resolve(family, &facts, &folder, &checkpoint, &mut notes)?;
     let n_vocab = lazy.iter().find(|(name, _)| name == "token_embd.weight").map(|(_, t)| t.shape[0]);
-    let Some(n_vocab) = n_vocab else {
-        let message = "the checkpoint has no embeddings";
+    let Some(n_vocab) = n_vocab.filter(|n| *n <= MAX_VOCAB) else {
+        let message = match n_vocab {
+            Some(n) => format!("the embeddings have {n} rows, expected at most {MAX_VOCAB}"),
+            None => "the checkpoint has no embeddings".to_owned(),
+        };
         return Err(Error::new(ErrorKind::Model, message).in_file(path).with_hint("the download is incomplete"));
     };
     let mut keys = metadata::Keys::default();
