@@ -58,7 +58,8 @@ impl Facts {
             None => 0,
         };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of head_dim")]
-        let part = (f64::from(head_dim) * rope.partial) as u32;
+        // A part such as 0.7 is a little less in binary.
+        let part = (f64::from(head_dim) * rope.partial + 1e-6) as u32;
         let sized = |field: Field, most: u32| match folder.uint(field)? {
             Some(_) => folder.size(field, 0..=most).map(Some),
             None => Ok(None),

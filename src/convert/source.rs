@@ -135,7 +135,8 @@ impl LazyTensor {
     /// Appends the bytes of rows in the type [`Self::ty`]: what a conversion without quantizing writes.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when the rows are not all there, or the type is one that only quantizing gives.
+    /// [`ErrorKind::Usage`] when the rows are not all there, or the type is one that only quantizing gives;
+    /// [`ErrorKind::Model`] for a number that F16 cannot hold.
     pub fn rows_bytes(&self, rows: Range<u64>, out: &mut Vec<u8>) -> Result<()> {
         let (start, n) = self.stretch(&rows)?;
         if self.stored() == Some(self.ty) {
@@ -145,7 +146,16 @@ impl LazyTensor {
         self.node.read(start, &mut numbers)?;
         match self.ty {
             BlockType::F32 => numbers.iter().for_each(|x| out.extend(x.to_le_bytes())),
-            BlockType::F16 => numbers.iter().for_each(|x| out.extend(f16::from_f32(*x).to_le_bytes())),
+            BlockType::F16 => {
+                for x in &numbers {
+                    let half = f16::from_f32(*x);
+                    if half.is_infinite() && x.is_finite() {
+                        let message = format!("tensor `{}` holds {x}, which F16 cannot", printable(&self.name));
+                        return Err(Error::new(ErrorKind::Model, message).with_hint("convert to BF16 or F32"));
+                    }
+                    out.extend(half.to_le_bytes());
+                }
+            }
             BlockType::Bf16 => numbers.iter().for_each(|x| out.extend(bf16::from_f32(*x).to_le_bytes())),
             ty => {
                 let message = format!("tensor `{}`: {ty} takes quantizing", printable(&self.name));

@@ -57,6 +57,9 @@ pub(super) fn resolve(
         }
     }
     names.finish(family)?;
+    if !tied && !made.contains("output.weight") {
+        notes.push("the checkpoint has no head of its own: readers take the embeddings for it".into());
+    }
     for layer in 0..facts.n_layer {
         let prefix = format!("blk.{layer}.");
         if !made.iter().any(|n| n.starts_with(&prefix)) {

@@ -96,7 +96,7 @@ fn differs() -> Vec<Differs> {
 }
 
 /// Fixtures with a folder and a file made from it.
-fn fixtures() -> Vec<(String, PathBuf)> {
+pub fn fixtures() -> Vec<(String, PathBuf)> {
     let Some(root) = common::shared("fixtures") else { return Vec::new() };
     let mut found: Vec<(String, PathBuf)> = std::fs::read_dir(root)
         .expect("the fixtures")

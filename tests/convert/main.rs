@@ -6,5 +6,6 @@ mod common;
 mod fixtures;
 mod folder;
 mod refused;
+mod run;
 mod stored;
 mod tokenizers;

@@ -46,6 +46,11 @@ fn eyes_and_tied_heads_are_left_out_and_said() {
     assert!(source.notes.iter().any(|n| n.starts_with("2 tensors for images")), "{:?}", source.notes);
     assert!(source.notes.iter().any(|n| n.contains("lm_head.weight")), "{:?}", source.notes);
     assert!(!source.tensors.iter().any(|t| t.name == "output.weight"));
+
+    let mut folder = Folder::new("headless");
+    folder.tensors.remove("lm_head.weight");
+    let source = folder.open().unwrap_or_else(|e| panic!("{e}"));
+    assert!(source.notes.iter().any(|n| n.contains("no head of its own")), "{:?}", source.notes);
 }
 
 #[test]
