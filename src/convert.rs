@@ -11,6 +11,7 @@ mod facts;
 mod families;
 mod hf;
 pub mod imatrix;
+mod lora;
 mod metadata;
 mod names;
 mod producer;
@@ -26,11 +27,16 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::arch;
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::{Gguf, KeyValue};
 
 pub use families::supported;
+pub use lora::open_adapter;
 pub use source::{LazyTensor, OutType, Source};
+
+/// Most tokens of a vocabulary; the largest known has 262208.
+const MAX_VOCAB: u64 = 1 << 22;
 
 /// How a folder is converted.
 #[derive(Clone, Debug, Default)]
@@ -113,12 +119,18 @@ fn folder(path: &Path, file: Option<&Path>, options: &ConvertOptions) -> Result<
     let mut folder = hf::Folder::open(path)?;
     let family = families::find(&folder.architecture).map_err(|e| e.in_file(&path.join("config.json")))?;
     folder.defaults = family.defaults;
+    if !arch::supported().contains(&family.arch) {
+        notes.push(format!("files of `{}` do not run here yet; this one is for other programs", family.arch));
+    }
     let facts = facts::Facts::read(&folder)?;
     let checkpoint = safetensors::Checkpoint::open(path, file)?;
     let mut lazy = tensors::resolve(family, &facts, &folder, &checkpoint, &mut notes)?;
     let n_vocab = lazy.iter().find(|(name, _)| name == "token_embd.weight").map(|(_, t)| t.shape[0]);
-    let Some(n_vocab) = n_vocab else {
-        let message = "the checkpoint has no embeddings";
+    let Some(n_vocab) = n_vocab.filter(|n| *n <= MAX_VOCAB) else {
+        let message = match n_vocab {
+            Some(n) => format!("the embeddings have {n} rows, expected at most {MAX_VOCAB}"),
+            None => "the checkpoint has no embeddings".to_owned(),
+        };
         return Err(Error::new(ErrorKind::Model, message).in_file(path).with_hint("the download is incomplete"));
     };
     let mut keys = metadata::Keys::default();

@@ -21,6 +21,10 @@ pub(super) struct Facts {
     pub(super) n_expert: u32,
     /// Numbers of a head that rotate.
     pub(super) n_rot: u32,
+    /// Numbers of a head of a latent model that do not; else 0.
+    pub(super) n_nope: u32,
+    /// Layers behind the last one that guess further tokens.
+    pub(super) n_next: u32,
     /// Positions it was trained for.
     pub(super) n_ctx: u32,
     pub(super) rope: Rope,
@@ -54,7 +58,12 @@ impl Facts {
             None => 0,
         };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of head_dim")]
-        let n_rot = (f64::from(head_dim) * rope.partial) as u32;
+        // A part such as 0.7 is a little less in binary.
+        let part = (f64::from(head_dim) * rope.partial + 1e-6) as u32;
+        let sized = |field: Field, most: u32| match folder.uint(field)? {
+            Some(_) => folder.size(field, 0..=most).map(Some),
+            None => Ok(None),
+        };
         Ok(Self {
             n_layer: folder.size(Field::Layers, 1..=MAX_LAYERS)?,
             n_embd,
@@ -62,7 +71,9 @@ impl Facts {
             n_head_kv,
             head_dim,
             n_expert,
-            n_rot,
+            n_rot: sized(Field::RotaryDim, MAX_SIZE)?.unwrap_or(part),
+            n_nope: sized(Field::NopeDim, MAX_SIZE)?.unwrap_or(0),
+            n_next: sized(Field::Nextn, MAX_LAYERS)?.unwrap_or(0),
             n_ctx: folder.size(Field::Context, 1..=u32::MAX)?,
             rope,
         })

@@ -162,7 +162,8 @@ fields! {
     Heads = ["num_attention_heads", "n_heads", "n_head"], "Query heads.";
     KvHeads = ["num_key_value_heads", "n_head_kv", "num_kv_heads"], "Key and value heads.";
     HeadDim = ["head_dim"], "Width of a head, where it is said.";
-    Context = ["max_position_embeddings", "n_ctx", "n_positions", "max_sequence_length", "max_seq_len"],
+    Context = ["max_position_embeddings", "n_ctx", "n_positions", "max_sequence_length", "max_seq_len",
+        "model_max_length"],
         "Positions it was trained for.";
     OriginalContext = ["original_max_position_embeddings"], "Positions before the rotations were stretched.";
     RmsEps = ["rms_norm_eps"], "Epsilon of RMS norms.";
@@ -178,7 +179,10 @@ fields! {
     LayerTypes = ["layer_types"], "Kind of each layer.";
     AttnSoftcap = ["attn_logit_softcapping"], "Soft cap of scores.";
     FinalSoftcap = ["final_logit_softcapping"], "Soft cap of logits.";
-    EmbedScale = ["embedding_multiplier"], "Factor of the embeddings.";
+    EmbedScale = ["embedding_multiplier", "scale_emb"], "Factor of the embeddings.";
+    DepthScale = ["scale_depth"], "Factor of each branch, before it is divided by the root of the layers.";
+    BaseWidth = ["dim_model_base"], "Width for which the head is scaled.";
+    ParallelResidual = ["use_parallel_residual"], "Whether both branches read the same stream.";
     ResidualScale = ["residual_multiplier"], "Factor of each branch.";
     AttnScale = ["attention_multiplier"], "Factor of scores.";
     ScoreScalar = ["query_pre_attn_scalar"], "Scores are divided by its root.";
@@ -189,10 +193,26 @@ fields! {
     ExpertsUsed = ["num_experts_per_tok", "num_experts_per_token", "moe_topk"], "Experts of a token.";
     ExpertFf = ["moe_intermediate_size"], "Width of an expert.";
     SharedExpertFf = ["shared_expert_intermediate_size"], "Width of the shared expert.";
+    ExpertsShared = ["n_shared_experts"], "Experts of every token.";
+    ExpertGroups = ["n_group"], "Groups of experts.";
+    ExpertGroupsUsed = ["topk_group"], "Groups of a token.";
+    ExpertScale = ["routed_scaling_factor"], "Factor of the experts' weights.";
+    ExpertNorm = ["norm_topk_prob"], "Whether the experts' weights are made to sum to 1.";
+    Gating = ["scoring_func"], "How scores of experts are made.";
+    LeadingDense = ["first_k_dense_replace", "num_dense_layers"], "First layers without experts.";
+    DenseFf = ["intermediate_size_mlp"], "Width of the feed-forward part of layers without experts.";
+    MoeStep = ["interleave_moe_layer_step"], "Each how many layers one has experts.";
+    Nextn = ["num_nextn_predict_layers"], "Layers behind the last one that guess further tokens.";
+    KvRank = ["kv_lora_rank"], "Width of the latent of keys and values.";
+    QueryRank = ["q_lora_rank"], "Width of the latent of queries.";
+    RotaryDim = ["qk_rope_head_dim", "rotary_dim"], "Numbers of a head that rotate, where it is said.";
+    NopeDim = ["qk_nope_head_dim"], "Numbers of a head that do not rotate.";
+    ValueDim = ["v_head_dim"], "Width of a head's values.";
+    Chunk = ["attention_chunk_size"], "Tokens of a chunk that see each other.";
+    FloorScale = ["floor_scale"], "Positions after which queries warm.";
+    WarmScale = ["attn_scale"], "How much queries warm.";
     Tied = ["tie_word_embeddings"], "Whether the embeddings are the head too.";
-    Bos = ["bos_token_id"], "Begins a sequence.";
     Eos = ["eos_token_id"], "Ends a sequence.";
-    Pad = ["pad_token_id"], "Fills a batch.";
 }
 
 /// Rotations, from the keys of transformers 4 and 5.

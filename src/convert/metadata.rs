@@ -2,7 +2,7 @@
 
 use super::facts::Facts;
 use super::hf::{Field, Folder, Section};
-use super::names::{COMMON_KEYS, From, HfFamily, Longrope, ScoreScale, Windows};
+use super::names::{COMMON_KEYS, EXPERT_KEYS, From, HfFamily, Key, Longrope, ScoreScale, Windows};
 use super::producer::{Lazy, Node};
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::KeyValue;
@@ -40,11 +40,9 @@ pub(super) fn write(
 ) -> Result<Vec<(String, Lazy)>> {
     let mut w = Writer { family, facts, folder, keys, notes, tensors: Vec::new() };
     w.put("block_count", facts.n_layer);
-    for key in COMMON_KEYS.iter().chain(family.keys) {
-        if let Some(value) = w.value(key.from)? {
-            w.put(key.name, value);
-        }
-    }
+    let expert_keys = if facts.n_expert > 0 { EXPERT_KEYS } else { &[] };
+    w.keys_from(COMMON_KEYS)?;
+    w.keys_from(expert_keys)?;
     w.put("attention.head_count", facts.n_head);
     w.put("attention.head_count_kv", facts.n_head_kv);
     let n_vocab = u32::try_from(n_vocab).map_err(|_| folder.error(Field::Vocab, n_vocab, "below 2^32"))?;
@@ -57,6 +55,7 @@ pub(super) fn write(
     w.score_scale()?;
     w.pooling()?;
     w.sampling()?;
+    w.keys_from(family.keys)?;
     Ok(w.tensors)
 }
 
@@ -70,6 +69,15 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    fn keys_from(&mut self, keys: &[Key]) -> Result<()> {
+        for key in keys {
+            if let Some(value) = self.value(key.from)? {
+                self.put(key.name, value);
+            }
+        }
+        Ok(())
+    }
+
     /// A key of the architecture.
     fn put(&mut self, name: &str, value: impl Into<KeyValue>) {
         self.keys.set(format!("{}.{name}", self.family.arch), value);
@@ -85,6 +93,30 @@ impl Writer<'_> {
         Ok(match from {
             From::Uint(field) => self.folder.uint(field)?.map(Into::into),
             From::Float(field) => self.folder.float(field)?.map(|x| (x as f32).into()),
+            From::Flag(field) => self.folder.flag(field)?.map(Into::into),
+            From::Text(text) => Some(text.into()),
+            From::Ratio(a, b) => match (self.folder.float(a)?, self.folder.float(b)?.filter(|b| *b != 0.0)) {
+                (Some(a), Some(b)) => Some(((a / b) as f32).into()),
+                _ => None,
+            },
+            From::PerRootLayers(field) => {
+                self.folder.float(field)?.map(|x| ((x / f64::from(self.facts.n_layer).sqrt()) as f32).into())
+            }
+            From::Sum(a, b) => match (self.folder.uint(a)?, self.folder.uint(b)?) {
+                (Some(a), Some(b)) => a.checked_add(b).map(Into::into),
+                _ => None,
+            },
+            From::Fixed(n) => Some(n.into()),
+            From::Gating(silent) => match self.folder.config.text(self.folder.key(Field::Gating))? {
+                None => Some(silent.into()),
+                Some("softmax") => Some(1u32.into()),
+                Some("sigmoid") => Some(2u32.into()),
+                Some(other) => {
+                    let found = format!("`{}`", printable(other));
+                    return Err(self.folder.error(Field::Gating, found, "softmax or sigmoid"));
+                }
+            },
+            From::FfOrFourfold => Some(self.folder.uint(Field::Ff)?.unwrap_or(4 * self.facts.n_embd).into()),
         })
     }
 
@@ -145,8 +177,8 @@ impl Writer<'_> {
             _ => grown(1.0),
         };
         let mut assumed = grown(1.0);
-        if let Some(all) = all.filter(|_| self.family.arch == "mistral3") {
-            self.put_float("rope.scaling.yarn_log_multiplier", all);
+        if let Some(all) = all.filter(|_| self.family.yarn_log != 0.0) {
+            self.put_float("rope.scaling.yarn_log_multiplier", all * self.family.yarn_log);
             assumed = 1.0;
         }
         if (amp - assumed).abs() > 1e-6 {
@@ -200,7 +232,11 @@ impl Writer<'_> {
         let original = original.unwrap_or(facts.n_ctx);
         self.put("rope.scaling.original_context_length", original);
         let scale = f64::from(facts.n_ctx) / f64::from(original.max(1));
-        let own = params.float("attention_factor")?;
+        let own = match params.float("attention_factor")? {
+            Some(own) => Some(own),
+            // Phi-3.5-MoE names it for both sets of factors; they are equal there.
+            None => params.float("long_mscale")?,
+        };
         let formula = || if scale > 1.0 { (1.0 + scale.ln() / f64::from(original).ln()).sqrt() } else { 1.0 };
         self.put_float("rope.scaling.attn_factor", own.unwrap_or_else(formula));
         for (key, name) in [("long_factor", "rope_factors_long.weight"), ("short_factor", "rope_factors_short.weight")]
@@ -232,7 +268,11 @@ impl Writer<'_> {
     }
 
     fn windows(&mut self) -> Result<()> {
-        let Windows::Period(period) = self.family.windows else { return Ok(()) };
+        let period = match self.family.windows {
+            Windows::None => return Ok(()),
+            Windows::Period(n) => Some(n),
+            Windows::Listed => None,
+        };
         let used = self.folder.flag(Field::UseWindow)?.unwrap_or(true);
         let layers = self.folder.windowed_layers(self.facts.n_layer)?;
         let none = layers.as_ref().is_some_and(|l| !l.contains(&true));
@@ -243,8 +283,8 @@ impl Writer<'_> {
             return Ok(());
         };
         self.put("attention.sliding_window", window);
-        let assumed: Vec<bool> = (1..=self.facts.n_layer).map(|i| period == 0 || i % period != 0).collect();
-        if let Some(layers) = layers.filter(|l| *l != assumed) {
+        let assumed = period.map(|n| (1..=self.facts.n_layer).map(|i| n == 0 || i % n != 0).collect::<Vec<bool>>());
+        if let Some(layers) = layers.filter(|l| assumed.as_ref() != Some(l)) {
             self.put("attention.sliding_window_pattern", layers);
         }
         Ok(())

@@ -26,14 +26,20 @@ pub(super) enum How {
     AddOne,
     /// The last two dimensions change places.
     Transpose,
-    /// Dimensions of 1 but the outermost vanish.
-    Squeeze,
     /// Part `.0` of `.1` equal ones along the rows (the last dimension but one; a vector's only one).
     RowPart(u64, u64),
     /// Rows are (key-value head, [its queries.., key, value], width of a head): one of the three.
     Grouped(Third),
-    /// Rows are (head, [query, key, value], width of a head): one of the three.
-    PerHead(Third),
+    /// Rows `.0`, `.0` + `.1`, ...: interleaved ones are taken apart.
+    RowEvery(u64, u64),
+    /// The same of the last dimension.
+    LastEvery(u64, u64),
+    /// Rows are (head, [key without rotation, value], latent): keys, with the last two dimensions exchanged.
+    LatentKeys,
+    /// Rows are (head, [key without rotation, value], latent): values.
+    LatentValues,
+    /// Rows are (head, [query, key, value], width of a head): all queries, then all keys, then all values.
+    Ungroup,
 }
 
 /// A member of queries, keys and values that are stored together.
@@ -50,8 +56,8 @@ pub(super) enum Third {
 /// Where a tensor of the GGUF file comes from.
 ///
 /// Names of the checkpoint are without the prefixes that only say where the text model sits (`model.`,
-/// `language_model.`, `transformer.` ...). `{}` is the layer, `{e}` an expert: experts are stacked. `|` separates
-/// tensors that are joined along their rows. A rule whose `to` has no ending is for `.weight` and `.bias` both.
+/// `language_model.`, `transformer.` ...). A name in `_blocks` stands for blocks of 4 bits and their `_scales`. `{}` is the layer. `{e}` is an expert, `{q}` a query head, `{k}` a key head:
+/// the tensors of all are stacked. `|` separates tensors that are joined along their rows. A rule whose `to` has no ending is for `.weight` and `.bias` both.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rule {
     pub(super) to: &'static str,
@@ -76,6 +82,22 @@ pub(super) enum From {
     Uint(Field),
     /// A number.
     Float(Field),
+    /// A bool.
+    Flag(Field),
+    /// This text.
+    Text(&'static str),
+    /// One number over another.
+    Ratio(Field, Field),
+    /// A number over the root of the number of layers.
+    PerRootLayers(Field),
+    /// The sum of two whole numbers.
+    Sum(Field, Field),
+    /// This whole number.
+    Fixed(u32),
+    /// How scores of experts are made: 1 softmax, 2 sigmoid; or this where the folder is silent.
+    Gating(u32),
+    /// The width of the feed-forward part, or four times the stream's.
+    FfOrFourfold,
 }
 
 /// A metadata key without the name of the architecture.
@@ -107,6 +129,8 @@ pub(super) enum Windows {
     /// 0: all layers are windowed where the folder names a window; n: all but the last of each n. A folder that
     /// says otherwise gets its layers written one by one.
     Period(u32),
+    /// Readers assume nothing: layers are written one by one.
+    Listed,
 }
 
 /// The factor of scores.
@@ -126,9 +150,10 @@ pub(super) struct HfFamily {
     pub(super) names: &'static [&'static str],
     /// `general.architecture`.
     pub(super) arch: &'static str,
-    /// Before the common ones; the first rule whose source is there makes a tensor.
+    /// Groups of rules, before the common ones. The first rule whose sources are there makes a tensor; what a group
+    /// has used, later ones leave alone.
     pub(super) rules: &'static [&'static [Rule]],
-    /// Beside the common ones, which they replace.
+    /// Beside the common ones, whose values they replace.
     pub(super) keys: &'static [Key],
     /// What the family takes for granted where `config.json` is silent. Source: the configuration classes of
     /// transformers.
@@ -145,6 +170,8 @@ pub(super) struct HfFamily {
     pub(super) unrotated: Option<u32>,
     /// The factor of scores.
     pub(super) score_scale: ScoreScale,
+    /// What the factor of yarn's logarithm is multiplied with for its key; 0: readers have no such key.
+    pub(super) yarn_log: f64,
     /// Names of pre-tokenizers to prefer among those of equal patterns.
     pub(super) pre: &'static [&'static str],
 }
@@ -173,7 +200,7 @@ pub(super) const COMPUTED: &[&str] =
     &["rotary_emb.inv_freq", "rotary_emb.original_inv_freq", "embeddings.position_ids", ".attn.masked_bias"];
 
 /// Prefixes that only say where the text model sits.
-pub(super) const PLACES: &[&str] = &["model.", "language_model.", "transformer.", "text_model."];
+pub(super) const PLACES: &[&str] = &["model.", "language_model.", "transformer.", "text_model.", "gpt_neox."];
 
 /// Names that most families share. Source: transformers `modeling_llama.py` and those that follow it.
 pub(super) const COMMON: &[Rule] = &[
@@ -191,6 +218,18 @@ pub(super) const COMMON: &[Rule] = &[
     same("blk.{}.ffn_gate", "layers.{}.mlp.gate_proj"),
     same("blk.{}.ffn_up", "layers.{}.mlp.up_proj"),
     same("blk.{}.ffn_down", "layers.{}.mlp.down_proj"),
+    same("blk.{}.ffn_gate_inp", "layers.{}.mlp.gate"),
+    same("blk.{}.ffn_gate_exps", "layers.{}.mlp.experts.{e}.gate_proj"),
+    same("blk.{}.ffn_up_exps", "layers.{}.mlp.experts.{e}.up_proj"),
+    same("blk.{}.ffn_down_exps", "layers.{}.mlp.experts.{e}.down_proj"),
+    same("blk.{}.ffn_gate_inp_shexp", "layers.{}.mlp.shared_expert_gate"),
+    same("blk.{}.ffn_gate_shexp", "layers.{}.mlp.shared_expert.gate_proj"),
+    same("blk.{}.ffn_up_shexp", "layers.{}.mlp.shared_expert.up_proj"),
+    same("blk.{}.ffn_down_shexp", "layers.{}.mlp.shared_expert.down_proj"),
+    same("blk.{}.ffn_gate_shexp", "layers.{}.mlp.shared_experts.gate_proj"),
+    same("blk.{}.ffn_up_shexp", "layers.{}.mlp.shared_experts.up_proj"),
+    same("blk.{}.ffn_down_shexp", "layers.{}.mlp.shared_experts.down_proj"),
+    same("blk.{}.exp_probs_b.bias", "layers.{}.mlp.gate.e_score_correction_bias"),
 ];
 
 /// Queries and keys whose rotations turn neighbours in GGUF and halves in the checkpoint.
@@ -208,4 +247,12 @@ pub(super) const COMMON_KEYS: &[Key] = &[
     key("attention.layer_norm_epsilon", From::Float(Field::LayerEps)),
     key("attention.key_length", From::Uint(Field::HeadDim)),
     key("attention.value_length", From::Uint(Field::HeadDim)),
+];
+
+/// Keys that families with experts share.
+pub(super) const EXPERT_KEYS: &[Key] = &[
+    key("expert_count", From::Uint(Field::Experts)),
+    key("expert_used_count", From::Uint(Field::ExpertsUsed)),
+    key("expert_feed_forward_length", From::Uint(Field::ExpertFf)),
+    key("expert_shared_feed_forward_length", From::Uint(Field::SharedExpertFf)),
 ];

@@ -176,7 +176,12 @@ fn e4m3(b: u8) -> f32 {
 
 /// A power of two; 255 is NaN.
 fn e8m0(b: u8) -> f32 {
-    if b == 255 { f32::NAN } else { 2f64.powi(i32::from(b) - 127) as f32 }
+    match b {
+        255 => f32::NAN,
+        // Below the smallest normal number.
+        0 => f32::from_bits(1 << 22),
+        b => f32::from_bits(u32::from(b) << 23),
+    }
 }
 
 impl Node {
@@ -441,6 +446,7 @@ fn packed(shape: &[u64]) -> Vec<u64> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "small numbers of tests")]
 mod tests {
     use proptest::prelude::*;
 

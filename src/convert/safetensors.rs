@@ -260,4 +260,5 @@ fn repeated_key(json: &str) -> Option<String> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "small numbers of tests")]
 mod tests;

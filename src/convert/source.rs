@@ -136,7 +136,8 @@ impl LazyTensor {
     /// Appends the bytes of rows in the type [`Self::ty`]: what a conversion without quantizing writes.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when the rows are not all there, or the type is one that only quantizing gives.
+    /// [`ErrorKind::Usage`] when the rows are not all there, or the type is one that only quantizing gives;
+    /// [`ErrorKind::Model`] for a number that F16 cannot hold.
     pub fn rows_bytes(&self, rows: Range<u64>, out: &mut Vec<u8>) -> Result<()> {
         let (start, n) = self.stretch(&rows)?;
         if self.stored() == Some(self.ty) {
@@ -146,7 +147,16 @@ impl LazyTensor {
         self.node.read(start, &mut numbers)?;
         match self.ty {
             BlockType::F32 => numbers.iter().for_each(|x| out.extend(x.to_le_bytes())),
-            BlockType::F16 => numbers.iter().for_each(|x| out.extend(f16::from_f32(*x).to_le_bytes())),
+            BlockType::F16 => {
+                for x in &numbers {
+                    let half = f16::from_f32(*x);
+                    if half.is_infinite() && x.is_finite() {
+                        let message = format!("tensor `{}` holds {x}, which F16 cannot", printable(&self.name));
+                        return Err(Error::new(ErrorKind::Model, message).with_hint("convert to BF16 or F32"));
+                    }
+                    out.extend(half.to_le_bytes());
+                }
+            }
             BlockType::Bf16 => numbers.iter().for_each(|x| out.extend(bf16::from_f32(*x).to_le_bytes())),
             ty => {
                 let message = format!("tensor `{}`: {ty} takes quantizing", printable(&self.name));
@@ -287,10 +297,13 @@ fn decoded(ty: ValueType, rest: &mut &[u8]) -> KeyValue {
     }
 }
 
-/// The number of the type that most matrices have. Source: llama.cpp's `llama_ftype`.
+/// The number of the type that most matrices have, or that of files with blocks of 4 bits. Source: llama.cpp's `llama_ftype`.
 pub(super) fn file_type(tensors: &[LazyTensor]) -> u32 {
     let n = |ty| tensors.iter().filter(|t| t.ty == ty && t.shape.len() > 1).count();
-    let kinds = [(BlockType::F32, 0u32), (BlockType::F16, 1), (BlockType::Bf16, 32), (BlockType::Mxfp4, 38)];
+    let kinds = [(BlockType::F32, 0u32), (BlockType::F16, 1), (BlockType::Bf16, 32)];
+    if n(BlockType::Mxfp4) > 0 {
+        return 38;
+    }
     kinds.into_iter().max_by_key(|(ty, _)| n(*ty)).map_or(0, |(_, id)| id)
 }
 
@@ -302,9 +315,8 @@ pub(super) fn size_label(tensors: &[LazyTensor], n_expert: u32) -> String {
     if n_expert == 0 {
         return rounded(total);
     }
-    let experts: f64 = tensors.iter().filter(|t| t.name.contains("_exps.")).map(n).sum();
-    let shared: f64 = tensors.iter().filter(|t| t.name.contains("_shexp.")).map(n).sum();
-    format!("{n_expert}x{}", rounded(shared + experts / f64::from(n_expert)))
+    let experts: f64 = tensors.iter().filter(|t| t.name.contains("_exps.weight")).map(n).sum();
+    format!("{n_expert}x{}", rounded(total - experts + experts / f64::from(n_expert)))
 }
 
 /// A count with two digits at least and a unit.

@@ -33,9 +33,15 @@ pub(super) fn resolve(
     let mut names = Names::new(checkpoint, tile)?;
     let tied = folder.flag(Field::Tied)? == Some(true);
     names.drop(family, tied, notes);
+    names.drop_next(facts, notes);
     let mut out: Vec<(String, Lazy)> = Vec::new();
     let mut made: BTreeSet<String> = BTreeSet::new();
-    for rule in family.rules.iter().copied().flatten().chain(COMMON) {
+    let groups = family.rules.iter().copied().chain([COMMON]);
+    for rule in groups.flat_map(|group| group.iter().enumerate()) {
+        let (nth, rule) = rule;
+        if nth == 0 {
+            names.close();
+        }
         let layers = if rule.to.contains("{}") { 0..facts.n_layer } else { 0..1 };
         for layer in layers {
             for ending in endings(rule) {
@@ -51,6 +57,9 @@ pub(super) fn resolve(
         }
     }
     names.finish(family)?;
+    if !tied && !made.contains("output.weight") {
+        notes.push("the checkpoint has no head of its own: readers take the embeddings for it".into());
+    }
     for layer in 0..facts.n_layer {
         let prefix = format!("blk.{layer}.");
         if !made.iter().any(|n| n.starts_with(&prefix)) {
@@ -74,6 +83,10 @@ struct Names<'a> {
     /// Name without prefixes to the name of the file.
     by_name: BTreeMap<String, &'a str>,
     used: BTreeSet<&'a str>,
+    /// Those of the rule at work, which counts only when it finds all of its sources.
+    taken: BTreeSet<&'a str>,
+    /// Those of earlier groups of rules: what a family does with a tensor replaces what is common.
+    closed: BTreeSet<&'a str>,
     tile: [u64; 2],
 }
 
@@ -81,17 +94,19 @@ impl<'a> Names<'a> {
     fn new(checkpoint: &'a Checkpoint, tile: [u64; 2]) -> Result<Self> {
         let mut by_name = BTreeMap::new();
         for name in checkpoint.names() {
-            let mut short = name;
-            while let Some(rest) = PLACES.iter().find_map(|p| short.strip_prefix(p)) {
-                short = rest;
-            }
+            let short = without_places(name);
             if let Some(other) = by_name.insert(short.to_owned(), name) {
                 let (a, b) = (printable(other), printable(name));
                 let message = format!("tensors `{a}` and `{b}` are both the model's `{}`", printable(short));
                 return Err(Error::new(ErrorKind::Model, message));
             }
         }
-        Ok(Self { checkpoint, by_name, used: BTreeSet::new(), tile })
+        Ok(Self { checkpoint, by_name, used: BTreeSet::new(), taken: BTreeSet::new(), closed: BTreeSet::new(), tile })
+    }
+
+    /// What is used until now is not for later groups.
+    fn close(&mut self) {
+        self.closed.clone_from(&self.used);
     }
 
     /// Forgets what a file of text does not need.
@@ -111,24 +126,42 @@ impl<'a> Names<'a> {
         }
     }
 
+    /// Forgets layers that guess further tokens.
+    fn drop_next(&mut self, facts: &Facts, notes: &mut Vec<String>) {
+        let layers: Vec<String> = (0..facts.n_next).map(|i| format!("layers.{}.", facts.n_layer + i)).collect();
+        let before = self.by_name.len();
+        self.by_name.retain(|short, _| !layers.iter().any(|l| short.starts_with(l)));
+        if self.by_name.len() < before {
+            let n = before - self.by_name.len();
+            notes.push(format!("{n} tensors of layers that guess further tokens are left out"));
+        }
+    }
+
     /// What a rule makes in a layer, if its source is there.
     fn make(&mut self, rule: &Rule, layer: u32, ending: &str, facts: &Facts) -> Result<Option<Lazy>> {
+        self.taken.clear();
         let mut parts = Vec::new();
         for from in rule.from.split('|') {
             let from = format!("{from}{ending}").replace("{}", &layer.to_string());
-            let part = if from.contains("{e}") {
-                let all = (0..facts.n_expert).map(|e| self.read(&from.replace("{e}", &e.to_string())));
-                let all: Option<Vec<Lazy>> = all.collect::<Result<_>>()?;
-                let stacked = all.filter(|a| !a.is_empty()).map(|a| Lazy::stack(a).ok_or_else(|| unequal(&from)));
-                stacked.transpose()?
-            } else {
-                self.read(&from)?
+            let many = [("{e}", facts.n_expert), ("{q}", facts.n_head), ("{k}", facts.n_head_kv)];
+            let part = match many.into_iter().find(|(place, _)| from.contains(place)) {
+                Some((place, n)) => {
+                    let all = (0..n).map(|i| self.read(&from.replace(place, &i.to_string())));
+                    let all: Option<Vec<Lazy>> = all.collect::<Result<_>>()?;
+                    let all = all.filter(|a| !a.is_empty());
+                    all.map(|a| Lazy::stack(a).ok_or_else(|| unequal(&from))).transpose()?
+                }
+                None => self.read(&from)?,
             };
             match part {
                 Some(part) => parts.push(part),
                 None => return Ok(None),
             }
         }
+        if self.taken.iter().any(|name| self.closed.contains(name)) {
+            return Ok(None);
+        }
+        self.used.append(&mut self.taken);
         let from = || rule.from.replace("{}", &layer.to_string());
         let mut lazy = match parts.len() {
             1 => parts.remove(0),
@@ -157,9 +190,14 @@ impl<'a> Names<'a> {
         Ok(Some(lazy))
     }
 
-    /// A tensor by its name without prefixes; it counts as used.
+    /// A tensor by its name without prefixes; it counts as taken.
     fn read(&mut self, short: &str) -> Result<Option<Lazy>> {
-        let Some(name) = self.by_name.get(short).copied() else { return self.read_mxfp4(short) };
+        if let Some(name) = short.strip_suffix("_blocks") {
+            return self.read_mxfp4(name);
+        }
+        let Some(name) = self.by_name.get(short).copied() else {
+            return if short.ends_with(".weight") { self.read_mxfp4(short) } else { Ok(None) };
+        };
         let Some((leaf, stored)) = self.leaf(name) else { return Ok(None) };
         if !is_number(stored.dtype) {
             let message = format!("tensor `{}` is of {}, expected floating-point", printable(name), stored.dtype);
@@ -168,7 +206,7 @@ impl<'a> Names<'a> {
         }
         let lazy = Lazy { shape: stored.shape.clone(), node: Node::Leaf(leaf) };
         let scales = self.scales(short, stored, &lazy)?;
-        self.used.insert(name);
+        self.taken.insert(name);
         Ok(Some(match scales {
             None => lazy,
             Some((shape, tile, scales)) => {
@@ -195,7 +233,7 @@ impl<'a> Names<'a> {
         }
         let base = short.trim_end_matches(".weight");
         for ending in ACTIVATION_SCALES {
-            self.used.extend(self.by_name.get(&format!("{base}{ending}")));
+            self.taken.extend(self.by_name.get(&format!("{base}{ending}")));
         }
         let beside = SCALES.iter().find_map(|e| self.by_name.get(&format!("{short}{e}")).copied());
         let found = beside.and_then(|name| self.leaf(name));
@@ -218,7 +256,7 @@ impl<'a> Names<'a> {
         };
         let mut scales = vec![0.0; usize::try_from(n).map_err(|_| bad("too many factors"))?];
         Node::Leaf(leaf).read(0, &mut scales)?;
-        self.used.insert(name);
+        self.taken.insert(name);
         Ok(Some(([rows, cols], tile, scales.into())))
     }
 
@@ -241,7 +279,7 @@ impl<'a> Names<'a> {
             return Err(Error::new(ErrorKind::Model, message));
         };
         let shape = outer.iter().copied().chain([n * 32]).collect();
-        self.used.extend([blocks, scales]);
+        self.taken.extend([blocks, scales]);
         Ok(Some(Lazy { shape, node: Node::Mxfp4 { blocks: b, scales: s } }))
     }
 
@@ -262,12 +300,20 @@ impl<'a> Names<'a> {
     }
 }
 
+/// A name without the prefixes that only say where the text model sits.
+pub(super) fn without_places(mut name: &str) -> &str {
+    while let Some(rest) = PLACES.iter().find_map(|p| name.strip_prefix(p)) {
+        name = rest;
+    }
+    name
+}
+
 fn unequal(from: &str) -> Error {
     Error::new(ErrorKind::Model, format!("tensors `{}` differ in shape and belong together", printable(from)))
 }
 
 /// One transformation; `None` when the shape does not fit it.
-fn apply(how: How, lazy: Lazy, facts: &Facts) -> Option<Lazy> {
+pub(super) fn apply(how: How, lazy: Lazy, facts: &Facts) -> Option<Lazy> {
     let shape = lazy.shape.clone();
     let (first, rest) = (shape.first().copied()?, shape.get(1..)?.iter().product::<u64>());
     let (n_head, n_kv) = (u64::from(facts.n_head), u64::from(facts.n_head_kv));
@@ -290,15 +336,27 @@ fn apply(how: How, lazy: Lazy, facts: &Facts) -> Option<Lazy> {
             order.swap(n.checked_sub(2)?, n - 1);
             lazy.permute(&order)
         }
-        How::Squeeze => {
-            let kept: Vec<u64> =
-                shape.iter().enumerate().filter(|(i, d)| *i == 0 || **d != 1).map(|(_, d)| *d).collect();
-            lazy.reshape(&kept)
-        }
         How::RowPart(i, n) => {
             let axis = shape.len().saturating_sub(2);
             let part = shape[axis].is_multiple_of(n).then(|| shape[axis] / n)?;
             lazy.slice(axis, i * part, part)
+        }
+        How::RowEvery(i, n) | How::LastEvery(i, n) => {
+            let axis = shape.len().checked_sub(if matches!(how, How::RowEvery(..)) { 2 } else { 1 })?;
+            let mut parts = shape.clone();
+            parts.splice(axis..=axis, [shape[axis].checked_div(n)?, n]);
+            let mut out = shape;
+            out[axis] /= n;
+            lazy.reshape(&parts)?.slice(axis + 1, i, 1)?.reshape(&out)
+        }
+        How::LatentKeys | How::LatentValues => {
+            let d = first.checked_div(n_head)?;
+            let nope = u64::from(facts.n_nope);
+            let heads = lazy.reshape(&[n_head, d, rest])?;
+            match how {
+                How::LatentKeys => heads.slice(1, 0, nope)?.permute(&[0, 2, 1]),
+                _ => heads.slice(1, nope, d.checked_sub(nope)?),
+            }
         }
         How::Grouped(third) => {
             let queries = n_head / n_kv;
@@ -310,9 +368,9 @@ fn apply(how: How, lazy: Lazy, facts: &Facts) -> Option<Lazy> {
             };
             rows(lazy.reshape(&[n_kv, queries + 2, d, rest])?.slice(1, start, n)?)
         }
-        How::PerHead(third) => {
+        How::Ungroup => {
             let d = first.checked_div(n_head * 3)?;
-            rows(lazy.reshape(&[n_head, 3, d, rest])?.slice(1, third as u64, 1)?)
+            rows(lazy.reshape(&[n_head, 3, d, rest])?.permute(&[1, 0, 2, 3])?)
         }
     }
 }

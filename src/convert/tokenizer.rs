@@ -139,7 +139,10 @@ impl Reader<'_> {
                 let path = self.folder.path.join("vocab.txt");
                 if !path.is_file() {
                     let message = "the folder has no tokenizer: no `tokenizer.json`, `tokenizer.model` or `vocab.txt`";
-                    let hint = "download the files of the tokenizer too";
+                    let hint = match self.folder.path.join("tekken.json").is_file() {
+                        true => "`tekken.json` is not read: get the `tokenizer.json` of the same model",
+                        false => "download the files of the tokenizer too",
+                    };
                     return Err(Error::new(ErrorKind::Model, message).in_file(&self.folder.path).with_hint(hint));
                 }
                 let text = String::from_utf8(read_file(&path)?)

@@ -1,7 +1,7 @@
 //! A folder that a test makes: a Llama of one layer whose every part can be changed.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 use tealight::convert::{self, ConvertOptions, Source};
@@ -96,7 +96,7 @@ impl Folder {
 
     /// Why the folder is refused.
     pub fn error(&self) -> Error {
-        self.open().err().expect("a folder that is refused")
+        self.open().expect_err("a folder that is refused")
     }
 }
 
@@ -112,9 +112,4 @@ pub fn numbers(source: &Source, name: &str) -> Vec<f32> {
     let mut out = vec![0.0; (t.n_row() * t.row_len()) as usize];
     t.rows_f32(0..t.n_row(), &mut out).expect("its rows");
     out
-}
-
-/// A path of a folder as text.
-pub fn shown(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
 }

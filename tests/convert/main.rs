@@ -1,9 +1,11 @@
 //! Converting Hugging Face folders.
 
+mod adapters;
 #[path = "../common/mod.rs"]
 mod common;
 mod fixtures;
 mod folder;
 mod refused;
+mod run;
 mod stored;
 mod tokenizers;

@@ -46,6 +46,23 @@ fn eyes_and_tied_heads_are_left_out_and_said() {
     assert!(source.notes.iter().any(|n| n.starts_with("2 tensors for images")), "{:?}", source.notes);
     assert!(source.notes.iter().any(|n| n.contains("lm_head.weight")), "{:?}", source.notes);
     assert!(!source.tensors.iter().any(|t| t.name == "output.weight"));
+
+    let mut folder = Folder::new("headless");
+    folder.tensors.remove("lm_head.weight");
+    let source = folder.open().unwrap_or_else(|e| panic!("{e}"));
+    assert!(source.notes.iter().any(|n| n.contains("no head of its own")), "{:?}", source.notes);
+}
+
+#[test]
+fn layers_that_guess_further_tokens_are_left_out_and_said() {
+    let mut folder = Folder::new("next");
+    folder.bf16("model.layers.1.eh_proj.weight", &[2, 4]);
+    folder.bf16("model.layers.1.self_attn.q_proj.weight", &[4, 4]);
+    assert!(folder.error().to_string().contains("no rule"), "without the key they are tensors that nothing takes");
+    folder.config["num_nextn_predict_layers"] = json!(1);
+    let source = folder.open().unwrap_or_else(|e| panic!("{e}"));
+    assert!(source.notes.iter().any(|n| n.starts_with("2 tensors of layers that guess")), "{:?}", source.notes);
+    assert_eq!(source.tensors.len(), 12);
 }
 
 #[test]
@@ -94,7 +111,7 @@ fn shards_that_do_not_belong_together_are_refused() {
         folder.write("model.safetensors.index.json", json!({"weight_map": map}).to_string());
     };
     let open = || convert::open(&folder.path, &ConvertOptions::new());
-    let refused = |parts: &[&str]| says(&open().err().expect("refused"), ErrorKind::Model, parts);
+    let refused = |parts: &[&str]| says(&open().expect_err("refused"), ErrorKind::Model, parts);
 
     // Without an index the shards' own names say what belongs together.
     assert!(open().is_ok());
@@ -124,7 +141,7 @@ fn shards_that_do_not_belong_together_are_refused() {
 #[test]
 fn folders_without_a_model_say_what_is_missing() {
     let folder = Folder::new("missing");
-    let open = |name: &str| convert::open(&folder.path.join(name), &ConvertOptions::new()).err().expect("refused");
+    let open = |name: &str| convert::open(&folder.path.join(name), &ConvertOptions::new()).expect_err("refused");
     says(&open("nowhere"), ErrorKind::Io, &["cannot find"]);
     says(&open(""), ErrorKind::Model, &["config.json"]);
     folder.write("config.json", folder.config.to_string());

@@ -108,6 +108,17 @@ fn types_are_what_is_asked_for() {
 }
 
 #[test]
+fn numbers_that_f16_cannot_hold_are_refused() {
+    let mut folder = Folder::new("large");
+    let large = [65504.0f32, 1e6, 0.0, -1.0].map(f32::to_le_bytes).concat().repeat(4);
+    folder.tensors.insert("lm_head.weight".into(), ("F32", vec![4, 4], large));
+    let source = folder.open_with(&ConvertOptions::new().out(OutType::F16)).unwrap_or_else(|e| panic!("{e}"));
+    let t = source.tensors.iter().find(|t| t.name == "output.weight").expect("it");
+    let e = t.rows_bytes(0..1, &mut Vec::new()).expect_err("a number that does not fit");
+    assert!(e.to_string().contains("`output.weight` holds 1000000"), "{e}");
+}
+
+#[test]
 fn rows_that_are_not_there_are_refused() {
     let folder = Folder::new("rows");
     let source = folder.open().expect("a good folder");

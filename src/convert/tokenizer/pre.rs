@@ -17,6 +17,10 @@ pub(super) struct Found {
     pub(super) prefix_space: bool,
 }
 
+/// Longest patterns that are looked at, all passes together; the longest known have 4 kB. A class of letters takes a
+/// thousand times its text when it is parsed.
+const MAX_PATTERN_BYTES: usize = 16 << 10;
+
 /// The key that names a pre-tokenizer.
 pub(super) const PRE: &str = "tokenizer.ggml.pre";
 
@@ -42,7 +46,8 @@ pub(super) fn recognize(json: Option<&Value>, ignore_merges: bool, preferred: &[
         None => {
             let text = json.map_or("null".to_owned(), Value::to_string);
             // Patterns are long, and the whole is what a reader needs; control characters are escaped in JSON.
-            let message = format!("the pre-tokenizer is none that is known: {}", escaped(&text));
+            let cut = text.char_indices().nth(4096).map_or(text.as_str(), |(end, _)| &text[..end]);
+            let message = format!("the pre-tokenizer is none that is known: {}", escaped(cut));
             let hint = format!("if you know one that cuts text alike, name it: `--override-kv {PRE}=str:NAME`");
             Err(Error::new(ErrorKind::Model, message).with_hint(hint))
         }
@@ -81,6 +86,8 @@ fn parsed(step: &Step) -> Option<Parsed> {
 struct Passes {
     steps: Vec<Step>,
     prefix_space: bool,
+    /// Of patterns so far.
+    bytes: usize,
 }
 
 impl Passes {
@@ -111,8 +118,9 @@ impl Passes {
                 };
                 let pattern = json.get("pattern");
                 let regex = pattern.and_then(|p| p.get("Regex")).and_then(Value::as_str);
+                self.bytes += regex.map_or(0, str::len);
                 match regex {
-                    Some(regex) if kept => self.steps.push(split(regex)),
+                    Some(regex) if kept && self.bytes <= MAX_PATTERN_BYTES => self.steps.push(split(regex)),
                     _ => return false,
                 }
             }
@@ -241,6 +249,7 @@ mod tests {
             json!({"type": "Metaspace"}),
             json!({"type": "Split", "pattern": {"Regex": r"\p{N}"}, "behavior": "MergedWithNext", "invert": false}),
             json!(7),
+            split_and_bytes(&r"\p{L}".repeat(1 << 20)),
             Value::Null,
         ] {
             let e = recognize(Some(&json), false, &[]).unwrap_err();

@@ -1,0 +1,81 @@
+//! GPT-2 and what follows it: LayerNorms, biases, a feed-forward part without a gate.
+
+use crate::convert::hf::Field;
+use crate::convert::names::{From, HfFamily, How, Rule, Windows, key, same, with};
+
+const NAMES: &[Rule] = &[
+    same("token_embd", "wte"),
+    same("position_embd", "wpe"),
+    same("output_norm", "ln_f"),
+    same("blk.{}.attn_norm", "h.{}.ln_1"),
+    same("blk.{}.ffn_norm", "h.{}.ln_2"),
+    same("blk.{}.attn_qkv", "h.{}.attn.c_attn"),
+    same("blk.{}.attn_output", "h.{}.attn.c_proj"),
+    same("blk.{}.ffn_up", "h.{}.mlp.c_fc"),
+    same("blk.{}.ffn_down", "h.{}.mlp.c_proj"),
+];
+
+/// Matrices that are stored [in, out].
+const TRANSPOSED: &[Rule] = &[
+    with("blk.{}.attn_qkv.weight", "h.{}.attn.c_attn.weight", &[How::Transpose]),
+    with("blk.{}.attn_output.weight", "h.{}.attn.c_proj.weight", &[How::Transpose]),
+    with("blk.{}.ffn_up.weight", "h.{}.mlp.c_fc.weight", &[How::Transpose]),
+    with("blk.{}.ffn_down.weight", "h.{}.mlp.c_proj.weight", &[How::Transpose]),
+];
+
+/// GPT-2. Source: transformers `modeling_gpt2.py`.
+pub(in crate::convert) const GPT2: HfFamily = HfFamily {
+    names: &["GPT2LMHeadModel"],
+    arch: "gpt2",
+    rules: &[TRANSPOSED, NAMES],
+    keys: &[key("feed_forward_length", From::FfOrFourfold)],
+    defaults: &[(Field::LayerEps, 1e-5), (Field::Tied, 1.0)],
+    // The mask of old files.
+    drop: &[".attn.bias"],
+    windows: Windows::None,
+    pre: &["gpt-2"],
+    ..HfFamily::LLAMA
+};
+
+/// StarCoder: one key and value head. Source: transformers `modeling_gpt_bigcode.py`.
+pub(in crate::convert) const STARCODER: HfFamily = HfFamily {
+    names: &["GPTBigCodeForCausalLM"],
+    arch: "starcoder",
+    rules: &[NAMES],
+    defaults: &[(Field::LayerEps, 1e-5), (Field::Tied, 1.0), (Field::KvHeads, 1.0)],
+    pre: &["starcoder"],
+    ..GPT2
+};
+
+/// StarCoder 2. Source: transformers `modeling_starcoder2.py`.
+pub(in crate::convert) const STARCODER2: HfFamily = HfFamily {
+    names: &["Starcoder2ForCausalLM"],
+    arch: "starcoder2",
+    rules: &[&[same("blk.{}.ffn_up", "layers.{}.mlp.c_fc"), same("blk.{}.ffn_down", "layers.{}.mlp.c_proj")]],
+    keys: &[],
+    defaults: &[(Field::LayerEps, 1e-5), (Field::Tied, 1.0)],
+    windows: Windows::Period(0),
+    drop: &[],
+    pre: &["starcoder"],
+    ..HfFamily::LLAMA
+};
+
+/// GPT-NeoX, Pythia: queries, keys and values of a head together. Source: transformers `modeling_gpt_neox.py`.
+pub(in crate::convert) const NEOX: HfFamily = HfFamily {
+    names: &["GPTNeoXForCausalLM"],
+    arch: "gptneox",
+    rules: &[&[
+        same("token_embd", "embed_in"),
+        same("output_norm", "final_layer_norm"),
+        same("output", "embed_out"),
+        same("blk.{}.attn_output", "layers.{}.attention.dense"),
+        with("blk.{}.attn_qkv", "layers.{}.attention.query_key_value", &[How::Ungroup]),
+        same("blk.{}.ffn_up", "layers.{}.mlp.dense_h_to_4h"),
+        same("blk.{}.ffn_down", "layers.{}.mlp.dense_4h_to_h"),
+    ]],
+    keys: &[key("use_parallel_residual", From::Flag(Field::ParallelResidual))],
+    defaults: &[(Field::LayerEps, 1e-5), (Field::PartialRotary, 0.25), (Field::ParallelResidual, 1.0)],
+    drop: &[".attention.bias", ".attention.masked_bias"],
+    pre: &["olmo"],
+    ..HfFamily::LLAMA
+};
