@@ -40,12 +40,12 @@ impl BlockMxfp4 {
 /// Half the value of an unsigned E4M3 number with bias 7. Bit 7 is ignored; 0x7f, which is NaN in
 /// the OCP format, counts as zero, as in ggml.
 #[inline(always)]
-pub fn half_e4m3(byte: u8) -> f32 {
+pub const fn half_e4m3(byte: u8) -> f32 {
     let (exp, man) = (byte >> 3 & 15, byte & 7);
     match byte & 0x7f {
         0 | 0x7f => 0.0,
-        1..8 => f32::from(man) * (1.0 / 1024.0),
-        _ => f32::from_bits((u32::from(exp) + 127 - 8) << 23 | u32::from(man) << 20),
+        1..8 => man as f32 * (1.0 / 1024.0),
+        _ => f32::from_bits((exp as u32 + 127 - 8) << 23 | (man as u32) << 20),
     }
 }
 

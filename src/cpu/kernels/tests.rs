@@ -2,6 +2,7 @@
 
 use super::*;
 mod attention;
+mod blocks;
 mod panel;
 
 use half::bf16;
@@ -31,7 +32,7 @@ impl Random {
     }
 }
 
-const WEIGHTS: [BlockType; 16] = [
+const WEIGHTS: [BlockType; 28] = [
     BlockType::F32,
     BlockType::F16,
     BlockType::Bf16,
@@ -48,6 +49,18 @@ const WEIGHTS: [BlockType; 16] = [
     BlockType::Q3K,
     BlockType::Q5K,
     BlockType::Iq4Xs,
+    BlockType::Iq1S,
+    BlockType::Iq1M,
+    BlockType::Iq2Xxs,
+    BlockType::Iq2Xs,
+    BlockType::Iq2S,
+    BlockType::Iq3Xxs,
+    BlockType::Iq3S,
+    BlockType::Tq1_0,
+    BlockType::Tq2_0,
+    BlockType::Nvfp4,
+    BlockType::Q1_0,
+    BlockType::Q2_0,
 ];
 
 /// Rows of random quants under finite scales of either sign.
@@ -78,6 +91,13 @@ fn random_rows(ty: BlockType, n_row: usize, n: usize, random: &mut Random) -> Ve
                 put(2, random.unit());
             }
             BlockType::Q6K => put(208, random.unit()),
+            BlockType::Iq1S | BlockType::Iq2Xxs | BlockType::Iq2Xs | BlockType::Iq2S => put(0, random.unit()),
+            BlockType::Iq3Xxs | BlockType::Iq3S | BlockType::Q1_0 | BlockType::Q2_0 => put(0, random.unit()),
+            BlockType::Tq1_0 => put(52, random.unit()),
+            BlockType::Tq2_0 => put(64, random.unit()),
+            // the scale's highest bits, in the last word's
+            BlockType::Iq1M => block[55] &= 0xbf,
+            BlockType::Nvfp4 => {}
             _ => panic!("{ty} has no random rows"),
         }
     }
@@ -150,6 +170,8 @@ fn shapes(ty: BlockType) -> Vec<(usize, usize)> {
     let lens: &[usize] = match ty.block_len() {
         1 => &[1, 2, 7, 8, 15, 16, 17, 31, 33, 63, 64, 65, 100, 255, 257, 4099],
         32 => &[32, 64, 96, 128, 160, 224, 256, 288, 1024, 4128],
+        64 => &[64, 128, 192, 320, 448, 1024, 4160],
+        128 => &[128, 256, 384, 640, 1024, 4224],
         _ => &[256, 512, 768, 1280, 4096],
     };
     lens.iter().flat_map(|&n| [1, 2, 3, 5].map(|n_row| (n_row, n))).collect()

@@ -37,6 +37,7 @@ macro_rules! matvec {
 pub(super) mod attention;
 pub(super) mod blocks_256;
 pub(super) mod blocks_32;
+mod codebooks;
 pub(super) mod float;
 pub(super) mod panel;
 mod unpack;
@@ -333,6 +334,6 @@ pub(super) fn matvec_codes(ty: BlockType) -> Option<MatvecQ8> {
         BlockType::Q3K => blocks_256::matvec_q3_k_q8_k,
         BlockType::Q5K => blocks_256::matvec_q5_k_q8_k,
         BlockType::Iq4Xs => blocks_256::matvec_iq4_xs_q8_k,
-        _ => return None,
+        _ => return codebooks::matvec_codebook(ty),
     })
 }

@@ -20,7 +20,20 @@ pub(super) fn avx512(of: Peak, n: usize) -> Option<usize> {
     Some(n * CHAINS * per_vector)
 }
 
-/// The same with 256 bits and three operations for 32 products.
+/// The same with 256 bits.
+pub(super) fn avxvnni(of: Peak, n: usize) -> Option<usize> {
+    // SAFETY: as above.
+    unsafe {
+        match of {
+            Peak::Int8 => dpbusd_256(n),
+            Peak::F32 => fma_256(n),
+        }
+    }
+    let per_vector = if of == Peak::Int8 { 32 } else { 8 };
+    Some(n * CHAINS * per_vector)
+}
+
+/// The same with three operations for 32 products.
 pub(super) fn avx2(of: Peak, n: usize) -> Option<usize> {
     // SAFETY: as above.
     unsafe {
@@ -52,6 +65,18 @@ fn fma_512(n: usize) {
     for _ in 0..n {
         for acc in &mut acc {
             *acc = _mm512_fmadd_ps(*acc, a, b);
+        }
+    }
+    black_box(acc);
+}
+
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+fn dpbusd_256(n: usize) {
+    let mut acc = [_mm256_setzero_si256(); CHAINS];
+    let (a, b) = (black_box(_mm256_set1_epi8(3)), black_box(_mm256_set1_epi8(5)));
+    for _ in 0..n {
+        for acc in &mut acc {
+            *acc = _mm256_dpbusd_avx_epi32(*acc, a, b);
         }
     }
     black_box(acc);
