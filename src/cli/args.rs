@@ -485,6 +485,9 @@ pub(crate) struct QuantizeArgs {
     /// Leave out layers
     #[arg(long, value_name = "L0,L1,...", help_heading = "Output", value_delimiter = ',')]
     pub prune_layers: Vec<u32>,
+    /// Folder of the model that IN is a LoRA adapter of
+    #[arg(long, value_name = "FOLDER", help_heading = "Output", conflicts_with = "check")]
+    pub base: Option<PathBuf>,
     /// Show what each tensor would become, and write nothing
     #[arg(long, help_heading = "Output")]
     pub dry_run: bool,

@@ -73,7 +73,7 @@ impl Words {
 
 pub(crate) fn run(args: QuantizeArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
     let words = Words::parse(&args.words)?;
-    let source = open(&words)?;
+    let source = open(&words, args.base.as_deref())?;
     source.notes.iter().for_each(|note| out.notice(note));
     let check = args.check.clone().map(|file| check::Check {
         file,
@@ -109,14 +109,23 @@ pub(crate) fn run(args: QuantizeArgs, out: &mut Output, interrupt: &Interrupt) -
 }
 
 /// The source, in the types of the recipe where that only converts.
-fn open(words: &Words) -> Outcome<Source> {
+fn open(words: &Words, base: Option<&Path>) -> Outcome<Source> {
     let out = match words.recipe {
         Some(Recipe::F32) => OutType::F32,
         Some(Recipe::F16) => OutType::F16,
         Some(Recipe::Bf16) => OutType::Bf16,
         _ => OutType::Auto,
     };
-    Ok(convert::open(&words.input, &ConvertOptions::new().out(out))?)
+    let options = ConvertOptions::new().out(out);
+    let is_adapter = words.input.join("adapter_config.json").is_file();
+    match base {
+        Some(base) => Ok(convert::open_adapter(&words.input, base, &options)?),
+        None if is_adapter => {
+            let text = format!("{} is a LoRA adapter", words.input.display());
+            Err(usage(text, "name the folder of its model by --base"))
+        }
+        None => Ok(convert::open(&words.input, &options)?),
+    }
 }
 
 fn options(args: QuantizeArgs, words: &Words) -> Outcome<QuantizeOptions> {
