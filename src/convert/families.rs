@@ -29,6 +29,8 @@ pub(super) const ALL: &[&HfFamily] = &[
     &llama::OLMO,
     &qwen::QWEN2,
     &qwen::QWEN3,
+    &qwen::QWEN2_VL,
+    &qwen::QWEN3_VL,
     &gemma::GEMMA,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
