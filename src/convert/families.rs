@@ -1,5 +1,5 @@
 //! One entry per family of checkpoints: data only. Sources: the models' code in transformers; confirmed byte by byte
-//! against files of llama.cpp's converter (`tests/convert.rs`).
+//! against files of llama.cpp's converter (`tests/convert/`).
 
 mod experts;
 mod gemma;
