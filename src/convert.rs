@@ -101,10 +101,7 @@ pub fn open(path: &Path, options: &ConvertOptions) -> Result<Source> {
         }
     };
     for (key, value) in &options.overrides {
-        match source.metadata.iter_mut().find(|(k, _)| k == key) {
-            Some(slot) => slot.1 = value.clone(),
-            None => source.metadata.push((key.clone(), value.clone())),
-        }
+        source.set(key, value.clone());
     }
     Ok(source)
 }

@@ -1,5 +1,5 @@
 //! One entry per family of checkpoints: data only. Sources: the models' code in transformers; confirmed byte by byte
-//! against files of llama.cpp's converter (`tests/convert.rs`).
+//! against files of llama.cpp's converter (`tests/convert/`).
 
 mod experts;
 mod gemma;
@@ -29,6 +29,8 @@ pub(super) const ALL: &[&HfFamily] = &[
     &llama::OLMO,
     &qwen::QWEN2,
     &qwen::QWEN3,
+    &qwen::QWEN2_VL,
+    &qwen::QWEN3_VL,
     &gemma::GEMMA,
     &gemma::GEMMA2,
     &gemma::GEMMA3,

@@ -135,8 +135,17 @@ impl Writer<'_> {
             self.put("rope.scaling.original_context_length", original);
         }
         let Some(params) = &rope.params else { return Ok(()) };
+        let sections = params.uints("mrope_section")?;
+        if !sections.is_empty() {
+            // Time, height, width, and one that no model has.
+            let small = |n: u32| i32::try_from(n).ok().filter(|n| *n <= 1 << 24);
+            let sections: Option<Vec<i32>> = sections.into_iter().chain([0; 4]).take(4).map(small).collect();
+            let sections =
+                sections.ok_or_else(|| params.error("mrope_section", "larger numbers", "pairs of a head"))?;
+            self.put("rope.dimension_sections", sections);
+        }
         match rope.kind.as_str() {
-            "default" => {}
+            "default" | "mrope" => {}
             "linear" => {
                 self.put("rope.scaling.type", "linear");
                 self.put_float("rope.scaling.factor", factor(params)?);

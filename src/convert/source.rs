@@ -252,6 +252,15 @@ impl Source {
         }
     }
 
+    /// Adds a key, or replaces its value.
+    pub fn set(&mut self, key: &str, value: impl Into<KeyValue>) {
+        let value = value.into();
+        match self.metadata.iter_mut().find(|(name, _)| name == key) {
+            Some(slot) => slot.1 = value,
+            None => self.metadata.push((key.to_owned(), value)),
+        }
+    }
+
     /// Fails if a file that the tensors are read from has changed: call it when all is read.
     ///
     /// # Errors
@@ -334,6 +343,13 @@ fn rounded(n: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tensors_can_be_read_by_several_threads() {
+        fn shared<T: Send + Sync + 'static>() {}
+        shared::<LazyTensor>();
+        shared::<Source>();
+    }
 
     #[test]
     fn counts_have_two_digits_at_least() {

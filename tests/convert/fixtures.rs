@@ -64,6 +64,7 @@ fn differs() -> Vec<Differs> {
             Some(375u32.into()),
             "llama.cpp takes `eod_token_id`; the tokenizer and its template end answers with this one",
         ),
+        Differs("qwen3vl-text", "qwen3vl.n_deepstack_layers", None, "it concerns images, and the file is of the text"),
         Differs("baichuan", "baichuan.tensor_data_layout", None, "no reader asks for it"),
         Differs("internlm2", "tokenizer.ggml.add_space_prefix", None, "true is what readers assume"),
         Differs(

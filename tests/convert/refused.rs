@@ -1,5 +1,6 @@
 //! Folders that are refused: each says file, key or tensor, and what to do.
 
+use proptest::prelude::*;
 use serde_json::json;
 use tealight::convert::{self, ConvertOptions};
 use tealight::{Error, ErrorKind};
@@ -175,4 +176,36 @@ fn a_file_that_changes_is_noticed() {
     bytes.extend([0; 8]);
     std::fs::write(&file, bytes).expect("the file");
     assert_eq!(source.check_unchanged().err().map(|e| e.kind()), Some(ErrorKind::Io));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever a byte of a folder's files becomes, there is an answer, and all rows of what is accepted can be read.
+    #[test]
+    fn damaged_folders_never_panic(edits in prop::collection::vec((0usize..4, 0usize..4096, any::<u8>()), 1..4)) {
+        let mut folder = Folder::new("damage");
+        folder.config["rope_scaling"] = json!({"rope_type": "llama3", "factor": 8, "low_freq_factor": 1,
+            "high_freq_factor": 4, "original_max_position_embeddings": 16});
+        let mut files = [
+            ("config.json", folder.config.to_string().into_bytes()),
+            ("tokenizer.json", folder.tokenizer.to_string().into_bytes()),
+            ("generation_config.json", br#"{"eos_token_id": [1, 2], "temperature": 0.6}"#.to_vec()),
+            ("model.safetensors", folder.safetensors(|_| true)),
+        ];
+        for (file, at, value) in edits {
+            let bytes = &mut files[file].1;
+            let n = bytes.len();
+            // Digits are likelier to give a file that is read further.
+            bytes[at % n] = if value < 128 { b'0' + value % 10 } else { value };
+        }
+        for (name, bytes) in &files {
+            folder.write(name, bytes);
+        }
+        if let Ok(source) = convert::open(&folder.path, &ConvertOptions::new()) {
+            for t in &source.tensors {
+                t.rows_bytes(0..t.n_row(), &mut Vec::new()).expect("its rows");
+            }
+        }
+    }
 }

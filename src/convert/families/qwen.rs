@@ -21,3 +21,15 @@ pub(in crate::convert) const QWEN3: HfFamily = HfFamily {
     defaults: &[(Field::RmsEps, 1e-6), (Field::UseWindow, 0.0), (Field::HeadDim, 128.0)],
     ..QWEN2
 };
+
+/// The text part of Qwen 2 and 2.5 VL: rotations by time, height and width, which are one for text. Source: transformers
+/// `modeling_qwen2_5_vl.py`.
+pub(in crate::convert) const QWEN2_VL: HfFamily = HfFamily {
+    names: &["Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration"],
+    arch: "qwen2vl",
+    ..QWEN2
+};
+
+/// The text part of Qwen 3 VL. Source: transformers `modeling_qwen3_vl.py`.
+pub(in crate::convert) const QWEN3_VL: HfFamily =
+    HfFamily { names: &["Qwen3VLForConditionalGeneration"], arch: "qwen3vl", ..QWEN3 };
