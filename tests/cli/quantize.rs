@@ -1,6 +1,7 @@
 //! `tealight quantize`, `imatrix`, and what `perplexity` says of their results.
 
 use super::*;
+use tealight::convert::imatrix::Imatrix;
 use tealight::gguf::{Gguf, KeyValue};
 use tealight::quant::BlockType;
 
@@ -175,6 +176,25 @@ fn an_importance_matrix_is_made_merged_and_used() {
     assert!(told.contains("the importance matrix is another model's"), "{told}");
     let told = tealight(["quantize", &m, "--imatrix", &text, &plain, "Q4_0"]).error(3);
     assert!(told.contains("not an importance matrix"), "{told}");
+}
+
+#[test]
+fn an_importance_matrix_is_llama_imatrixs() {
+    let Some(quants) = common::shared("fixtures/llama-256/quants") else { return };
+    let folder = TempDir::new("cli-imatrix-equal");
+    let (m, text) = (quants.join("../model.gguf"), quants.join("imatrix.txt"));
+    let (m, text, out) = (m.to_string_lossy(), text.to_string_lossy(), path(&folder, "i.gguf"));
+    let made = tealight(["imatrix", &m, "-f", &text, "-o", &out, "-c", "128", "--exact", "--no-ppl", "-q"]);
+    assert_eq!(made.quietly(), "");
+    let (found, want) = (Imatrix::open(Path::new(&out)).unwrap(), Imatrix::open(&quants.join("imatrix.gguf")).unwrap());
+    assert_eq!((found.n_chunk, found.chunk_size), (want.n_chunk, want.chunk_size));
+    assert!(found.entries().map(|e| e.0).eq(want.entries().map(|e| e.0)));
+    for (name, want) in want.entries() {
+        let (found, want) = (found.entry(name).unwrap().importance(0), want.importance(0));
+        let greatest = want.iter().fold(0f32, |m, x| m.max(*x));
+        let error = found.iter().zip(&want).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / greatest;
+        assert!(error < 1e-4, "{name}: {error:e}");
+    }
 }
 
 #[test]
