@@ -39,8 +39,9 @@ fn extreme_blocks_and_activations_give_the_scalar_products() {
                     for ((got, want), (_, size)) in got.into_iter().zip(want).zip(sizes) {
                         let error = (f64::from(got) - f64::from(want)).abs();
                         let is_compared = want.is_finite() && size < 1e30;
+                        // equal terms make sums that only grow: rounding errors of both collect
                         assert!(
-                            !is_compared || error <= 1e-6 * size + 1e-30,
+                            !is_compared || error <= 2e-6 * size + 1e-30,
                             "{} {ty} of {fill:x}, signs {signs:x}: {got} vs {want} of {size}",
                             set.name()
                         );
