@@ -309,10 +309,11 @@ mod tests {
 
     fn legacy(name: &str, calls: i32, values: &[f32]) -> Vec<u8> {
         let mut bytes = 1i32.to_le_bytes().to_vec();
-        bytes.extend((name.len() as i32).to_le_bytes());
+        let length = |n: usize| i32::try_from(n).unwrap().to_le_bytes();
+        bytes.extend(length(name.len()));
         bytes.extend(name.as_bytes());
         bytes.extend(calls.to_le_bytes());
-        bytes.extend((values.len() as i32).to_le_bytes());
+        bytes.extend(length(values.len()));
         bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
         bytes
     }

@@ -226,8 +226,8 @@ fn check_importance(tensors: &[Planned], importance: Option<&Importance>) -> Res
     for t in tensors {
         let Some(entry) = importance.imatrix.entry(&t.source_name) else { continue };
         is_known = true;
-        let expected = (n_matrix(&t.shape) as usize, t.shape.last().map_or(0, |&n| n as usize));
-        let found = (entry.n_matrix(), entry.row_len());
+        let expected = (n_matrix(&t.shape), t.shape.last().copied().unwrap_or(0));
+        let found = (entry.n_matrix() as u64, entry.row_len() as u64);
         if found != expected && t.name != "token_embd.weight" {
             return other(format!("`{}`: importance of {found:?} columns, expected {expected:?}", printable(&t.name)));
         }

@@ -170,18 +170,29 @@ fn reserve(file: &File, bytes: u64, destination: &Path) -> Result<()> {
     if room.is_some_and(|n| n < bytes) {
         return full(room);
     }
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::{fs::FallocateFlags, io::Errno};
-        // The length stays, so that a file is never longer than what was written.
-        return match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes.max(1)) {
-            Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS) => Ok(()),
-            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => full(room),
-            Err(e) => Err(Error::io("cannot take room", destination, e.into())),
-        };
+    match take_room(file, bytes) {
+        Ok(true) => Ok(()),
+        Ok(false) => full(room),
+        Err(e) => Err(Error::io("cannot take room", destination, e)),
     }
-    #[cfg(not(target_os = "linux"))]
-    Ok(())
+}
+
+/// Whether the disk gives the room, or cannot say so.
+#[cfg(target_os = "linux")]
+fn take_room(file: &File, bytes: u64) -> io::Result<bool> {
+    use rustix::{fs::FallocateFlags, io::Errno};
+    // The length stays, so that a file is never longer than what was written.
+    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes.max(1)) {
+        Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS) => Ok(true),
+        Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Nothing that keeps the length takes room here: what was free is all that is known.
+#[cfg(all(unix, not(target_os = "linux")))]
+fn take_room(_: &File, _: u64) -> io::Result<bool> {
+    Ok(true)
 }
 
 /// Setting the length takes the room on the file systems of Windows.
