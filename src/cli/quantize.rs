@@ -73,7 +73,7 @@ impl Words {
 
 pub(crate) fn run(args: QuantizeArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
     let words = Words::parse(&args.words)?;
-    let source = open(&words, args.base.as_deref())?;
+    let source = open(&words, &args)?;
     source.notes.iter().for_each(|note| out.notice(note));
     let check = args.check.clone().map(|file| check::Check {
         file,
@@ -109,16 +109,17 @@ pub(crate) fn run(args: QuantizeArgs, out: &mut Output, interrupt: &Interrupt) -
 }
 
 /// The source, in the types of the recipe where that only converts.
-fn open(words: &Words, base: Option<&Path>) -> Outcome<Source> {
+fn open(words: &Words, args: &QuantizeArgs) -> Outcome<Source> {
     let out = match words.recipe {
         Some(Recipe::F32) => OutType::F32,
         Some(Recipe::F16) => OutType::F16,
         Some(Recipe::Bf16) => OutType::Bf16,
         _ => OutType::Auto,
     };
-    let options = ConvertOptions::new().out(out);
+    // A folder's own keys may be wanting: a pre-tokenizer that is not known, say.
+    let options = args.override_kv.iter().fold(ConvertOptions::new().out(out), |o, (k, v)| o.set(k, v.clone()));
     let is_adapter = words.input.join("adapter_config.json").is_file();
-    match base {
+    match &args.base {
         Some(base) => Ok(convert::open_adapter(&words.input, base, &options)?),
         None if is_adapter => {
             let text = format!("{} is a LoRA adapter", words.input.display());

@@ -23,7 +23,7 @@ mod tests;
 mod x86_64;
 
 pub use panel::{PANEL_COLS, PANEL_ROWS, PANEL_TOKENS, Panel, Rows8};
-pub use read::read_all;
+pub use read::readers;
 
 use attention::AttentionKernels;
 pub use attention::{CHUNK, CacheNumber, KEY_GROUP};

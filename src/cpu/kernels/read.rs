@@ -2,20 +2,22 @@
 
 use std::hint::black_box;
 
-/// Reads every byte once, with the widest loads of the machine.
-pub fn read_all(bytes: &[u8]) {
+/// Ways to read every byte once, by loads of each width that the machine has: which of them is the fastest differs.
+pub fn readers() -> Vec<fn(&[u8])> {
+    #[allow(unused_mut, reason = "other CPUs have no other loads here")]
+    let mut readers: Vec<fn(&[u8])> = vec![sum];
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the feature was detected.
-            return unsafe { read_avx512(bytes) };
-        }
         if is_x86_feature_detected!("avx2") {
             // SAFETY: the feature was detected.
-            return unsafe { read_avx2(bytes) };
+            readers.push(|bytes| unsafe { read_avx2(bytes) });
+        }
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the feature was detected.
+            readers.push(|bytes| unsafe { read_avx512(bytes) });
         }
     }
-    sum(bytes);
+    readers
 }
 
 #[cfg(target_arch = "x86_64")]
