@@ -11,6 +11,7 @@ mod argv;
 mod bench;
 mod chat;
 mod devices;
+mod form;
 mod files;
 mod imatrix;
 mod input;
