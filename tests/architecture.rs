@@ -41,8 +41,17 @@ const QUANT_MAY_BE_UNSAFE: &[&str] = &["quantize/dispatch.rs"];
 const ABOVE_UNSAFE: &[&str] = &["lib.rs", "main.rs", "gguf.rs", "cpu.rs", "cpu/", "gpu.rs", "gpu/"];
 
 const MAY_PRINT: &[&str] = &["cli.rs", "cli/", "chat.rs", "chat/", "main.rs"];
-const MAY_START_THREADS: &[&str] =
-    &["cpu/pool.rs", "cpu/pool/", "engine/warm.rs", "convert/pipeline.rs", "sample/grammar/bounded.rs", "cli.rs", "cli/", "chat.rs", "chat/"];
+const MAY_START_THREADS: &[&str] = &[
+    "cpu/pool.rs",
+    "cpu/pool/",
+    "engine/warm.rs",
+    "convert/pipeline.rs",
+    "sample/grammar/bounded.rs",
+    "cli.rs",
+    "cli/",
+    "chat.rs",
+    "chat/",
+];
 const MAY_READ_ENVIRONMENT: &[&str] = &["knobs.rs"];
 
 /// Lines of code of a file without its tests; tables are exempt.

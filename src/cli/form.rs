@@ -9,20 +9,19 @@ use super::{Outcome, input};
 
 /// One of them at most.
 #[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Form of the answer")]
 #[group(id = "form", multiple = false)]
 pub(crate) struct FormArgs {
     /// JSON schema that the answer is valid by: the schema itself, or a file
-    #[arg(short, long, value_name = "FILE|TEXT")]
+    #[arg(short, long, value_name = "FILE|TEXT", help_heading = "Form of the answer")]
     pub json_schema: Option<String>,
     /// Grammar that the answer matches, in GBNF or in Lark
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Form of the answer")]
     pub grammar: Option<String>,
     /// The same from a file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Form of the answer")]
     pub grammar_file: Option<PathBuf>,
     /// Regular expression that the whole answer matches
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Form of the answer")]
     pub regex: Option<String>,
 }
 

@@ -211,8 +211,7 @@ impl Form {
 
     /// May nothing follow?
     fn is_complete(&mut self) -> Result<bool> {
-        let Some(guide) = &mut self.0 else { return Ok(false) };
-        Ok(guide.is_complete() || guide.allowed()?.is_empty())
+        self.0.as_mut().map_or(Ok(false), Guide::is_complete)
     }
 }
 

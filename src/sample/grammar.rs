@@ -150,7 +150,14 @@ impl Grammar {
         bounded(self.0.kind.name(), move || {
             let parser = table.factory.create_parser(grammar.0.compiled.clone());
             let parser = parser.map_err(|e| fault(grammar.0.kind, &e.to_string()))?;
-            Ok(Guide { matcher: Matcher::new(Ok(parser)), table, allowed: Vec::new(), n_accepted: 0 })
+            Ok(Guide {
+                matcher: Matcher::new(Ok(parser)),
+                table,
+                allowed: Vec::new(),
+                is_fresh: false,
+                goes_on: true,
+                n_accepted: 0,
+            })
         })
     }
 }
@@ -224,6 +231,10 @@ pub struct Guide {
     matcher: Matcher,
     table: Arc<TokenTable>,
     allowed: Vec<u32>,
+    /// Does `allowed` hold for the tokens accepted so far?
+    is_fresh: bool,
+    /// Is there text in `allowed`?
+    goes_on: bool,
     n_accepted: usize,
 }
 
@@ -234,8 +245,11 @@ impl Guide {
     /// # Errors
     /// [`ErrorKind::Usage`] at a dead end: no token goes on and the text must not end, or finding them takes too long.
     pub fn allowed(&mut self) -> Result<&[u32]> {
+        if self.is_fresh {
+            return Ok(&self.allowed);
+        }
         self.allowed.clear();
-        let may_end = self.matcher.is_accepting().map_err(|e| self.stuck(&e.to_string()))?;
+        let may_end = self.may_end()?;
         if !self.matcher.is_stopped() {
             match self.matcher.compute_mask() {
                 Ok(mask) => {
@@ -250,12 +264,14 @@ impl Guide {
                 Err(e) => return Err(self.stuck(&e.to_string())),
             }
         }
+        self.goes_on = !self.allowed.is_empty();
         if may_end {
             self.allowed.extend_from_slice(&self.table.eog);
             self.allowed.sort_unstable();
-        } else if self.allowed.is_empty() {
+        } else if !self.goes_on {
             return Err(self.stuck("no token of the model goes on"));
         }
+        self.is_fresh = true;
         Ok(&self.allowed)
     }
 
@@ -267,14 +283,22 @@ impl Guide {
         if self.table.eog.contains(&id) {
             return Ok(());
         }
+        self.is_fresh = false;
         self.matcher.consume_token(id).map_err(|e| self.stuck(&e.to_string()))?;
         self.n_accepted += 1;
         Ok(())
     }
 
     /// Is the text complete, so that nothing may follow?
-    pub fn is_complete(&self) -> bool {
-        self.matcher.is_stopped() && !self.matcher.is_error()
+    ///
+    /// # Errors
+    /// As [`Guide::allowed`].
+    pub fn is_complete(&mut self) -> Result<bool> {
+        if self.matcher.is_stopped() && !self.matcher.is_error() {
+            return Ok(true);
+        }
+        self.allowed()?;
+        Ok(!self.goes_on)
     }
 
     /// May the text end here?
@@ -287,7 +311,10 @@ impl Guide {
 
     /// The error of a text that cannot go on.
     pub(crate) fn stuck(&self, why: &str) -> Error {
-        let why = cleaned(why);
+        let why = match cleaned(why) {
+            why if why.contains("NoExtension") => "no token of the model goes on".to_owned(),
+            why => why,
+        };
         let text = format!("the grammar is at a dead end behind {} tokens: {why}", self.n_accepted);
         Error::new(ErrorKind::Usage, text).with_hint("a grammar must be able to go on or end wherever it has come to")
     }
@@ -303,7 +330,10 @@ impl fmt::Debug for Guide {
 fn checked(kind: Kind, text: &str) -> Result<&str> {
     match text.len() {
         0..=MAX_TEXT => Ok(text),
-        n => Err(Error::new(ErrorKind::Usage, format!("the {} has {n} bytes, at most {MAX_TEXT} are taken", kind.name()))),
+        n => Err(Error::new(
+            ErrorKind::Usage,
+            format!("the {} has {n} bytes, at most {MAX_TEXT} are taken", kind.name()),
+        )),
     }
 }
 
@@ -342,4 +372,3 @@ fn cleaned(text: &str) -> String {
     let text = place.unwrap_or_else(|| first.to_owned());
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }
-

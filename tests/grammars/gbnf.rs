@@ -2,7 +2,7 @@
 
 use tealight::sample::grammar::Grammar;
 
-use super::{fixture, matches, take, table, vocab};
+use super::{fixture, matches, table, take, vocab};
 
 /// JSON, written anew after RFC 8259 with the names of llama.cpp's `json.gbnf`.
 const JSON: &str = r#"
@@ -82,7 +82,11 @@ fn items_and_repetitions_mean_what_they_say() {
     check("root ::= item+\nitem ::= \"- \" [^\\n]{1,20} \"\\n\"", &["- a\n", "- a b\n- é\n"], &["- \n", "-a\n", "- a"]);
     check("root ::= [一-龥ぁ-ゖァ-ヶ]+ [αβ-δ]", &["日本語α", "ひらがなγ"], &["abcα", "日本", "日ε"]);
     // A longest match of terminals would take `if` and find no way on.
-    check("root ::= stmt\nstmt ::= \"if\" \"x\" | [a-z] \"fy\" | \"(\" stmt \")\"", &["ifx", "ify", "((ify))"], &["if", "(ifx"]);
+    check(
+        "root ::= stmt\nstmt ::= \"if\" \"x\" | [a-z] \"fy\" | \"(\" stmt \")\"",
+        &["ifx", "ify", "((ify))"],
+        &["if", "(ifx"],
+    );
     check("root ::= a\na ::= [a-z]* \"end\" | \"(\" a \")\"", &["end", "endend", "(aend)"], &["en", "(end"]);
     check("root ::= \"(\" root \")\" | ", &["", "()", "((()))"], &["(", "())"]);
     check("root ::= (\"a\" |) [b-]", &["ab", "-"], &["a"]);

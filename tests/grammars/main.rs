@@ -64,13 +64,13 @@ fn take(guide: &mut Guide, vocab: &Vocab, text: &str) -> (usize, usize, bool) {
     let ids = vocab.encode(text.as_bytes(), Encode { add_special: false, parse_special: false });
     let mut n = 0;
     for &id in &ids {
-        if guide.is_complete() || !guide.allowed().is_ok_and(|allowed| allowed.contains(&id)) {
+        if guide.is_complete().unwrap_or(true) || !guide.allowed().is_ok_and(|allowed| allowed.contains(&id)) {
             break;
         }
         guide.accept(id).unwrap();
         n += 1;
     }
-    (n, ids.len(), n == ids.len() && (guide.is_complete() || guide.may_end().unwrap()))
+    (n, ids.len(), n == ids.len() && guide.may_end().unwrap())
 }
 
 /// Does a grammar match a text?

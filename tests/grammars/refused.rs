@@ -72,7 +72,10 @@ fn values_of_keywords_are_checked() {
         (r##"{"$ref":"#/$defs/none"}"##, &["does not exist"]),
         (r##"{"$ref":"#none"}"##, &["does not exist"]),
         (r##"{"$ref":"#"}"##, &["refers to itself"]),
-        (r##"{"$defs":{"a":{"anyOf":[{"$ref":"#/$defs/b"}]},"b":{"$ref":"#/$defs/a"}},"$ref":"#/$defs/a"}"##, &["refers to itself"]),
+        (
+            r##"{"$defs":{"a":{"anyOf":[{"$ref":"#/$defs/b"}]},"b":{"$ref":"#/$defs/a"}},"$ref":"#/$defs/a"}"##,
+            &["refers to itself"],
+        ),
         (r#"{"oneOf":[{"type":"string"},{"type":"string","maxLength":3}]}"#, &["`oneOf`", "overlap"]),
         (r#"{"type":"object","minProperties":3}"#, &["`minProperties`"]),
         ("false", &["nsatisfiable"]),
@@ -140,5 +143,6 @@ fn places_in_lark_and_in_regular_expressions_are_told() {
     check(Grammar::regex("ab\n[z-a]"), &["line 2, column 2"], "a reversed range");
     check(Grammar::regex("(?=a)b"), &["line 1, column 1"], "look-around");
     check(Grammar::regex(r"(a)\1"), &["line 1"], "a backreference");
-    check(Grammar::regex("a|b$"), &["regular expression"], "an anchor of one alternative");
+    check(Grammar::regex("a|b$"), &["anchors"], "an anchor of one alternative");
+    check(Grammar::regex(r"a\bc"), &["word boundaries"], "a word boundary");
 }

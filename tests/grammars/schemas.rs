@@ -7,7 +7,7 @@ use tealight::sample::grammar::Grammar;
 use super::{model, options, write};
 
 /// One schema for each thing that schemas are made of.
-const SCHEMAS: [&str; 36] = [
+const SCHEMAS: [&str; 38] = [
     r#"{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"string","maxLength":8}},"required":["a","b"],"additionalProperties":false}"#,
     r##"{"$defs":{"p":{"type":"object","properties":{"x":{"$ref":"#/$defs/n"},"y":{"$ref":"#/$defs/n"}},"required":["x","y"],"additionalProperties":false},"n":{"type":"integer","minimum":-9,"maximum":99}},"type":"array","items":{"$ref":"#/$defs/p"},"minItems":1,"maxItems":3}"##,
     r#"{"enum":["red","green",7,null,true,2.5]}"#,
@@ -15,6 +15,8 @@ const SCHEMAS: [&str; 36] = [
     r#"{"const":{"kind":"fixed","n":[1,2,3]}}"#,
     r#"{"type":"string","pattern":"^[A-Z]{2}-[0-9]{3,5}$"}"#,
     r#"{"type":"string","pattern":"^(\\d{3}|\\w+@\\s?)\\/[^\\s\"]{1,4}.$"}"#,
+    r#"{"type":"string","pattern":"^a|b$","maxLength":9}"#,
+    r#"{"type":"string","pattern":"^[\\s\\S]\\s[^\\S]\\S.$"}"#,
     r#"{"type":"string","pattern":"b{2}","maxLength":12}"#,
     r#"{"type":"string","minLength":3,"maxLength":6}"#,
     r#"{"oneOf":[{"type":"integer","minimum":1},{"type":"string","maxLength":4},{"type":"array","items":{"type":"boolean"},"maxItems":3}]}"#,
@@ -54,7 +56,9 @@ fn every_finished_answer_is_valid() {
     let models = MODELS.map(model);
     let schemas: Vec<(Value, Grammar)> = SCHEMAS
         .iter()
-        .map(|text| (serde_json::from_str(text).unwrap(), Grammar::json_schema(text).unwrap_or_else(|e| panic!("{text}: {e}"))))
+        .map(|text| {
+            (serde_json::from_str(text).unwrap(), Grammar::json_schema(text).unwrap_or_else(|e| panic!("{text}: {e}")))
+        })
         .collect();
     let mut n_finished = vec![0; SCHEMAS.len()];
     let mut faults = Vec::new();

@@ -32,7 +32,8 @@ pub(super) fn bounded<T: Send + 'static>(what: &str, work: impl FnOnce() -> Resu
         }
         Err(mpsc::RecvTimeoutError::Timeout) => {
             let text = format!("{what} takes longer than {} s to compile", TIME.as_secs());
-            Err(Error::new(ErrorKind::Usage, text).with_hint("make it simpler: patterns with large counts take longest"))
+            Err(Error::new(ErrorKind::Usage, text)
+                .with_hint("make it simpler: patterns with large counts take longest"))
         }
     }
 }

@@ -38,12 +38,7 @@ pub(super) struct Rules {
 /// # Errors
 /// Usage, with line and column.
 pub(super) fn parse(text: &str) -> Result<Rules> {
-    let mut parser = Parser {
-        chars: text.chars().collect(),
-        at: 0,
-        names: HashMap::new(),
-        rules: Vec::new(),
-    };
+    let mut parser = Parser { chars: text.chars().collect(), at: 0, names: HashMap::new(), rules: Vec::new() };
     parser.grammar()?;
     parser.finish()
 }
@@ -179,7 +174,9 @@ impl Parser {
                     inner
                 }
                 '<' | '!' => return Err(self.error("tokens in grammars (`<...>`) are not supported: write their text")),
-                '*' | '+' | '?' | '{' => return Err(self.error(format!("`{c}` repeats nothing: it stands behind an item"))),
+                '*' | '+' | '?' | '{' => {
+                    return Err(self.error(format!("`{c}` repeats nothing: it stands behind an item")));
+                }
                 c if c.is_ascii_alphanumeric() || c == '-' || c == '_' => Node::Rule(self.name()?),
                 _ => break,
             };
@@ -318,13 +315,16 @@ impl Parser {
             'U' => 8,
             _ => {
                 let text = format!("unknown escape `\\{}`", printable(&escape.to_string()));
-                return Err(self.error_at(start, text).with_hint(r#"there are \n \r \t \\ \" \[ \] \- \^ \xHH \uHHHH \UHHHHHHHH"#));
+                return Err(self
+                    .error_at(start, text)
+                    .with_hint(r#"there are \n \r \t \\ \" \[ \] \- \^ \xHH \uHHHH \UHHHHHHHH"#));
             }
         };
         let digits: String = self.chars[self.at..].iter().take(n_digit).collect();
         let is_hex = digits.len() == n_digit && digits.chars().all(|c| c.is_ascii_hexdigit());
         let code = u32::from_str_radix(&digits, 16).ok().filter(|_| is_hex);
-        let code = code.ok_or_else(|| self.error_at(start, format!("`\\{escape}` needs {n_digit} hexadecimal digits")))?;
+        let code =
+            code.ok_or_else(|| self.error_at(start, format!("`\\{escape}` needs {n_digit} hexadecimal digits")))?;
         self.at += n_digit;
         match char::from_u32(code) {
             Some(_) => Ok(code),

@@ -14,8 +14,14 @@ pub(super) fn whole(text: &str) -> Result<&str> {
     let body = text.strip_prefix('^').unwrap_or(text);
     let n_slash = body.strip_suffix('$').map_or(0, |b| b.chars().rev().take_while(|c| *c == '\\').count());
     let inner = body.strip_suffix('$').filter(|_| n_slash % 2 == 0).unwrap_or(body);
-    // An anchor of one alternative is none of the whole; the engine refuses it by itself.
-    Ok(if inner.contains('|') && inner.len() < text.len() { text } else { inner })
+    // In `^a|b$` the anchors are those of alternatives.
+    let inner = if inner.contains('|') && inner.len() < text.len() { text } else { inner };
+    let looks = regex_syntax::Parser::new().parse(inner).map(|hir| hir.properties().look_set());
+    if looks.is_ok_and(|looks| looks.is_empty()) {
+        return Ok(inner);
+    }
+    let text = "regular expression: anchors and word boundaries within it are not supported";
+    Err(Error::new(ErrorKind::Usage, text).with_hint("the whole answer is matched: leave them out"))
 }
 
 /// Line, column and kind of the first thing that is wrong.
@@ -31,7 +37,9 @@ fn check(text: &str) -> std::result::Result<(), (usize, usize, String)> {
     Err((start.line, start.column, what))
 }
 
-/// White space of ECMAScript, as ranges of a class.
+/// White space that every engine means by `\s`, as ranges of a class.
+const COMMON_SPACE: &str = r"\t\n\f\r ";
+/// White space of ECMAScript: what is outside of it is no white space for anybody.
 const SPACE: &str = r"\t\n\x0B\f\r \u{a0}\u{1680}\u{2000}-\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}\u{feff}";
 
 /// A `pattern` of JSON Schema (ECMA-262) that means the same in the engine's syntax. `\d` and `\w` are left for it to
@@ -41,15 +49,20 @@ const SPACE: &str = r"\t\n\x0B\f\r \u{a0}\u{1680}\u{2000}-\u{200a}\u{2028}\u{202
 /// What is wrong or not supported.
 pub(super) fn from_ecma(text: &str) -> std::result::Result<String, String> {
     let mut out = String::with_capacity(text.len() + 16);
-    let (mut chars, mut in_class) = (text.chars().peekable(), false);
+    let (mut chars, mut in_class, mut negated) = (text.chars().peekable(), false, false);
     while let Some(c) = chars.next() {
         match c {
             '\\' => match (chars.next(), in_class) {
                 (None, _) => return Err("it ends within an escape".into()),
-                (Some('s'), true) => out.push_str(SPACE),
-                (Some('s'), false) => out.push_str(&format!("[{SPACE}]")),
-                (Some('S'), _) => out.push_str(&format!("[^{SPACE}]")),
-                (Some(c @ ('1'..='9' | 'k')), false) => return Err(format!("the backreference `\\{c}` is not supported")),
+                // Engines differ in what is white space: what they differ in matches neither.
+                (Some('s'), true) => out.push_str(if negated { SPACE } else { COMMON_SPACE }),
+                (Some('s'), false) => out.push_str(&format!("[{COMMON_SPACE}]")),
+                (Some('S'), _) => {
+                    out.push_str(&format!("[^{}]", if in_class && negated { COMMON_SPACE } else { SPACE }))
+                }
+                (Some(c @ ('1'..='9' | 'k')), false) => {
+                    return Err(format!("the backreference `\\{c}` is not supported"));
+                }
                 (Some(c @ ('b' | 'B')), _) => return Err(format!("`\\{c}` is not supported")),
                 (Some('0'), _) => out.push_str(r"\x00"),
                 (Some(escaped), _) => out.extend(['\\', escaped]),
@@ -58,7 +71,8 @@ pub(super) fn from_ecma(text: &str) -> std::result::Result<String, String> {
             '[' if !in_class => {
                 in_class = true;
                 out.push('[');
-                if chars.next_if_eq(&'^').is_some() {
+                negated = chars.next_if_eq(&'^').is_some();
+                if negated {
                     out.push('^');
                 }
                 if chars.peek() == Some(&']') {

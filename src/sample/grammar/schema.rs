@@ -12,14 +12,44 @@ use crate::error::{Error, ErrorKind, Result, printable};
 
 /// Keywords that change nothing about which texts are valid.
 const ANNOTATIONS: [&str; 16] = [
-    "$schema", "$id", "id", "$comment", "$defs", "definitions", "$anchor", "title", "description", "default",
-    "examples", "example", "deprecated", "readOnly", "writeOnly", "$vocabulary",
+    "$schema",
+    "$id",
+    "id",
+    "$comment",
+    "$defs",
+    "definitions",
+    "$anchor",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "example",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "$vocabulary",
 ];
 /// Keywords of JSON Schema that no grammar of the engine can hold an answer to.
 const UNSUPPORTED: [&str; 19] = [
-    "not", "if", "then", "else", "contains", "minContains", "maxContains", "uniqueItems", "propertyNames",
-    "dependencies", "dependentRequired", "dependentSchemas", "unevaluatedItems", "unevaluatedProperties",
-    "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "contentEncoding", "contentMediaType",
+    "not",
+    "if",
+    "then",
+    "else",
+    "contains",
+    "minContains",
+    "maxContains",
+    "uniqueItems",
+    "propertyNames",
+    "dependencies",
+    "dependentRequired",
+    "dependentSchemas",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "$dynamicRef",
+    "$dynamicAnchor",
+    "$recursiveRef",
+    "contentEncoding",
+    "contentMediaType",
 ];
 const TYPES: [&str; 7] = ["null", "boolean", "integer", "number", "string", "array", "object"];
 /// Schemas in one another at most, and schemas in all.
@@ -151,8 +181,10 @@ impl<'r> Reader<'r> {
         let id = self.root.get("$id").and_then(Value::as_str).unwrap_or_default();
         let local = reference.strip_prefix(id.trim_end_matches('#')).unwrap_or(reference);
         let Some(pointer) = local.strip_prefix('#').or(Some("").filter(|_| local.is_empty())) else {
-            return Err(at.error(format!("`$ref` to `{shown}`, which is elsewhere: only references within the schema \
-                                         (`#/...`) are supported")));
+            return Err(at.error(format!(
+                "`$ref` to `{shown}`, which is elsewhere: only references within the schema \
+                                         (`#/...`) are supported"
+            )));
         };
         let decoded = decoded(pointer).ok_or_else(|| at.error(format!("`$ref` to `{shown}` is malformed")))?;
         let found = match decoded.strip_prefix('/') {
@@ -348,7 +380,9 @@ impl<'r> Reader<'r> {
             }
             _ => {
                 let text = format!("`{}` is no keyword of JSON Schema", printable(key));
-                return Err(at.error(text).with_hint("a misspelt keyword would be ignored; own keywords begin with `x-`"));
+                return Err(at
+                    .error(text)
+                    .with_hint("a misspelt keyword would be ignored; own keywords begin with `x-`"));
             }
         };
         // An `allOf` may be there already, from a format.
@@ -413,9 +447,10 @@ fn types(value: &Value, at: &Place) -> Result<Value> {
 }
 
 fn list<'v>(value: &'v Value, at: &Place) -> Result<&'v Vec<Value>> {
-    value.as_array().filter(|items| !items.is_empty() || at.path.ends_with("required")).ok_or_else(|| {
-        at.error("a list of at least one is expected here")
-    })
+    value
+        .as_array()
+        .filter(|items| !items.is_empty() || at.path.ends_with("required"))
+        .ok_or_else(|| at.error("a list of at least one is expected here"))
 }
 
 fn ecma(text: &str, at: &Place) -> Result<String> {
