@@ -12,6 +12,7 @@ mod bench;
 mod chat;
 mod devices;
 mod files;
+mod form;
 mod imatrix;
 mod input;
 mod inspect;

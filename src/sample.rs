@@ -10,6 +10,8 @@ mod candidates;
 mod chain;
 mod dry;
 mod filters;
+#[cfg(feature = "grammar")]
+pub mod grammar;
 mod mirostat;
 mod options;
 mod penalties;

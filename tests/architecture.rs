@@ -46,6 +46,7 @@ const MAY_START_THREADS: &[&str] = &[
     "cpu/pool/",
     "engine/warm.rs",
     "convert/quantize/pipeline.rs",
+    "sample/grammar/bounded.rs",
     "cli.rs",
     "cli/",
     "chat.rs",

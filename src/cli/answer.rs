@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tealight::engine::{Event, GenerateOptions, Notice, StopReason, Summary};
 use tealight::sample::SampleOptions;
+use tealight::sample::grammar::Grammar;
 use tealight::{DeviceChoice, Model, ModelOptions, Result, SessionOptions};
 
 use super::args::{AnswerArgs, StartArgs};
@@ -77,13 +78,14 @@ pub(crate) fn check_context(model: &Model, n_ctx: u32, out: &Output) {
 }
 
 impl AnswerArgs {
-    /// The options of an answer; with `escape` its stop texts are written with backslashes.
-    pub(crate) fn resolve(&self, sampling: SampleOptions, escape: bool) -> GenerateOptions {
+    /// The options of an answer of this form; with `escape` its stop texts are written with backslashes.
+    pub(crate) fn resolve(&self, sampling: SampleOptions, form: Option<Grammar>, escape: bool) -> GenerateOptions {
         let mut options = GenerateOptions::new(sampling);
         // Both negative numbers mean the same here: the model may always end, and the context is never shifted.
         options.max_tokens = u32::try_from(self.predict).ok();
         options.stop = self.reverse_prompt.iter().map(|text| escaped(text, escape)).collect();
         options.render_special = self.special;
+        options.grammar = form;
         options
     }
 

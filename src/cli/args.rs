@@ -14,6 +14,7 @@ use tealight::quant::BlockType;
 use tealight::{DeviceChoice, GpuCheck, GpuLayers, Knobs, ModelOptions, SessionOptions};
 
 use super::bench::{Numbers, pair};
+use super::form::FormArgs;
 use super::sampling::SamplingArgs;
 use super::{Outcome, usage};
 
@@ -296,6 +297,8 @@ pub(crate) struct AnswerArgs {
     /// Show control tokens as text (short: -sp)
     #[arg(long)]
     pub special: bool,
+    #[command(flatten)]
+    pub form: FormArgs,
     /// Show no timings
     #[arg(long, overrides_with = "show_timings")]
     pub no_show_timings: bool,

@@ -15,6 +15,7 @@ use lines::Lines;
 
 pub(crate) fn run(args: ChatArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
     let (path, _) = args.model.resolve(&args.words, false)?;
+    let form = args.answer.form.resolve()?;
     let model = answer::open(&path, &args.compute.resolve()?, &args.start, out)?;
     let session = args.context.resolve(args.cache.resolve(args.compute.exact));
     {
@@ -28,7 +29,7 @@ pub(crate) fn run(args: ChatArgs, out: &mut Output, interrupt: &Interrupt) -> Ou
     chat.set_system(args.answer.system(false)?.as_deref());
     let mut lines = Lines::open(&args, out)?;
     let show_timings = args.answer.shows_timings();
-    let options = args.answer.resolve(args.sampling.resolve(&model)?, false);
+    let options = args.answer.resolve(args.sampling.resolve(&model)?, form, false);
     if lines.is_interactive() {
         let name = model.gguf().path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         out.notice(&format!("{} - /help shows the commands, Ctrl-D leaves", tealight::error::printable(&name)));

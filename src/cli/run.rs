@@ -2,6 +2,7 @@
 
 use tealight::Model;
 use tealight::engine::{StopReason, Summary};
+use tealight::sample::grammar::Grammar;
 
 use super::args::RunArgs;
 use super::interrupt::Interrupt;
@@ -14,8 +15,9 @@ pub(crate) fn run(args: RunArgs, out: &mut Output, interrupt: &Interrupt) -> Out
     let Some(prompt) = input::prompt(args.file.as_deref(), word, args.escape, out)? else {
         return Err(usage("no prompt given", "add one in quotes, or pipe it in; `tealight chat` holds a conversation"));
     };
+    let form = args.answer.form.resolve()?;
     let model = answer::open(&path, &args.compute.resolve()?, &args.start, out)?;
-    let summary = write(&model, args, prompt, out, interrupt)?;
+    let summary = write(&model, args, form, prompt, out, interrupt)?;
     match summary.is_some_and(|s| s.reason == StopReason::Cancelled) {
         true => Err(Failure::Interrupted),
         false => Ok(()),
@@ -25,13 +27,14 @@ pub(crate) fn run(args: RunArgs, out: &mut Output, interrupt: &Interrupt) -> Out
 fn write(
     model: &Model,
     args: RunArgs,
+    form: Option<Grammar>,
     prompt: Vec<u8>,
     out: &mut Output,
     interrupt: &Interrupt,
 ) -> Outcome<Option<Summary>> {
     let session = args.context.resolve(args.cache.resolve(args.compute.exact));
     let system = args.answer.system(args.escape)?;
-    let options = args.answer.resolve(args.sampling.resolve(model)?, args.escape);
+    let options = args.answer.resolve(args.sampling.resolve(model)?, form, args.escape);
     let show_timings = args.answer.shows_timings();
     let is_raw = args.raw || model.chat_template()?.is_none();
     let _guard = interrupt.stoppable();

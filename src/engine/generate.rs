@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::session::{Session, Want};
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "grammar")]
+use crate::sample::grammar::{Grammar, Guide};
 use crate::sample::{SampleOptions, Sampler, Tokens};
 use crate::text::{Decoder, Encode, StopStrings, Vocab};
 
@@ -20,6 +22,9 @@ pub struct GenerateOptions {
     pub stop: Vec<String>,
     /// Show control tokens as text.
     pub render_special: bool,
+    /// The form that the answer keeps to, from its first token on.
+    #[cfg(feature = "grammar")]
+    pub grammar: Option<Grammar>,
 }
 
 impl GenerateOptions {
@@ -52,6 +57,8 @@ pub enum Event {
 pub enum StopReason {
     /// The model ended it.
     EndOfText,
+    /// The grammar is complete: nothing may follow.
+    Complete,
     /// A stop string appeared.
     StopString,
     /// The number of tokens was reached.
@@ -125,9 +132,18 @@ enum Next {
 
 impl Next {
     /// Feeds tokens and keeps what the sampler needs of their logits.
-    fn read(&mut self, sampler: &Sampler, session: &mut Session, tokens: &[u32], want: Want) -> Result<()> {
-        let max = session.max_best().min(session.model().n_output());
-        let n_best = sampler.n_best().and_then(|k| u32::try_from(k).ok()).filter(|k| *k <= max);
+    fn read(
+        &mut self,
+        sampler: &Sampler,
+        guide: &Form,
+        session: &mut Session,
+        tokens: &[u32],
+        want: Want,
+    ) -> Result<()> {
+        // Which tokens a form allows is known only here: any of the logits may count.
+        let n_best = if guide.is_free() { sampler.n_best() } else { None };
+        let max = if n_best.is_some() { session.max_best().min(session.model().n_output()) } else { 0 };
+        let n_best = n_best.and_then(|k| u32::try_from(k).ok()).filter(|k| *k <= max);
         match (n_best, &mut *self) {
             (Some(k), Self::Best(kept)) => replace(kept, session.feed_best(tokens, want, k)?),
             (Some(k), _) => *self = Self::Best(session.feed_best(tokens, want, k)?.to_vec()),
@@ -138,11 +154,64 @@ impl Next {
     }
 
     /// The next token of a vocabulary of `n_vocab`.
-    fn choose(&mut self, sampler: &mut Sampler, n_vocab: u32) -> u32 {
+    fn choose(&mut self, sampler: &mut Sampler, form: &mut Form, n_vocab: u32) -> Result<u32> {
         match self {
-            Self::Logits(logits) => sampler.sample(logits),
-            Self::Best(best) => sampler.sample_best(best, n_vocab as usize),
+            Self::Logits(logits) => form.choose(sampler, logits),
+            Self::Best(best) => Ok(sampler.sample_best(best, n_vocab as usize)),
         }
+    }
+}
+
+/// The form that an answer keeps to, if any.
+struct Form(#[cfg(feature = "grammar")] Option<Guide>);
+
+#[cfg(not(feature = "grammar"))]
+impl Form {
+    fn new(_: &Session, _: &GenerateOptions) -> Result<Self> {
+        Ok(Self())
+    }
+
+    fn is_free(&self) -> bool {
+        true
+    }
+
+    fn choose(&mut self, sampler: &mut Sampler, logits: &mut [f32]) -> Result<u32> {
+        Ok(sampler.sample(logits))
+    }
+
+    fn accept(&mut self, _: u32) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_complete(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+#[cfg(feature = "grammar")]
+impl Form {
+    fn new(session: &Session, options: &GenerateOptions) -> Result<Self> {
+        let Some(grammar) = &options.grammar else { return Ok(Self(None)) };
+        Ok(Self(Some(grammar.guide(session.model().token_table()?)?)))
+    }
+
+    fn is_free(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn choose(&mut self, sampler: &mut Sampler, logits: &mut [f32]) -> Result<u32> {
+        let Some(guide) = &mut self.0 else { return Ok(sampler.sample(logits)) };
+        let chosen = sampler.sample_allowed(logits, guide.allowed()?);
+        chosen.ok_or_else(|| guide.stuck("every token that goes on is forbidden by a bias"))
+    }
+
+    fn accept(&mut self, id: u32) -> Result<()> {
+        self.0.as_mut().map_or(Ok(()), |guide| guide.accept(id))
+    }
+
+    /// May nothing follow?
+    fn is_complete(&mut self) -> Result<bool> {
+        self.0.as_mut().map_or(Ok(false), Guide::is_complete)
     }
 }
 
@@ -159,6 +228,7 @@ pub(super) struct Writer {
     max_tokens: usize,
     render_special: bool,
     sampler: Sampler,
+    form: Form,
     decoder: Decoder,
     stops: StopStrings,
     next: Next,
@@ -188,6 +258,7 @@ impl Writer {
             max_tokens: options.max_tokens.map_or(usize::MAX, |n| n as usize),
             render_special: options.render_special,
             sampler,
+            form: Form::new(session, options)?,
             // Behind a prompt a leading blank is part of the text.
             decoder: match n_cached + prompt.len() {
                 0 => Decoder::new(options.render_special),
@@ -226,7 +297,7 @@ impl Writer {
         let total = self.prompt.len();
         let end = total.min(done + session.model().n_batch() as usize);
         let want = if end == total { Want::Last } else { Want::None };
-        self.next.read(&self.sampler, session, &self.prompt[done..end], want)?;
+        self.next.read(&self.sampler, &self.form, session, &self.prompt[done..end], want)?;
         self.prompt_time += start.elapsed();
         self.phase = if end == total { Phase::Write } else { Phase::Prompt { done: end } };
         Ok(Event::Prompt { done: end, total })
@@ -245,7 +316,7 @@ impl Writer {
         let vocab = model.vocab()?;
         loop {
             if let Some(id) = self.unread.take() {
-                self.next.read(&self.sampler, session, &[id], Want::Last)?;
+                self.next.read(&self.sampler, &self.form, session, &[id], Want::Last)?;
             }
             if self.n_written >= self.max_tokens {
                 return Ok(self.finish(StopReason::Length));
@@ -253,8 +324,12 @@ impl Writer {
             if session.cancel_token().is_cancelled() {
                 return Ok(self.finish(StopReason::Cancelled));
             }
-            let id = self.next.choose(&mut self.sampler, model.n_output());
+            if self.n_written == 0 && self.form.is_complete()? {
+                return Ok(self.finish(StopReason::Complete));
+            }
+            let id = self.next.choose(&mut self.sampler, &mut self.form, model.n_output())?;
             self.sampler.accept(id);
+            self.form.accept(id)?;
             if vocab.is_eog(id) {
                 let text = if self.render_special { self.decoder.push(vocab, id) } else { String::new() };
                 let text = self.stops.push(&text);
@@ -265,6 +340,9 @@ impl Writer {
             let text = self.stops.push(&text);
             if self.stops.stopped().is_some() {
                 return Ok(self.last_text(text, StopReason::StopString));
+            }
+            if self.form.is_complete()? {
+                return Ok(self.last_text(text, StopReason::Complete));
             }
             if session.room() == 0 {
                 return Ok(self.last_text(text, StopReason::ContextFull));

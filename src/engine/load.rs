@@ -110,6 +110,9 @@ pub(super) struct Inner {
     vocab: OnceLock<Vocab>,
     /// Held while the vocabulary is read, so that two who want it read it once.
     reading_vocab: Mutex<()>,
+    /// The tokens as grammars see them, made at the first use.
+    #[cfg(feature = "grammar")]
+    token_table: OnceLock<Arc<crate::sample::grammar::TokenTable>>,
     template: OnceLock<Option<ChatTemplate>>,
     /// Whether the matrices are being brought into memory, or were.
     pub reads_ahead: AtomicBool,
@@ -178,6 +181,8 @@ impl Model {
             options,
             vocab: OnceLock::new(),
             reading_vocab: Mutex::new(()),
+            #[cfg(feature = "grammar")]
+            token_table: OnceLock::new(),
             template: OnceLock::new(),
             reads_ahead: AtomicBool::new(false),
             team: Mutex::new(None),
@@ -248,6 +253,16 @@ impl Model {
         let executors = self.0.programs.iter().filter_map(OnceLock::get).map(|p| &p.executor);
         let locked = executors.map(|e| e.lock().unwrap_or_else(PoisonError::into_inner));
         locked.flat_map(|mut e| e.as_mut().map(Executor::take_notices).unwrap_or_default()).collect()
+    }
+
+    /// The tokens as grammars see them.
+    #[cfg(feature = "grammar")]
+    pub(crate) fn token_table(&self) -> Result<&Arc<crate::sample::grammar::TokenTable>> {
+        if let Some(table) = self.0.token_table.get() {
+            return Ok(table);
+        }
+        let table = crate::sample::grammar::TokenTable::new(self.vocab()?)?;
+        Ok(self.0.token_table.get_or_init(|| Arc::new(table)))
     }
 
     /// Context length that the model was trained for.

@@ -35,6 +35,11 @@ impl<'a> Candidates<'a> {
         Self { logits, storage, is_list: false, sorted: false }
     }
 
+    /// Some of the tokens, each before its logit, in order of ids.
+    pub(super) fn of(some: impl Iterator<Item = (u32, f32)>, storage: &'a mut Storage) -> Self {
+        Self { sorted: false, ..Self::of_best(some, storage) }
+    }
+
     /// The greatest logits, each behind its id, in descending order.
     pub(super) fn of_best(best: impl Iterator<Item = (u32, f32)>, storage: &'a mut Storage) -> Self {
         storage.list.clear();

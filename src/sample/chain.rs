@@ -105,6 +105,26 @@ impl Sampler {
     /// There are no logits.
     pub fn sample(&mut self, logits: &mut [f32]) -> u32 {
         assert!(!logits.is_empty(), "a vocabulary has tokens");
+        self.add_biases(logits);
+        let n_vocab = logits.len();
+        choose(&mut self.links, &mut self.last, Candidates::new(logits, &mut self.storage), &self.history, n_vocab)
+    }
+
+    /// Chooses as [`Sampler::sample`] does, among the tokens `allowed` alone, which ascend: they are all the candidates
+    /// that the chain sees, so that their distribution is that of the model, given that one of them comes. `None` where
+    /// every one of them has a logit of minus infinity, or none is a token.
+    pub fn sample_allowed(&mut self, logits: &mut [f32], allowed: &[u32]) -> Option<u32> {
+        self.add_biases(logits);
+        let logit = |id: &u32| logits.get(*id as usize).map(|logit| (*id, *logit));
+        let list = allowed.iter().filter_map(logit).filter(|(_, logit)| *logit > f32::NEG_INFINITY);
+        let mut candidates = Candidates::of(list, &mut self.storage);
+        if candidates.list().is_empty() {
+            return None;
+        }
+        Some(choose(&mut self.links, &mut self.last, candidates, &self.history, logits.len()))
+    }
+
+    fn add_biases(&self, logits: &mut [f32]) {
         for &(id, bias) in &self.bias {
             if let Some(logit) = logits.get_mut(id as usize) {
                 *logit += bias;
@@ -113,8 +133,6 @@ impl Sampler {
         for l in logits.iter_mut() {
             *l = if l.is_nan() { f32::NEG_INFINITY } else { l.min(f32::MAX) };
         }
-        let n_vocab = logits.len();
-        choose(&mut self.links, &mut self.last, Candidates::new(logits, &mut self.storage), &self.history, n_vocab)
     }
 
     /// How many of the greatest logits are all that [`Sampler::sample`] goes by, so that [`Sampler::sample_best`] will
