@@ -3,6 +3,7 @@
 //! `exec` walks a plan with a team of threads (`pool`), `kernels` holds the arithmetic per instruction set,
 //! `sequence` the keys and values, `exact` the plain computation. Nothing here knows a metadata key or a model.
 
+mod act;
 mod attention;
 pub mod bench;
 mod exact;

@@ -24,8 +24,8 @@ pub use backend::{Backend, Probe, RowOrder, Rows, SequenceMemory, Weights};
 pub use build::PlanBuilder;
 pub use memory::{CacheType, MemoryEstimate};
 pub use op::{
-    Act, Attend, BufId, Buffer, CacheId, CacheSpec, Index, NormKind, Operand, Pairs, Part, PoolKind, RopeTable, Span,
-    Step, TableId, Temper, WeightId, WeightRef,
+    Act, Alibi, Attend, BufId, Buffer, CacheId, CacheSpec, Index, NormKind, Operand, Pairs, Part, PoolKind, RopeTable,
+    Span, Step, TableId, Temper, WeightId, WeightRef,
 };
 pub use verify::PlanError;
 pub use work::Work;
@@ -80,6 +80,26 @@ impl Plan {
     /// where there is one.
     pub fn outputs(&self) -> &[Operand] {
         &self.outputs
+    }
+
+    /// Tokens that every table of tokens has a row for; `None` where no step reads one.
+    pub fn n_token(&self) -> Option<u32> {
+        let rows = self.steps.iter().filter_map(|s| match s {
+            Step::Embed { table, index: Index::Token, .. } => Some(self.weights[table.index()].n_rows() as u32),
+            _ => None,
+        });
+        rows.min()
+    }
+
+    /// Positions that every table of positions has a row for; `None` where there is no such table.
+    pub fn n_position(&self) -> Option<u32> {
+        let rows = self.steps.iter().filter_map(|s| match s {
+            Step::Embed { table, index: Index::Position(first), .. } => {
+                Some((self.weights[table.index()].n_rows() as u32).saturating_sub(*first))
+            }
+            _ => None,
+        });
+        rows.min()
     }
 
     /// Names of the parts of the plan with the index of their first step.

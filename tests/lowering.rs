@@ -36,6 +36,80 @@ fn plans_of_all_families() {
     }
 }
 
+/// Models of the shared test data that show what the repository's own do not.
+const SHARED: &[&str] = &[
+    "apertus",
+    "arcee",
+    "baichuan",
+    "bloom",
+    "chatglm",
+    "cohere2",
+    "command-r",
+    "ernie4_5",
+    "exaone4",
+    "exaone4-full",
+    "falcon",
+    "falcon40",
+    "glm4",
+    "gpt2",
+    "gptneox",
+    "granite",
+    "hunyuan-dense",
+    "internlm2",
+    "minicpm",
+    "mpt",
+    "nemotron",
+    "olmo",
+    "olmo2",
+    "olmo3",
+    "qwen25vl-text",
+    "qwen3vl-text",
+    "seed-oss",
+    "stablelm",
+    "stablelm2-12b",
+    "starcoder",
+    "starcoder2",
+];
+
+#[test]
+fn plans_of_shared_models() {
+    let Some(folder) = common::shared("fixtures") else { return };
+    for name in SHARED {
+        let model = Model::open(folder.join(name).join("model.gguf"), &ModelOptions::default()).unwrap();
+        insta::assert_snapshot!(format!("plan_{name}"), model.plan(64).unwrap().to_string());
+    }
+}
+
+#[test]
+fn every_tensor_that_a_shared_model_loses_is_missed() {
+    let Some(folder) = common::shared("fixtures") else { return };
+    let optional = ["output.weight", "rope_freqs.weight"];
+    for name in SHARED {
+        let whole = Edit::read(&folder.join(name).join("model.gguf"));
+        for i in 0..whole.tensors.len() {
+            let mut edit = whole.clone();
+            let gone = edit.tensors.remove(i).name;
+            if !optional.contains(&gone.as_str()) {
+                let text = refused(&edit, &format!("{name} without {gone}"));
+                // A weight without its bias is as telling as a bias without its weight.
+                let stem = gone.rsplit_once('.').unwrap().0.replace("attn_qkv", "attn_q");
+                assert!(text.contains(&stem), "{text} does not name {stem}");
+            }
+        }
+    }
+}
+
+#[test]
+fn learned_positions_limit_the_context() {
+    let Some(folder) = common::shared("fixtures") else { return };
+    let model = Model::open(folder.join("gpt2/model.gguf"), &ModelOptions::default()).unwrap();
+    let options = |n| tealight::SessionOptions::default().with_ctx(n);
+    assert!(model.session(&options(256)).is_ok());
+    let e = model.session(&options(257)).err().expect("a context that is too long");
+    assert_eq!(e.kind(), ErrorKind::Usage);
+    assert!(e.to_string().contains("256 positions"), "{e}");
+}
+
 #[test]
 fn longrope_chooses_its_factors_by_the_context() {
     let model = Model::open(fixture("phi35-long"), &ModelOptions::default()).unwrap();

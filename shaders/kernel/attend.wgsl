@@ -1,4 +1,5 @@
-// out[i, h] = sum_t softmax_t(score) v[t, g], score = softcap(scale * heat(pos_i) * q[i, h] . k[t, g]), g = h / group,
+// out[i, h] = sum_t softmax_t(score) v[t, g], score = softcap(scale * heat(pos_i) * q[i, h] . k[t, g]) - slope_h (pos_i - t),
+// g = h / group,
 // over the positions t that row i sees; online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867) in f32.
 //
 // q, out: views of [n_row, row_stride] f32. cache_k, cache_v: cells of cache/*, position t in slot t % n_slot.
@@ -35,6 +36,8 @@ var<workgroup> partials: array<f32, TQ * PARTIALS>;
 var<workgroup> position: array<u32, TQ>;
 var<workgroup> top: array<f32, TQ>;
 var<workgroup> shrink: array<f32, TQ>;
+// Slope of the biases of each query's head.
+var<workgroup> steepness: array<f32, TQ>;
 // The shares of one result.
 var<workgroup> shares: array<vec4<f32>, WG>;
 
@@ -87,6 +90,8 @@ fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) l
     if lane < TQ {
         position[lane] = seq.len + min(first_query + lane, n_query - 1u) / p.group;
         top[lane] = MASK;
+        let query = min(first_query + lane, n_query - 1u);
+        steepness[lane] = select(slope(kv_head * p.group + query % p.group), 0.0, p.alibi_max == 0.0);
     }
     workgroupBarrier();
 
@@ -110,7 +115,8 @@ fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) l
         let key = base + lane;
         for (var j = 0u; j < TQ; j++) {
             let seen = lane < n_key && key <= position[j] && position[j] - key < p.window;
-            score[j] = select(MASK, capped(score[j]), seen);
+            let bias = steepness[j] * (f32(position[j]) - f32(key));
+            score[j] = select(MASK, capped(score[j]) - bias, seen);
             scores[j * WG + lane] = score[j];
         }
         workgroupBarrier();

@@ -1,5 +1,5 @@
-// y[row] (+)= scale * table[token of the row]. `x` holds (token, position, 0, 0) of each row; a chunk of the table
-// serves the tokens first .. first + rows. ADD as in linear.wgsl. One invocation per group of 32 columns; grid
+// y[row] (+)= scale * table[entry], the row's token, or where BY_POSITION is not 0 its position + OFFSET. `x` holds
+// (token, position, 0, 0) of each row; a chunk of the table serves the entries first .. first + rows. ADD as in linear.wgsl. One invocation per group of 32 columns; grid
 // (groups / WG, rows). Scalar twin: src/cpu/rows.rs.
 @group(0) @binding(3) var<storage, read> x: array<vec4<u32>>;
 
@@ -16,11 +16,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= p.groups || id.y >= columns()) {
         return;
     }
-    let token = x[id.y].x;
-    if (token < p.first || token - p.first >= p.rows) {
+    let entry = select(x[id.y].x, x[id.y].y + OFFSET, BY_POSITION != 0u);
+    if (entry < p.first || entry - p.first >= p.rows) {
         return;
     }
-    let w = group32((token - p.first) * p.groups + id.x);
+    let w = group32((entry - p.first) * p.groups + id.x);
     let at = id.x * 32u;
     emit4(id.y, at, w.w0);
     emit4(id.y, at + 4u, w.w1);

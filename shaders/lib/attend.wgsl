@@ -23,7 +23,20 @@ struct Attend {
     temper_scale: f32,
     temper_length: u32,
     temper_add: u32,
-    pad: u32,
+    // Biases by distance (plan::Alibi): steepest exponent, 0 for none, and the largest power of two up to the heads.
+    alibi_max: f32,
+    alibi_heads: u32,
+    pad_0: u32,
+    pad_1: u32,
+    pad_2: u32,
+}
+
+// Slope of the biases of head h.
+fn slope(h: u32) -> f32 {
+    let n = p.alibi_heads;
+    let even = f32(h + 1u) / f32(n);
+    let odd = f32(2u * h + 1u - 2u * min(h, n)) / f32(2u * n);
+    return exp2(-p.alibi_max * select(odd, even, h < n));
 }
 
 // Stands for a score that is not there. Finite, since fast math may assume that every number is.

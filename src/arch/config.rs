@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::family::Family;
+use super::family::{AlibiWhere, Family, FfnAct};
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::{Metadata, Value};
 use crate::plan::{NormKind, PoolKind};
@@ -61,6 +61,8 @@ pub struct RopeConfig {
     pub beta_slow: f32,
     /// A file with this key has cancelled yarn's amplitude.
     pub has_log_multiplier: bool,
+    /// Some families' switch of the whole rotation.
+    pub finetuned: Option<bool>,
 }
 
 /// The numbers of a model.
@@ -106,8 +108,14 @@ pub struct Config {
     pub embedding_scale: Option<f32>,
     /// Factor of each branch before it is added.
     pub residual_scale: Option<f32>,
-    /// Divisor of the logits.
+    /// Divisor or factor of the logits.
     pub logit_scale: Option<f32>,
+    /// Largest exponent of biases by distance.
+    pub alibi_max: f32,
+    /// Is the file's block parallel, where its architecture leaves it open?
+    pub parallel: Option<bool>,
+    /// Raw numbers of xIELU, per layer: positive, negative, beta, eps.
+    pub xielu: Option<Vec<[f32; 4]>>,
     /// An embedding model's pooling.
     pub pooling: Option<PoolKind>,
 }
@@ -182,9 +190,12 @@ impl Keys<'_> {
 
     /// Keys that change the computation in a way that no step does yet: a file with them must not run as if they
     /// were not there.
-    fn refuse_unsupported(&self) -> Result<()> {
+    fn refuse_unsupported(&self, family: &Family) -> Result<()> {
         for key in ["expert_count", "attention.shared_kv_layers", "nextn_predict_layers", "attention.max_alibi_bias"] {
             let name = self.name(key);
+            if key == "attention.max_alibi_bias" && family.alibi != AlibiWhere::Never {
+                continue;
+            }
             if let Some(x) = self.meta.f32(&name)?
                 && x != 0.0
             {
@@ -207,6 +218,34 @@ impl Keys<'_> {
             Some(false) => Err(self.meta.key_error(&name, false, "true: bidirectional models are not supported yet")),
             _ => Ok(()),
         }
+    }
+
+    /// The four numbers of xIELU per layer. Their keys carry no architecture's name, and may hold one number
+    /// for all layers.
+    fn xielu(&self, n_layer: u32) -> Result<Vec<[f32; 4]>> {
+        let mut all = vec![[0.0; 4]; n_layer as usize];
+        for (i, part) in ["alpha_p", "alpha_n", "beta", "eps"].into_iter().enumerate() {
+            let name = format!("xielu.{part}");
+            let expected = || format!("{n_layer} finite numbers");
+            let list: Vec<f32> = match self.meta.value(&name) {
+                Some(Value::Array(array)) => match array.floats() {
+                    Some(list) => list.collect(),
+                    None => return Err(self.meta.key_error(&name, "other values", expected())),
+                },
+                _ => match self.meta.f32(&name)? {
+                    Some(x) => vec![x; n_layer as usize],
+                    None => {
+                        let text = format!("key `{name}` is missing");
+                        return Err(Error::new(ErrorKind::Model, text).in_file(self.meta.path()));
+                    }
+                },
+            };
+            if list.len() != n_layer as usize || list.iter().any(|x| !x.is_finite()) {
+                return Err(self.meta.key_error(&name, format!("{} values", list.len()), expected()));
+            }
+            all.iter_mut().zip(list).for_each(|(layer, x)| layer[i] = x);
+        }
+        Ok(all)
     }
 
     fn window_pattern(&self, n_layer: u32) -> Result<Option<WindowPattern>> {
@@ -246,7 +285,7 @@ impl Config {
     pub fn read(meta: Metadata<'_>, family: &Family, n_vocab: u32) -> Result<Config> {
         let arch = architecture(meta)?;
         let keys = Keys { meta, arch };
-        keys.refuse_unsupported()?;
+        keys.refuse_unsupported(family)?;
         let n_layer = keys.required("block_count", 1..=MAX_LAYERS)?;
         let n_embd = keys.required("embedding_length", 1..=MAX_SIZE)?;
         let n_head = keys.required("attention.head_count", 1..=MAX_HEADS)?;
@@ -307,6 +346,13 @@ impl Config {
             embedding_scale: keys.positive("embedding_scale")?,
             residual_scale: keys.positive("residual_scale")?,
             logit_scale: keys.positive("logit_scale")?,
+            // What the models with such biases have; most files do not carry it.
+            alibi_max: keys.positive("attention.max_alibi_bias")?.unwrap_or(8.0),
+            parallel: meta.bool(&keys.name("use_parallel_residual"))?,
+            xielu: match family.act {
+                FfnAct::Xielu => Some(keys.xielu(n_layer)?),
+                FfnAct::Fixed(_) => None,
+            },
             pooling: match keys.size("pooling_type", 0..=4)? {
                 Some(1) => Some(PoolKind::Mean),
                 Some(2) => Some(PoolKind::First),
@@ -371,6 +417,7 @@ impl RopeConfig {
             attn_factor: keys.positive("rope.scaling.attn_factor")?,
             beta_fast: keys.above_zero("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
             beta_slow: keys.above_zero("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+            finetuned: keys.meta.bool(&keys.name("rope.scaling.finetuned"))?,
             has_log_multiplier: keys.meta.value(&keys.name("rope.scaling.yarn_log_multiplier")).is_some(),
         })
     }

@@ -2,7 +2,9 @@
 //! of small models of every family (`tests/families.rs`).
 
 mod gemma;
+mod gpt;
 mod llama;
+mod norms;
 mod phi;
 mod qwen;
 
@@ -13,6 +15,12 @@ pub const ALL: &[&Family] = &[
     &llama::LLAMA,
     &llama::MISTRAL3,
     &llama::SMOLLM3,
+    &llama::ARCEE,
+    &llama::GRANITE,
+    &llama::MINICPM,
+    &llama::BAICHUAN,
+    &llama::OLMO,
+    &llama::APERTUS,
     &qwen::QWEN2,
     &qwen::QWEN3,
     &gemma::GEMMA,
@@ -20,6 +28,23 @@ pub const ALL: &[&Family] = &[
     &gemma::GEMMA3,
     &phi::PHI2,
     &phi::PHI3,
+    &norms::OLMO2,
+    &norms::EXAONE4,
+    &norms::SEED_OSS,
+    &norms::HUNYUAN,
+    &norms::CHATGLM,
+    &norms::GLM4,
+    &norms::COMMAND_R,
+    &norms::COHERE2,
+    &norms::NEMOTRON,
+    &norms::STABLELM,
+    &gpt::STARCODER2,
+    &gpt::GPT2,
+    &gpt::OPT,
+    &gpt::NEOX,
+    &gpt::FALCON,
+    &gpt::BLOOM,
+    &gpt::MPT,
 ];
 
 /// The family of an architecture.

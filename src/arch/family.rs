@@ -2,7 +2,7 @@
 //! Defaults are Llama's. Everything that a file does not say stands here, with its reason.
 
 use super::config::{Config, WindowPattern};
-use crate::plan::{Act, NormKind, Pairs, Span};
+use crate::plan::{Act, Alibi, NormKind, Pairs, Span};
 
 /// How a layer's two branches join the residual stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,10 @@ pub enum Block {
     Serial,
     /// x += attention(norm x) + ffn(norm x).
     Parallel,
+    /// Parallel if the key `use_parallel_residual` says so or is absent, else serial.
+    ByKey,
+    /// Serial where the layer has a norm before the feed-forward part, else parallel with one norm for both.
+    ByNorm,
 }
 
 /// Which layers rotate queries and keys.
@@ -18,8 +22,34 @@ pub enum Block {
 pub enum RopeWhere {
     /// All.
     All,
+    /// None.
+    Never,
     /// All but each n-th (layers n - 1, 2 n - 1, ...).
     NotEvery(u32),
+    /// Windowed layers only, where there are any; else all.
+    Windowed,
+    /// All, unless the key `rope.scaling.finetuned` is false.
+    Flag,
+}
+
+/// Which models bias scores by distance instead of rotating.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlibiWhere {
+    /// None.
+    Never,
+    /// All.
+    Always,
+    /// Models of that many layers: the file does not say it.
+    Layers(u32),
+}
+
+/// Weights of the norms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormWeights {
+    /// A weight, and a bias if the file has one.
+    File,
+    /// Neither.
+    None,
 }
 
 /// Normalisation of queries and keys.
@@ -29,6 +59,12 @@ pub enum QkNorm {
     None,
     /// Each head by itself, one weight of head_dim, before the rotation.
     PerHead,
+    /// The same behind the rotation.
+    PerHeadRotated,
+    /// All heads together, before the rotation.
+    Whole,
+    /// If the file has it, a LayerNorm of each head with a weight of its own, before the rotation.
+    LayerIfThere,
 }
 
 /// Form of the feed-forward part.
@@ -43,12 +79,34 @@ pub enum Ffn {
 }
 
 /// Factor of the token embeddings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum EmbedScale {
     /// The key `embedding_scale`, or 1.
     Key,
+    /// The key, or this.
+    KeyOr(f32),
     /// sqrt(n_embd).
     Sqrt,
+}
+
+/// The activation of the feed-forward part.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum FfnAct {
+    /// The same in every model.
+    Fixed(Act),
+    /// xIELU with the numbers of `xielu.*`, one per layer.
+    Xielu,
+}
+
+/// How the key `logit_scale` acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogitScale {
+    /// Logits are divided by it; without it they stay.
+    Divide,
+    /// Logits are divided by it, or by n_embd over this width.
+    DivideOrWidth(u32),
+    /// Logits are multiplied by it; without it they stay.
+    Multiply,
 }
 
 /// Which layers see only the last `attention.sliding_window` tokens, if that key is there.
@@ -73,6 +131,12 @@ pub struct Family {
     pub block: Block,
     /// Kind of all norms but those of queries and keys.
     pub norm: NormKind,
+    /// What the norms multiply with.
+    pub norm_weights: NormWeights,
+    /// Norm of the embeddings.
+    pub embed_norm: Option<&'static str>,
+    /// Norm before attention: the first of these that the layer has; none when the list is empty.
+    pub attn_norm: &'static [&'static str],
     /// Norm before the feed-forward part; `None` in parallel blocks: the attention's.
     pub ffn_norm: Option<&'static str>,
     /// Norm on the attention's result, before it is added.
@@ -83,6 +147,10 @@ pub struct Family {
     pub rope: Pairs,
     /// Layers that rotate.
     pub rope_where: RopeWhere,
+    /// Models whose scores are biased by distance; they do not rotate.
+    pub alibi: AlibiWhere,
+    /// Offset of the first row of `position_embd`, which is added to the embeddings; `None`: no such table.
+    pub positions: Option<u32>,
     /// Norms of queries and keys.
     pub qk_norm: QkNorm,
     /// Models of that many layers scale scores by 1/sqrt(n_embd / n_head) instead of 1/sqrt(head_dim):
@@ -95,9 +163,13 @@ pub struct Family {
     /// Form of the feed-forward part.
     pub ffn: Ffn,
     /// Its activation.
-    pub act: Act,
+    pub act: FfnAct,
     /// Factor of the embeddings.
     pub embed_scale: EmbedScale,
+    /// Factor of the branches when `residual_scale` is absent: this over sqrt(layers); `None`: 1.
+    pub residual: Option<f32>,
+    /// How `logit_scale` acts.
+    pub logit_scale: LogitScale,
     /// Soft cap of the scores when the key is absent.
     pub attn_softcap: Option<f32>,
     /// Soft cap of the logits when the key is absent.
@@ -116,6 +188,8 @@ pub struct Layer {
     pub span: Span,
     /// Rotation, if any.
     pub rope: Option<Pairs>,
+    /// Biases by distance, if any.
+    pub alibi: Option<Alibi>,
     /// Key and value heads.
     pub n_head_kv: u32,
     /// Width of the feed-forward part.
@@ -132,24 +206,41 @@ impl Layer {
 impl Family {
     /// Layer `i` of a model with this configuration.
     pub fn layer(&self, config: &Config, i: u32) -> Layer {
-        let windowed = match &config.window_pattern {
-            Some(WindowPattern::Layers(list)) => list[i as usize],
-            Some(WindowPattern::Period(n)) => n_is_windowed(*n, i),
-            None => n_is_windowed(self.windows.period, i),
-        };
         let span = match config.window {
-            Some(n) if windowed => Span::Slide(n),
+            Some(n) if self.is_windowed(config, i) => Span::Slide(n),
             _ => Span::Full,
+        };
+        let alibi = match self.alibi {
+            AlibiWhere::Never => false,
+            AlibiWhere::Always => true,
+            AlibiWhere::Layers(n) => n == config.n_layer,
         };
         let rotates = match self.rope_where {
             RopeWhere::All => true,
+            RopeWhere::Never => false,
             RopeWhere::NotEvery(n) => !(i + 1).is_multiple_of(n),
+            RopeWhere::Windowed => {
+                span != Span::Full
+                    || config.window.is_none()
+                    || !(0..config.n_layer).any(|j| self.is_windowed(config, j))
+            }
+            RopeWhere::Flag => config.rope.finetuned != Some(false),
         };
         Layer {
             span,
-            rope: rotates.then_some(self.rope),
+            rope: (rotates && !alibi).then_some(self.rope),
+            alibi: alibi.then_some(Alibi { max: config.alibi_max }),
             n_head_kv: config.n_head_kv[i as usize],
             n_ff: config.n_ff[i as usize],
+        }
+    }
+
+    /// Does layer `i` see only a window, where the model has one?
+    fn is_windowed(&self, config: &Config, i: u32) -> bool {
+        match &config.window_pattern {
+            Some(WindowPattern::Layers(list)) => list[i as usize],
+            Some(WindowPattern::Period(n)) => n_is_windowed(*n, i),
+            None => n_is_windowed(self.windows.period, i),
         }
     }
 }

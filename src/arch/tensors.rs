@@ -94,12 +94,20 @@ impl<'a> Tensors<'a> {
 
     /// A vector that is multiplied or added element by element: F32, F16 or BF16.
     pub fn vector(&mut self, name: &str, n: u32) -> Result<WeightRef> {
-        let shape = [u64::from(n)];
-        let t = self.checked(name, &[&shape])?;
+        self.floating(name, &[u64::from(n)])
+    }
+
+    /// Vectors of `n` numbers, one for each of `count` heads.
+    pub fn vectors(&mut self, name: &str, count: u32, n: u32) -> Result<WeightRef> {
+        self.floating(name, &[u64::from(count), u64::from(n)])
+    }
+
+    fn floating(&mut self, name: &str, shape: &[u64]) -> Result<WeightRef> {
+        let t = self.checked(name, &[shape])?;
         if !t.ty.is_float() {
             return Err(self.error(t, &format!("found type {}, expected F32, F16 or BF16", t.ty)));
         }
-        let weight = self.reference(t, &shape);
+        let weight = self.reference(t, shape);
         if let Some(i) = self.floats(t)?.iter().position(|x| !x.is_finite()) {
             return Err(self.error(t, &format!("element {i} is not a finite number")));
         }
@@ -144,6 +152,23 @@ impl<'a> Tensors<'a> {
                     let text = format!("tensor `{}` is missing beside `{}`", printable(&wanted), printable(&t.name));
                     return Err(Error::new(ErrorKind::Model, text).in_file(self.gguf.path()));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// A bias that one layer has, all layers have: a file that lost one would be computed silently wrong.
+    pub fn check_layers_alike(&self) -> Result<()> {
+        fn stem<'n>(name: &'n str, end: &str) -> Option<&'n str> {
+            Some(name.strip_prefix("blk.")?.split_once('.')?.1.strip_suffix(end)?)
+        }
+        let biased: BTreeSet<&str> = self.gguf.tensors().iter().filter_map(|t| stem(&t.name, ".bias")).collect();
+        for t in self.gguf.tensors() {
+            if let Some(bias) = t.name.strip_suffix(".weight").map(|n| format!("{n}.bias"))
+                && stem(&t.name, ".weight").is_some_and(|s| biased.contains(s))
+                && !self.has(&bias)
+            {
+                return Err(self.missing(&bias, ", but other layers have theirs"));
             }
         }
         Ok(())

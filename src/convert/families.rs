@@ -50,6 +50,9 @@ pub(super) const ALL: &[&HfFamily] = &[
     &gpt::STARCODER,
     &gpt::STARCODER2,
     &gpt::NEOX,
+    &gpt::BLOOM,
+    &gpt::OPT,
+    &gpt::MPT,
     &experts::MIXTRAL,
     &experts::QWEN2,
     &experts::QWEN3,
@@ -96,10 +99,15 @@ fn alike(a: &str, b: &str) -> usize {
 mod tests {
     use super::*;
 
+    /// Architectures whose files run and whose folders cannot be converted yet: their checkpoints need words that
+    /// these tables lack (numbers of xIELU from tensors, ChatGLM's layout), or
+    /// cut numbers as no pre-tokenizer of GGUF does (Falcon).
+    const FILES_ONLY: &[&str] = &["apertus", "chatglm", "falcon"];
+
     #[test]
     fn every_architecture_that_runs_has_a_family() {
         for arch in arch::supported() {
-            assert!(ALL.iter().any(|f| f.arch == arch), "{arch}");
+            assert_ne!(ALL.iter().any(|f| f.arch == arch), FILES_ONLY.contains(&arch), "{arch}");
         }
         let mut names = supported();
         names.dedup();

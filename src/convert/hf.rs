@@ -163,7 +163,7 @@ fields! {
     KvHeads = ["num_key_value_heads", "n_head_kv", "num_kv_heads"], "Key and value heads.";
     HeadDim = ["head_dim"], "Width of a head, where it is said.";
     Context = ["max_position_embeddings", "n_ctx", "n_positions", "max_sequence_length", "max_seq_len",
-        "model_max_length"],
+        "model_max_length", "seq_length"],
         "Positions it was trained for.";
     OriginalContext = ["original_max_position_embeddings"], "Positions before the rotations were stretched.";
     RmsEps = ["rms_norm_eps"], "Epsilon of RMS norms.";
@@ -188,6 +188,9 @@ fields! {
     ScoreScalar = ["query_pre_attn_scalar"], "Scores are divided by its root.";
     Unrotated = ["no_rope_layers"], "0 for each layer without rotations.";
     LogitScale = ["logits_scaling", "logit_scale"], "Divisor or factor of logits.";
+    AlibiMax = ["alibi_bias_max"], "Largest exponent of biases by distance.";
+    Alibi = ["alibi"], "Whether scores are biased by distance.";
+    NormedHeads = ["qk_ln"], "Whether queries and keys have norms.";
     ClampQkv = ["clip_qkv"], "Bound of queries, keys and values.";
     Experts = ["num_local_experts", "num_experts", "n_routed_experts"], "Experts of a layer.";
     ExpertsUsed = ["num_experts_per_tok", "num_experts_per_token", "moe_topk"], "Experts of a token.";
@@ -213,6 +216,9 @@ fields! {
     WarmScale = ["attn_scale"], "How much queries warm.";
     Tied = ["tie_word_embeddings"], "Whether the embeddings are the head too.";
     Eos = ["eos_token_id"], "Ends a sequence.";
+    Activation = ["activation_function", "hidden_act"], "Activation of the feed-forward part.";
+    NormFirst = ["do_layer_norm_before"], "Whether norms stand before the branches.";
+    NormedResidual = ["apply_residual_connection_post_layernorm"], "Whether branches are added to what their norm made.";
 }
 
 /// Rotations, from the keys of transformers 4 and 5.
@@ -266,6 +272,12 @@ impl Folder {
                 config.map.extend(text.map);
             }
         }
+        // MPT's: what it says of attention stands nowhere else, and the rest of it is no description of the model.
+        if let Some(attention) = config.section("attn_config")? {
+            for (key, value) in attention.map {
+                config.map.entry(key).or_insert(value);
+            }
+        }
         Ok(Self {
             config,
             architecture,
@@ -314,6 +326,11 @@ impl Folder {
             Some(n) => Err(self.config.error(self.key(field), n, &expected())),
             None => Err(self.config.error(self.key(field), "nothing", &expected())),
         }
+    }
+
+    /// The JSON text of a field.
+    pub(super) fn json(&self, field: Field) -> Option<String> {
+        self.config.value(self.key(field)).map(Value::to_string)
     }
 
     /// The error for a field whose value cannot be used.

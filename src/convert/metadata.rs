@@ -130,6 +130,7 @@ impl Writer<'_> {
             self.put_float("rope.freq_base_swa", theta);
         }
         self.check_unrotated()?;
+        self.check_expected()?;
         if self.family.longrope == Longrope::Tensors {
             let original = self.folder.uint(Field::OriginalContext)?.unwrap_or(facts.n_ctx);
             self.put("rope.scaling.original_context_length", original);
@@ -264,6 +265,15 @@ impl Writer<'_> {
     fn computed(&mut self, name: &str, values: Vec<f32>) {
         let lazy = Lazy { shape: vec![values.len() as u64], node: Node::Values(values.into()) };
         self.tensors.push((name.to_owned(), lazy));
+    }
+
+    fn check_expected(&self) -> Result<()> {
+        for &(field, expected) in self.family.expects {
+            if let Some(found) = self.folder.json(field).filter(|found| found != expected) {
+                return Err(self.folder.error(field, found, expected));
+            }
+        }
+        Ok(())
     }
 
     fn check_unrotated(&self) -> Result<()> {

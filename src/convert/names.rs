@@ -168,6 +168,8 @@ pub(super) struct HfFamily {
     pub(super) names_no_window: bool,
     /// Each how many layers one does not rotate, as readers take for granted. Other folders are refused.
     pub(super) unrotated: Option<u32>,
+    /// What the folder must say, in JSON, if it says anything: with another value it is another computation.
+    pub(super) expects: &'static [(Field, &'static str)],
     /// The factor of scores.
     pub(super) score_scale: ScoreScale,
     /// What the factor of yarn's logarithm is multiplied with for its key; 0: readers have no such key.
@@ -200,7 +202,8 @@ pub(super) const COMPUTED: &[&str] =
     &["rotary_emb.inv_freq", "rotary_emb.original_inv_freq", "embeddings.position_ids", ".attn.masked_bias"];
 
 /// Prefixes that only say where the text model sits.
-pub(super) const PLACES: &[&str] = &["model.", "language_model.", "transformer.", "text_model.", "gpt_neox."];
+pub(super) const PLACES: &[&str] =
+    &["model.", "language_model.", "transformer.", "text_model.", "gpt_neox.", "decoder."];
 
 /// Names that most families share. Source: transformers `modeling_llama.py` and those that follow it.
 pub(super) const COMMON: &[Rule] = &[

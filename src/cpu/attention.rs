@@ -256,6 +256,11 @@ impl AttendWork<'_> {
             if let Some(cap) = self.step.softcap {
                 softcap(scores, cap);
             }
+            if let Some(alibi) = self.step.alibi {
+                let slope = alibi.slope((self.kv_head * group + i % group) as u32, self.step.heads);
+                let nearest = pos - base - from as u32;
+                scores.iter_mut().zip((0..=nearest).rev()).for_each(|(s, distance)| *s -= slope * distance as f32);
+            }
             let (max, sum) = &mut max_sum[i];
             let new_max = max.max(self.set.max_f32(scores));
             if new_max > *max {

@@ -2,10 +2,11 @@
 
 use tealight_quant as quant;
 
+use super::act;
 use super::kernels::KernelSet;
 use super::pool::Shared;
 use super::sequence::{CpuSequence, QuantizeScratch};
-use crate::plan::{Act, NormKind, Operand, Pairs, Plan, Step, WeightId, Weights};
+use crate::plan::{Act, Index, NormKind, Operand, Pairs, Plan, Step, WeightId, Weights};
 
 /// Tokens, positions and sequences of the rows of a batch.
 #[derive(Default)]
@@ -91,8 +92,12 @@ impl<'a> RowContext<'a> {
     /// Runs a row-local step on one row.
     pub fn run(&self, step: &Step, rows: &RowList, row: usize, scratch: &mut RowScratch) {
         match step {
-            Step::Embed { out, table, scale, add, .. } => {
-                self.embed(*table, rows.token[row], *scale, *add, self.write(row, *out), scratch);
+            Step::Embed { out, table, index, scale, add } => {
+                let entry = match index {
+                    Index::Token => rows.token[row],
+                    Index::Position(first) => rows.pos[row] + first,
+                };
+                self.embed(*table, entry, *scale, *add, self.write(row, *out), scratch);
             }
             Step::Norm { x, out, kind, eps, width, weight, bias } => {
                 let pick = |id: &Option<WeightId>| id.map(|id| self.vectors[id.index()].as_slice());
@@ -140,9 +145,15 @@ impl<'a> RowContext<'a> {
                     Some(by) => to.copy_from_slice(self.read(row, *by)),
                     None => to.fill(1.0),
                 }
-                match act {
+                match *act {
                     Act::Silu => self.set.silu_mul(x, to),
                     Act::Gelu => self.set.gelu_mul(x, to),
+                    Act::GeluErf => multiply(to, x, act::gelu_erf),
+                    Act::Relu => multiply(to, x, act::relu),
+                    Act::Relu2 => multiply(to, x, |x| act::relu(x) * act::relu(x)),
+                    Act::Xielu { positive, negative, beta, eps } => {
+                        multiply(to, x, |x| act::xielu(x, [positive, negative, beta, eps]));
+                    }
                 }
             }
             Step::Add { x, y, out, scale } => {
@@ -215,6 +226,11 @@ fn sum(x: &[f32], f: impl Fn(f64) -> f64) -> f64 {
         }
     }
     lanes.iter().sum::<f64>() + chunks.remainder().iter().map(|x| f(f64::from(*x))).sum::<f64>()
+}
+
+/// to *= f(x).
+fn multiply(to: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
+    to.iter_mut().zip(x).for_each(|(to, x)| *to *= f(*x));
 }
 
 /// Normalises one group in place.

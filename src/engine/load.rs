@@ -389,7 +389,7 @@ impl Model {
         &self.0.options
     }
 
-    fn any_program(&self) -> &Program {
+    pub(crate) fn any_program(&self) -> &Program {
         self.0.programs.iter().find_map(OnceLock::get).expect("`from_gguf` made the first program")
     }
 

@@ -127,13 +127,18 @@ impl Model {
 
     /// Positions of sessions of this kind.
     fn n_ctx(&self, options: &SessionOptions) -> Result<u32> {
+        let n_position = self.any_program().plan.n_position().unwrap_or(u32::MAX);
         let default = match self.n_ctx_train() {
             0 => SessionOptions::DEFAULT_CTX_LIMIT,
             n => n.min(SessionOptions::DEFAULT_CTX_LIMIT),
         };
-        let n_ctx = options.n_ctx.unwrap_or(default);
+        let n_ctx = options.n_ctx.unwrap_or(default.min(n_position));
         if n_ctx == 0 {
             return Err(Error::new(ErrorKind::Usage, "a context length of 0 holds no text"));
+        }
+        if n_ctx > n_position {
+            let text = format!("a context length of {n_ctx}: the model has learned {n_position} positions");
+            return Err(Error::new(ErrorKind::Usage, text));
         }
         Ok(n_ctx)
     }

@@ -147,11 +147,7 @@ impl Check {
 
     /// Results of the CPU and of the GPU.
     fn run(&mut self, pair: &mut Pair, n_row: u32, probe: Option<Probe>) -> Result<[Vec<f32>; 2]> {
-        let tables = self.plan.steps().iter().filter_map(|s| match s {
-            Step::Embed { table, .. } => Some(self.plan.weights()[table.index()].n_rows()),
-            _ => None,
-        });
-        let n_vocab = tables.min().unwrap_or(1).max(1);
+        let n_vocab = self.plan.n_token().unwrap_or(1).max(1) as usize;
         let start = pair.0.len();
         let pos: Vec<u32> = (start..start + n_row).collect();
         // Any tokens do; these are spread over the table.

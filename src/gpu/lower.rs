@@ -13,7 +13,7 @@ use super::kernels::attend;
 use super::kernels::linear::Linear;
 use super::planes::{GROUP_LEN, Planes, planes};
 use crate::plan::{
-    Act, Attend, BufId, CacheId, CacheType, NormKind, Operand, Pairs, Plan, PoolKind, Step, TableId, WeightId,
+    Act, Attend, BufId, CacheId, CacheType, Index, NormKind, Operand, Pairs, Plan, PoolKind, Step, TableId, WeightId,
 };
 
 /// Largest number of rows for which a matrix is read by the kernel for single rows.
@@ -295,7 +295,7 @@ impl<'a> Lowering<'a> {
     fn next(&mut self) -> Result<(), String> {
         let plan = self.plan;
         match &plan.steps()[self.step] {
-            Step::Embed { out, table, scale, add, .. } => self.embed(*out, *table, *scale, *add)?,
+            step @ Step::Embed { .. } => self.embed(step)?,
             step @ Step::Norm { .. } => self.norm(step),
             Step::Linear { .. } => self.linear()?,
             Step::Rope { x, out, table, pairs } => {
@@ -320,14 +320,19 @@ impl<'a> Lowering<'a> {
                 self.push(Kernels::OfSequence, vec![], vec![], Grid::Attend(a.clone()), 0);
             }
             Step::Gate { x, out, act, by } => {
-                let act = match act {
-                    Act::Silu => 0,
-                    Act::Gelu => 1,
+                let (act, numbers) = match *act {
+                    Act::Silu => (0, [0.0; 4]),
+                    Act::Gelu => (1, [0.0; 4]),
+                    Act::GeluErf => (2, [0.0; 4]),
+                    Act::Relu => (3, [0.0; 4]),
+                    Act::Relu2 => (4, [0.0; 4]),
+                    Act::Xielu { positive, negative, beta, eps } => (5, [positive, negative, beta, eps]),
                 };
                 let kernel =
                     self.rows_kernel("gate").with("math").set("WG", WG).set("ACT", act).set("BY", by.is_some().into());
                 let b = by.unwrap_or(*x);
-                let params = [&self.view(*x)[..], &self.view(b), &self.view(*out), &[x.len()]].concat();
+                let numbers = numbers.map(f32::to_bits);
+                let params = [&self.view(*x)[..], &self.view(b), &self.view(*out), &[x.len()], &numbers].concat();
                 let bound = [self.place(*x), self.place(b), self.place(*out), Bound::Unused, Bound::Unused];
                 self.push_rows(kernel, bound, params, Grid::Rows(x.len().div_ceil(WG)));
             }
@@ -419,13 +424,24 @@ impl<'a> Lowering<'a> {
         self.push_rows(kernel, bound, params, Grid::Rows(n_group));
     }
 
-    fn embed(&mut self, out: Operand, table: WeightId, scale: f32, add: bool) -> Result<(), String> {
+    fn embed(&mut self, step: &Step) -> Result<(), String> {
+        let Step::Embed { out, table, index, scale, add } = step else { unreachable!("called for an Embed") };
+        let (out, table, scale, add) = (*out, *table, *scale, *add);
+        let by_position = match index {
+            Index::Token => [0, 0],
+            Index::Position(first) => [1, *first],
+        };
         self.no_rows_behind_take()?;
         let w = &self.plan.weights()[table.index()];
         let layout = planes(w.ty).ok_or_else(|| format!("no kernels for {}", w.ty))?;
         let groups = w.row_len().div_ceil(GROUP_LEN) as u32;
         for (chunk, (first, rows)) in self.chunks.chunks(table).into_iter().enumerate() {
-            let kernel = weights_kernel("embed", WEIGHTS, layout).set("WG", 32).set("TAKEN", 0).set("ADD", add.into());
+            let kernel = weights_kernel("embed", WEIGHTS, layout)
+                .set("WG", 32)
+                .set("TAKEN", 0)
+                .set("ADD", add.into())
+                .set("BY_POSITION", by_position[0])
+                .set("OFFSET", by_position[1]);
             let params = Linear {
                 rows,
                 groups,

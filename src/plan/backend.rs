@@ -53,13 +53,15 @@ impl RowOrder {
         if rows.input.len() != n * plan.inputs().iter().map(|o| o.len() as usize).sum::<usize>() {
             return fault("lacks what the plan is given");
         }
-        let n_vocab = |s: &Step| match s {
-            Step::Embed { table, .. } => plan.weights()[table.index()].n_rows(),
-            _ => usize::MAX,
-        };
-        let n_vocab = plan.steps().iter().map(n_vocab).min().unwrap_or(usize::MAX);
-        if let Some(id) = rows.token.iter().find(|&&t| t as usize >= n_vocab) {
-            return Err(Error::new(ErrorKind::Usage, format!("token {id} is not among the model's {n_vocab}")));
+        if let (Some(n_token), Some(id)) = (plan.n_token(), rows.token.iter().max())
+            && *id >= n_token
+        {
+            return Err(Error::new(ErrorKind::Usage, format!("token {id} is not among the model's {n_token}")));
+        }
+        if let (Some(n_position), Some(pos)) = (plan.n_position(), rows.pos.iter().max())
+            && *pos >= n_position
+        {
+            return Err(Error::new(ErrorKind::Usage, format!("position {pos} is beyond the model's {n_position}")));
         }
         self.order.clear();
         self.ranges.clear();

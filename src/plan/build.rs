@@ -192,6 +192,7 @@ mod tests {
             span: Span::Full,
             softcap: None,
             temper: None,
+            alibi: None,
         };
         b.push(Step::Attend(Box::new(attend)));
         b.output(out);

@@ -177,6 +177,8 @@ pub struct CacheSpec {
 pub enum Index {
     /// The token of the row.
     Token,
+    /// The position of the row, plus this.
+    Position(u32),
 }
 
 /// Kinds of normalisation over groups of columns.
@@ -199,13 +201,30 @@ pub enum Pairs {
 }
 
 /// Pointwise activations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Act {
     /// x * sigmoid(x).
     Silu,
     /// 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), computed in f32.
     Gelu,
+    /// 0.5 x (1 + erf(x / sqrt(2))).
+    GeluErf,
+    /// max(x, 0).
+    Relu,
+    /// max(x, 0)^2.
+    Relu2,
+    /// x > 0: positive x^2 + beta x; else negative (exp(min(x, eps)) - 1 - x) + beta x. Source: arXiv 2411.13010.
+    Xielu {
+        /// Factor of the square.
+        positive: f32,
+        /// Factor of the exponential.
+        negative: f32,
+        /// Slope at 0.
+        beta: f32,
+        /// Largest exponent.
+        eps: f32,
+    },
 }
 
 /// How the rows of a sequence become one vector.
@@ -244,8 +263,29 @@ pub struct Temper {
     pub add: u32,
 }
 
+/// Biases that grow with the distance of a key: slope_h (key position - query position), from ALiBi (Press et al. 2021,
+/// arXiv 2108.12409). With n the largest power of two up to the number of heads, head h < n has the slope
+/// 2^(-max (h + 1) / n); head h >= n lies between two of those: 2^(-max (2 (h - n) + 1) / (2 n)).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Alibi {
+    /// Steepest exponent.
+    pub max: f32,
+}
+
+impl Alibi {
+    /// The slope of head `h` of `heads`.
+    pub fn slope(self, h: u32, heads: u32) -> f32 {
+        let n = 1u32 << heads.max(1).ilog2();
+        let exponent = match h < n {
+            true => (h + 1) as f32 / n as f32,
+            false => (2 * (h - n) + 1) as f32 / (2 * n) as f32,
+        };
+        (-self.max * exponent).exp2()
+    }
+}
+
 /// `out[h]` = sum_j softmax_j(score) v_j over the cached rows of the row's sequence that the span shows;
-/// score = softcap(scale * t(pos) * q_h . k_g), g = h / (heads / kv_heads).
+/// score = softcap(scale * t(pos) * q_h . k_g) + alibi, g = h / (heads / kv_heads).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attend {
     /// Queries, [heads, head_dim].
@@ -266,6 +306,8 @@ pub struct Attend {
     pub softcap: Option<f32>,
     /// Temperature of the query.
     pub temper: Option<Temper>,
+    /// Biases by distance, added to the capped scores.
+    pub alibi: Option<Alibi>,
 }
 
 /// One operation of a forward pass. n rows; shapes are per row.

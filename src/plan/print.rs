@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Attend, Operand, Plan, Span, Step, WeightId};
+use super::{Act, Attend, Index, Operand, Plan, Span, Step, WeightId};
 
 impl Plan {
     /// `q[4x32:0+32]` = 4 heads, 32 apart, columns 0..32; the bare name is the whole buffer.
@@ -28,8 +28,13 @@ impl Plan {
     fn parameters(&self, step: &Step) -> Result<String, fmt::Error> {
         let mut p = String::new();
         match step {
-            Step::Embed { table, scale, add, .. } => {
+            Step::Embed { table, index, scale, add, .. } => {
                 write!(p, "{}", self.name(*table))?;
+                match index {
+                    Index::Token => {}
+                    Index::Position(0) => p.push_str(" by position"),
+                    Index::Position(first) => write!(p, " by position + {first}")?,
+                }
                 if *scale != 1.0 {
                     write!(p, " scale={scale}")?;
                 }
@@ -64,6 +69,9 @@ impl Plan {
             }
             Step::Store { cache, .. } => write!(p, "cache={}", self.caches[cache.index()].name)?,
             Step::Attend(a) => self.attend_parameters(a, &mut p)?,
+            Step::Gate { act: Act::Xielu { positive, negative, beta, eps }, .. } => {
+                write!(p, "xielu {positive},{negative},{beta},{eps:e}")?;
+            }
             Step::Gate { act, .. } => p.push_str(&format!("{act:?}").to_lowercase()),
             Step::Add { scale, .. } if *scale != 1.0 => write!(p, "scale={scale}")?,
             Step::Add { .. } => {}
@@ -89,6 +97,9 @@ impl Plan {
         }
         if let Some(t) = a.temper {
             write!(p, " temper={}/{}+{}", t.scale, t.length, t.add)?;
+        }
+        if let Some(a) = a.alibi {
+            write!(p, " alibi={}", a.max)?;
         }
         Ok(())
     }

@@ -1,11 +1,16 @@
 //! Gemma 1 to 3. Norm weights in a file already contain the 1 that transformers adds.
 
-use crate::arch::family::{EmbedScale, Family, QkNorm, Windows};
+use crate::arch::family::{EmbedScale, Family, FfnAct, QkNorm, Windows};
 use crate::plan::{Act, Pairs};
 
 /// Gemma. Source: transformers `modeling_gemma.py`.
-pub const GEMMA: Family =
-    Family { names: &["gemma"], rope: Pairs::Halves, act: Act::Gelu, embed_scale: EmbedScale::Sqrt, ..Family::LLAMA };
+pub const GEMMA: Family = Family {
+    names: &["gemma"],
+    rope: Pairs::Halves,
+    act: FfnAct::Fixed(Act::Gelu),
+    embed_scale: EmbedScale::Sqrt,
+    ..Family::LLAMA
+};
 
 /// Norms after both branches; even layers windowed, which the file does not say. The 27B (46 layers) scales
 /// scores by its width. The first files lack both soft caps and the window: the published models' stand here.

@@ -1,6 +1,8 @@
 //! Llama and its near relatives.
 
-use crate::arch::family::{Block, EmbedScale, Family, Ffn, QkNorm, RopeWhere, Windows};
+use crate::arch::family::{
+    AlibiWhere, Block, EmbedScale, Family, Ffn, FfnAct, LogitScale, NormWeights, QkNorm, RopeWhere, Windows,
+};
 use crate::plan::{Act, NormKind, Pairs};
 
 impl Family {
@@ -9,18 +11,25 @@ impl Family {
         names: &["llama"],
         block: Block::Serial,
         norm: NormKind::Rms,
+        norm_weights: NormWeights::File,
+        embed_norm: None,
+        attn_norm: &["attn_norm"],
         ffn_norm: Some("ffn_norm"),
         attn_post_norm: None,
         ffn_post_norm: None,
         rope: Pairs::Adjacent,
         rope_where: RopeWhere::All,
+        alibi: AlibiWhere::Never,
+        positions: None,
         qk_norm: QkNorm::None,
         scale_n_embd_layers: None,
         temper: false,
         windows: Windows { period: 0, rope_theta: None, rope_scaled: true, default: None },
         ffn: Ffn::Gated,
-        act: Act::Silu,
+        act: FfnAct::Fixed(Act::Silu),
         embed_scale: EmbedScale::Key,
+        residual: None,
+        logit_scale: LogitScale::Divide,
         attn_softcap: None,
         final_softcap: None,
         needs: &[],
@@ -30,7 +39,10 @@ impl Family {
 
 /// Llama 1 to 3.3, Mistral 7B, Yi, R1 distills. Source: transformers `modeling_llama.py`. Queries and keys are
 /// permuted by the converter, hence adjacent pairs; files of the first year carry unused `attn_rot_embd`.
-pub const LLAMA: Family = Family { ignore: &["attn_rot_embd.weight"], ..Family::LLAMA };
+/// InternLM 2 (the model's `modeling_internlm2.py`) and ERNIE 4.5 (transformers `modeling_ernie4_5.py`; it turns
+/// adjacent pairs itself) compute the same.
+pub const LLAMA: Family =
+    Family { names: &["llama", "internlm2", "ernie4_5"], ignore: &["attn_rot_embd.weight"], ..Family::LLAMA };
 
 /// Ministral 3, Mistral Small 3.x. Source: transformers `modeling_ministral3.py`; the temperature acts only
 /// where the file has `attention.temperature_scale`.
@@ -39,3 +51,39 @@ pub const MISTRAL3: Family = Family { names: &["mistral3"], temper: true, ..Fami
 /// SmolLM3. Source: transformers `modeling_smollm3.py` (`no_rope_layer_interval` 4); the file has no key for
 /// the layers without rotation.
 pub const SMOLLM3: Family = Family { names: &["smollm3"], rope_where: RopeWhere::NotEvery(4), ..Family::LLAMA };
+
+/// Arcee AFM: no gate. Source: transformers `modeling_arcee.py`.
+pub const ARCEE: Family =
+    Family { names: &["arcee"], ffn: Ffn::Plain, act: FfnAct::Fixed(Act::Relu2), ..Family::LLAMA };
+
+/// Granite 3: factors by key; here the key that elsewhere tells a file's history says whether the model rotates.
+/// Source: transformers `modeling_granite.py`.
+pub const GRANITE: Family = Family { names: &["granite"], rope_where: RopeWhere::Flag, ..Family::LLAMA };
+
+/// MiniCPM 1 and 2. The first files lack all three factors: those of MiniCPM-2B stand here (scale_emb 12, scale_depth
+/// 1.4, dim_model_base 256). Source: the model's `modeling_minicpm.py`.
+pub const MINICPM: Family = Family {
+    names: &["minicpm"],
+    embed_scale: EmbedScale::KeyOr(12.0),
+    residual: Some(1.4),
+    logit_scale: LogitScale::DivideOrWidth(256),
+    ..Family::LLAMA
+};
+
+/// Baichuan. The 13B of 40 layers biases by distance, the 7B rotates; the file does not say which. Source: the models'
+/// `modeling_baichuan.py`.
+pub const BAICHUAN: Family = Family { names: &["baichuan"], alibi: AlibiWhere::Layers(40), ..Family::LLAMA };
+
+/// OLMo 1: norms without weights; queries, keys and values limited by key. Source: transformers `modeling_olmo.py`.
+pub const OLMO: Family =
+    Family { names: &["olmo"], norm: NormKind::Layer, norm_weights: NormWeights::None, ..Family::LLAMA };
+
+/// Apertus: no gate, xIELU. Source: transformers `modeling_apertus.py`.
+pub const APERTUS: Family = Family {
+    names: &["apertus"],
+    rope: Pairs::Halves,
+    qk_norm: QkNorm::PerHead,
+    ffn: Ffn::Plain,
+    act: FfnAct::Xielu,
+    ..Family::LLAMA
+};

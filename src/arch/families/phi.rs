@@ -1,6 +1,6 @@
 //! Phi 2, 3, 3.5 and 4.
 
-use crate::arch::family::{Block, Family, Ffn};
+use crate::arch::family::{Block, Family, Ffn, FfnAct};
 use crate::plan::{Act, NormKind, Pairs};
 
 /// Phi-2: both branches read one LayerNorm; biases everywhere. Source: transformers `modeling_phi.py`.
@@ -11,7 +11,7 @@ pub const PHI2: Family = Family {
     ffn_norm: None,
     rope: Pairs::Halves,
     ffn: Ffn::Plain,
-    act: Act::Gelu,
+    act: FfnAct::Fixed(Act::Gelu),
     needs: &[
         "attn_q.bias",
         "attn_k.bias",

@@ -79,3 +79,73 @@ pub(in crate::convert) const NEOX: HfFamily = HfFamily {
     pre: &["olmo"],
     ..HfFamily::LLAMA
 };
+
+/// BLOOM: queries, keys and values of a head together, a norm of the embeddings. Source: transformers
+/// `modeling_bloom.py`.
+pub(in crate::convert) const BLOOM: HfFamily = HfFamily {
+    names: &["BloomForCausalLM", "BloomModel"],
+    arch: "bloom",
+    rules: &[&[
+        same("token_embd", "word_embeddings"),
+        same("token_embd_norm", "word_embeddings_layernorm"),
+        same("output_norm", "ln_f"),
+        same("blk.{}.attn_norm", "h.{}.input_layernorm"),
+        with("blk.{}.attn_qkv", "h.{}.self_attention.query_key_value", &[How::Ungroup]),
+        same("blk.{}.attn_output", "h.{}.self_attention.dense"),
+        same("blk.{}.ffn_norm", "h.{}.post_attention_layernorm"),
+        same("blk.{}.ffn_up", "h.{}.mlp.dense_h_to_4h"),
+        same("blk.{}.ffn_down", "h.{}.mlp.dense_4h_to_h"),
+    ]],
+    keys: &[key("feed_forward_length", From::FfOrFourfold)],
+    // The class names no number of positions; it was trained with 2048.
+    defaults: &[(Field::LayerEps, 1e-5), (Field::Tied, 1.0), (Field::Context, 2048.0)],
+    expects: &[(Field::NormedResidual, "false")],
+    pre: &["bloom"],
+    ..HfFamily::LLAMA
+};
+
+/// OPT; no other program has an architecture for it. The table of positions keeps the two rows before the first
+/// position. Source: transformers `modeling_opt.py`.
+pub(in crate::convert) const OPT: HfFamily = HfFamily {
+    names: &["OPTForCausalLM"],
+    arch: "opt",
+    rules: &[&[
+        same("position_embd", "embed_positions"),
+        same("output_norm", "final_layer_norm"),
+        same("blk.{}.attn_norm", "layers.{}.self_attn_layer_norm"),
+        same("blk.{}.attn_output", "layers.{}.self_attn.out_proj"),
+        same("blk.{}.ffn_norm", "layers.{}.final_layer_norm"),
+        same("blk.{}.ffn_up", "layers.{}.fc1"),
+        same("blk.{}.ffn_down", "layers.{}.fc2"),
+    ]],
+    defaults: &[(Field::LayerEps, 1e-5), (Field::Tied, 1.0)],
+    // Galactica has GELU in this class, OPT 350M norms behind its branches.
+    expects: &[(Field::Activation, "\"relu\""), (Field::NormFirst, "true")],
+    pre: &["gpt-2"],
+    ..HfFamily::LLAMA
+};
+
+/// MPT: biases by distance, whose steepest exponent the folder names. Source: transformers `modeling_mpt.py`.
+pub(in crate::convert) const MPT: HfFamily = HfFamily {
+    names: &["MptForCausalLM", "MPTForCausalLM"],
+    arch: "mpt",
+    rules: &[&[
+        same("token_embd", "wte"),
+        same("output_norm", "norm_f"),
+        same("blk.{}.attn_norm", "blocks.{}.norm_1"),
+        same("blk.{}.attn_qkv", "blocks.{}.attn.Wqkv"),
+        same("blk.{}.attn_output", "blocks.{}.attn.out_proj"),
+        same("blk.{}.ffn_norm", "blocks.{}.norm_2"),
+        same("blk.{}.ffn_up", "blocks.{}.ffn.up_proj"),
+        same("blk.{}.ffn_down", "blocks.{}.ffn.down_proj"),
+    ]],
+    keys: &[
+        key("feed_forward_length", From::FfOrFourfold),
+        key("attention.clamp_kqv", From::Float(Field::ClampQkv)),
+        key("attention.max_alibi_bias", From::Float(Field::AlibiMax)),
+    ],
+    defaults: &[(Field::LayerEps, 1e-5), (Field::Tied, 1.0), (Field::AlibiMax, 8.0)],
+    expects: &[(Field::Alibi, "true"), (Field::NormedHeads, "false")],
+    pre: &["mpt"],
+    ..HfFamily::LLAMA
+};

@@ -18,6 +18,7 @@ impl HfFamily {
         windows: Windows::None,
         names_no_window: false,
         unrotated: None,
+        expects: &[],
         score_scale: ScoreScale::Heads,
         yarn_log: 0.0,
         pre: &["llama-bpe", "smollm", "gpt-2"],

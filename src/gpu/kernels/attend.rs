@@ -189,7 +189,9 @@ pub(in crate::gpu) struct AttendParams {
     temper_scale: f32,
     temper_length: u32,
     temper_add: u32,
-    pad: u32,
+    alibi_max: f32,
+    alibi_heads: u32,
+    pad: [u32; 3],
 }
 
 /// One step of attention.
@@ -230,7 +232,7 @@ impl Attend {
     /// Workgroup memory of a tile in bytes, as the kernel declares it.
     const fn tile_bytes(&self, tile: u32) -> u32 {
         let wg = self.invocations();
-        4 * tile * (self.cache.dims[0] + wg + 8 + 3) + 16 * wg
+        4 * tile * (self.cache.dims[0] + wg + 8 + 4) + 16 * wg
     }
 
     /// Queries of a tile for `count` rows: no more than there are, nor than fit.
@@ -275,7 +277,9 @@ impl Attend {
             temper_scale: temper.map_or(0.0, |t| t.scale),
             temper_length: temper.map_or(0, |t| t.length),
             temper_add: temper.map_or(0, |t| t.add),
-            pad: 0,
+            alibi_max: self.step.alibi.map_or(0.0, |a| a.max),
+            alibi_heads: 1 << self.step.heads.max(1).ilog2(),
+            pad: [0; 3],
         }
     }
 

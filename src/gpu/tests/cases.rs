@@ -6,7 +6,8 @@ use tealight_quant::BlockType::{self, F32, Q4_0, Q4_1};
 
 use super::support::{Batch, Model, Owned, Script, Wanted, rows};
 use crate::plan::{
-    Act, Attend, CacheSpec, CacheType, NormKind, Operand, Pairs, Part, Plan, PoolKind, RopeTable, Span, Step, Temper,
+    Act, Alibi, Attend, CacheSpec, CacheType, Index, NormKind, Operand, Pairs, Part, Plan, PoolKind, RopeTable, Span,
+    Step, Temper,
 };
 
 /// Sums in another order.
@@ -187,7 +188,8 @@ fn rotations() -> Vec<Case> {
 
 fn pointwise() -> Vec<Case> {
     let mut cases = Vec::new();
-    for act in [Act::Silu, Act::Gelu] {
+    let xielu = Act::Xielu { positive: 0.9, negative: 0.8, beta: 0.5, eps: -1e-6 };
+    for act in [Act::Silu, Act::Gelu, Act::GeluErf, Act::Relu, Act::Relu2, xielu] {
         // The last one is far beyond where exp and tanh have an end.
         for (by, in_place, size) in
             [(false, false, 2.0), (false, true, 2.0), (true, false, 2.0), (true, true, 2.0), (true, false, 120.0)]
@@ -241,7 +243,9 @@ fn moves() -> Vec<Case> {
         let out = y.columns(5, 64);
         m.embed(ty, 33, out, 8.0, false);
         m.embed(ty, 50, out, 0.5, true);
-        cases.push(Case::new(format!("embed {ty} twice"), m, out, FUNCTIONS).on(columns()));
+        let (table, index) = (m.weight(ty, &[700, 64]), Index::Position(2));
+        m.plan.push(Step::Embed { out, table, index, scale: 1.5, add: true });
+        cases.push(Case::new(format!("embed {ty} twice, and positions"), m, out, FUNCTIONS).on(columns()));
     }
     // Two buffers, of which one is changed behind the Take, and more wanted rows than are treated at once.
     let (mut m, x) = Model::given(15, 70);
@@ -277,6 +281,7 @@ struct Shape {
     span: Span,
     softcap: Option<f32>,
     temper: Option<Temper>,
+    alibi: Option<Alibi>,
     cache: [CacheType; 2],
     batches: Vec<Batch>,
 }
@@ -293,6 +298,7 @@ pub fn of_attention() -> Vec<Case> {
         span: Span::Full,
         softcap: None,
         temper: None,
+        alibi: None,
         cache: [F32, F32],
         batches: ragged(),
     };
@@ -305,6 +311,8 @@ pub fn of_attention() -> Vec<Case> {
         Shape { name: "narrow window", span: Span::Slide(4), ..usual.clone() },
         Shape { name: "capped scores", softcap: Some(3.0), ..usual.clone() },
         Shape { name: "tempered", temper: Some(Temper { scale: 0.4, length: 3, add: 1 }), ..usual.clone() },
+        Shape { name: "biased by distance", alibi: Some(Alibi { max: 8.0 }), ..usual.clone() },
+        Shape { name: "biased, long", alibi: Some(Alibi { max: 8.0 }), batches: long(), ..usual.clone() },
         Shape { name: "one head, wider values", heads: 1, kv_heads: 1, dims: [12, 160], ..usual.clone() },
         Shape { name: "wide heads", heads: 2, kv_heads: 1, dims: [256, 288], cache: [F16, F16], ..usual.clone() },
         Shape { name: "long, in parts", batches: long(), cache: [F16, F16], ..usual.clone() },
@@ -314,7 +322,7 @@ pub fn of_attention() -> Vec<Case> {
 }
 
 fn attend(shape: Shape) -> Case {
-    let Shape { heads, kv_heads, dims: [k_dim, v_dim], span, softcap, temper, .. } = shape;
+    let Shape { heads, kv_heads, dims: [k_dim, v_dim], span, softcap, temper, alibi, .. } = shape;
     let (n_q, n_k, n_v) = (heads * k_dim, kv_heads * k_dim, kv_heads * v_dim);
     let (mut m, x) = Model::given(17, n_q + n_k + n_v + 4);
     let o = m.plan.buffer("o", heads * v_dim + 3);
@@ -325,7 +333,7 @@ fn attend(shape: Shape) -> Case {
     let (q, out) = (x.columns(0, n_q).split(heads, k_dim), o.columns(1, heads * v_dim));
     // Scores of a few units: neither flat nor a single key.
     let scale = 8.0 / (k_dim as f32).sqrt();
-    m.plan.push(Step::Attend(Box::new(Attend { q, out, cache, heads, kv_heads, scale, span, softcap, temper })));
+    m.plan.push(Step::Attend(Box::new(Attend { q, out, cache, heads, kv_heads, scale, span, softcap, temper, alibi })));
     // A number that rounds to the other neighbour: half a unit of f16 of the values, one of 127 of q8_0.
     let tolerance = match shape.cache {
         [CacheType::F32, CacheType::F32] => SUMS,

@@ -37,7 +37,8 @@ fn push_row_steps(m: &mut Model, r: Operand, y: Operand) {
         m.add(r, y, 1.0);
         m.plan.push(norm(r));
     }
-    for act in [Act::Silu, Act::Gelu] {
+    let xielu = Act::Xielu { positive: 0.9, negative: 0.8, beta: 0.5, eps: -1e-6 };
+    for act in [Act::Silu, Act::Gelu, Act::GeluErf, Act::Relu, Act::Relu2, xielu] {
         m.plan.push(Step::Gate { x: r, out: y, act, by: None });
         m.plan.push(Step::Gate { x: r, out: r, act, by: Some(y) });
     }
@@ -111,7 +112,7 @@ fn attention(dims: [u32; 2], group: u32) -> (CacheSpec, plan::Attend) {
     let q = b.buffer("q", heads * dims[0]).split(heads, dims[0]);
     let out = b.buffer("o", heads * dims[1]);
     let (scale, span) = (1.0, Span::Full);
-    (spec, plan::Attend { q, out, cache, heads, kv_heads: 2, scale, span, softcap: None, temper: None })
+    (spec, plan::Attend { q, out, cache, heads, kv_heads: 2, scale, span, softcap: None, temper: None, alibi: None })
 }
 
 fn collect(plan: &Plan, found: &mut HashSet<Kernel>) {

@@ -154,11 +154,7 @@ fn pass_with<B: Backend>(
 ) -> Result<Vec<f32>> {
     let mut noise = Noise(0x7ea);
     let mut out = Vec::new();
-    let n_token = plan.steps().iter().filter_map(|s| match s {
-        Step::Embed { table, .. } => Some(plan.weights()[table.index()].n_rows() as u64),
-        _ => None,
-    });
-    let n_token = n_token.min().unwrap_or(1000);
+    let n_token = u64::from(plan.n_token().unwrap_or(1000));
     let width: usize = plan.inputs().iter().map(|o| o.len() as usize).sum();
     let mut at = vec![0u32; sequences.len()];
     let mut given = tokens.iter().copied();

@@ -122,6 +122,7 @@ impl Case {
             span: self.span,
             softcap: self.softcap,
             temper: self.temper,
+            alibi: None,
         };
         (step, [q_row, out_row])
     }
