@@ -81,6 +81,8 @@ impl ActivationKind {
 type MatvecF32 = unsafe fn(rows: &[u8], x: &[f32], out: &mut [f32]);
 /// Rows of raw blocks times quantized activations.
 type MatvecQ8 = unsafe fn(rows: &[u8], x: Row8<'_>, out: &mut [f32]);
+/// The same with some rows of activations; `out` by these.
+type MatvecRowsQ8 = unsafe fn(rows: &[u8], x: &[Row8<'_>], out: &mut [&mut [f32]]);
 /// Quantization of activations.
 type Quantize = unsafe fn(x: &[f32], q: &mut [i8], d: &mut [f32], sums: &mut [i16]);
 
@@ -110,6 +112,8 @@ pub struct KernelSet {
     matvec_q6_k: MatvecQ8,
     /// For other types with integer codes, where the set has a kernel.
     matvec_codes: fn(BlockType) -> Option<MatvecQ8>,
+    /// Where the set takes blocks apart once for some rows of activations.
+    matvec_rows: fn(BlockType) -> Option<MatvecRowsQ8>,
     quantize_q8_0: Quantize,
     quantize_q8_k: Quantize,
     dot_f32: unsafe fn(&[f32], &[f32]) -> f32,
@@ -149,6 +153,7 @@ impl KernelSet {
         silu_mul: scalar::silu_mul,
         gelu_mul: scalar::gelu_mul,
         matvec_codes: scalar::panel::matvec_codes,
+        matvec_rows: |_| None,
         attention: scalar::attention::ATTENTION,
         panels: scalar::panel::PANELS,
         peak: |_, _| None,
@@ -226,7 +231,7 @@ impl KernelSet {
     pub fn matvec_q8(&self, ty: BlockType, rows: &[u8], x: Row8<'_>, out: &mut [f32], scratch: &mut Vec<f32>) {
         check_rows(ty, rows, x.q.len(), out.len());
         let kind = ActivationKind::of(ty);
-        assert!(x.d.len() * kind.block_len() == x.q.len() && x.sums.len() * SUM_LEN == x.q.len());
+        check_row8(kind, x.q.len(), x.q.len(), x.d.len(), x.sums.len());
         let kernel = match ty {
             BlockType::Q4_0 => Some(self.matvec_q4_0),
             BlockType::Q4_1 => Some(self.matvec_q4_1),
@@ -244,6 +249,35 @@ impl KernelSet {
             }
             return self.matvec_f32(ty, rows, values, out, &mut Vec::new());
         };
+        // SAFETY: a `KernelSet` exists only if its features were detected.
+        unsafe { kernel(rows, x, out) }
+    }
+
+    /// `out[t][r] = sum_k W[r, k] * x[t, k]`, with the bits that [`KernelSet::matvec_q8`] gives for each row of
+    /// activations alone. Some sets take blocks of some types apart once for all rows: two to five of them.
+    ///
+    /// `rows`: blocks of type `ty`, [out[t].len(), n].
+    ///
+    /// # Panics
+    /// As [`KernelSet::matvec_q8`], or when the rows of `out` are not as many as those of `x`, and of one length.
+    pub fn matvec_rows_q8(
+        &self,
+        ty: BlockType,
+        rows: &[u8],
+        x: &[Row8<'_>],
+        out: &mut [&mut [f32]],
+        scratch: &mut Vec<f32>,
+    ) {
+        assert_eq!(x.len(), out.len());
+        let Some(kernel) = (self.matvec_rows)(ty).filter(|_| x.len() > 1) else {
+            return x.iter().zip(out).for_each(|(x, out)| self.matvec_q8(ty, rows, *x, out, scratch));
+        };
+        let (n, n_row) = (x[0].q.len(), out[0].len());
+        check_rows(ty, rows, n, n_row);
+        for (x, out) in x.iter().zip(&*out) {
+            check_row8(ActivationKind::of(ty), n, x.q.len(), x.d.len(), x.sums.len());
+            assert_eq!(out.len(), n_row);
+        }
         // SAFETY: a `KernelSet` exists only if its features were detected.
         unsafe { kernel(rows, x, out) }
     }

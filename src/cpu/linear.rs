@@ -10,12 +10,13 @@ use super::pool::{MAX_CHUNKS, Shared};
 use crate::error::Result;
 use crate::plan::{Part, Plan, Step, WeightRef};
 
-/// Bytes of weights that one chunk of a single row's product covers: about 5 us of reading, far above the cost of
+/// Bytes of weights that one chunk of a product with few rows covers: about 5 us of reading, far above the cost of
 /// claiming it, small enough to spread.
 const CHUNK_BYTES: usize = 64 << 10;
-/// Activation rows from which on a panel is faster than one row product after the other; formats whose row product
-/// takes no integers unpack each row for every product, so a panel serves them from two rows on.
+/// Activation rows from which on a panel is faster than row products, also those of some rows at once.
 const MIN_PANEL: usize = 6;
+/// The most rows that are few: they go over each block of weights together.
+const MAX_FEW: usize = MIN_PANEL - 1;
 /// Activation rows from which on their blocks lie together, as panels read them: in few rows of a power of two
 /// elements the caches keep what a panel needs, in many they would not.
 const MIN_BY_BLOCK: usize = 16;
@@ -131,6 +132,11 @@ impl Kinds {
     }
 }
 
+/// Whether so many activation rows are too few for panels.
+pub(super) const fn is_few(n_row: usize) -> bool {
+    n_row <= MAX_FEW
+}
+
 /// How the rows of a step's matrices are cut into chunks. It depends on shapes alone, never on threads.
 pub(super) struct Cut {
     /// Per part: rows of a chunk, and the number of the part's first chunk.
@@ -139,12 +145,16 @@ pub(super) struct Cut {
 }
 
 impl Cut {
+    /// For batches of `n_row` rows; few are cut as one is.
     pub fn new(plan: &Plan, parts: &[Part], n_row: usize) -> Self {
         let mut cut = Self { parts: Vec::with_capacity(parts.len()), n_chunk: 0 };
         let limit = MAX_CHUNKS / parts.len();
         for part in parts {
             let w = &plan.weights()[part.weight.index()];
-            let wanted = if n_row == 1 { (CHUNK_BYTES / w.row_bytes().max(1)).max(1) } else { PANEL_ROWS };
+            let wanted = match is_few(n_row) {
+                true => (CHUNK_BYTES / w.row_bytes().max(1)).max(1),
+                false => PANEL_ROWS,
+            };
             let rows = wanted.max(w.n_rows().div_ceil(limit).next_multiple_of(wanted));
             cut.parts.push((rows, cut.n_chunk));
             cut.n_chunk += w.n_rows().div_ceil(rows);
@@ -183,32 +193,7 @@ pub(super) struct RowsWork<'a> {
     pub activations: &'a Activations,
 }
 
-/// How a product is computed.
-#[derive(Clone, Copy)]
-enum Way {
-    /// Weights in f32, sums in f64.
-    Exact,
-    /// One activation row after the other.
-    Rows,
-    /// The same over weights that are dequantized once.
-    Expanded,
-    Panels,
-}
-
 impl RowsWork<'_> {
-    fn way(&self, n_row: usize) -> Way {
-        let (set, ty) = (self.set, self.weight.ty);
-        let has_panels = set.has_panels(ty) || set.has_f32_panels(ty);
-        let has_rows = ty.is_float() || set.has_matvec_q8(ty);
-        match n_row {
-            _ if self.exact => Way::Exact,
-            MIN_PANEL.. if has_panels => Way::Panels,
-            2.. if has_panels && !has_rows => Way::Panels,
-            2.. if !has_rows => Way::Expanded,
-            _ => Way::Rows,
-        }
-    }
-
     /// `x(row)` is the f32 input, `out(row)` the columns of the result that these weight rows make.
     pub fn run<'x, 'o>(
         &self,
@@ -217,32 +202,54 @@ impl RowsWork<'_> {
         x: impl Fn(usize) -> &'x [f32],
         out: impl Fn(usize) -> &'o mut [f32],
     ) {
+        let (set, ty) = (self.set, self.weight.ty);
+        if self.exact {
+            self.exact(n_row, scratch, x, out);
+        } else if !is_few(n_row) && (set.has_panels(ty) || set.has_f32_panels(ty)) {
+            self.panels(n_row, scratch, x, out);
+        } else {
+            self.rows(n_row, scratch, x, out);
+        }
+    }
+
+    /// Weights in f32, sums in f64.
+    fn exact<'x, 'o>(
+        &self,
+        n_row: usize,
+        scratch: &mut LinearScratch,
+        x: impl Fn(usize) -> &'x [f32],
+        out: impl Fn(usize) -> &'o mut [f32],
+    ) {
+        let (ty, w) = (self.weight.ty, &mut scratch.rows);
+        w.resize(self.bytes.len() / ty.block_bytes() * ty.block_len(), 0.0);
+        quant::dequantize(ty, self.bytes, w).expect("the bytes of whole rows: the gate has checked the tensor");
+        for row in 0..n_row {
+            let (x, w) = (x(row), w.chunks_exact(self.weight.row_len()));
+            out(row).iter_mut().zip(w).for_each(|(o, w)| *o = exact::dot(w, x));
+        }
+    }
+
+    /// Raw blocks times each row, or some rows of few.
+    fn rows<'x, 'o>(
+        &self,
+        n_row: usize,
+        scratch: &mut LinearScratch,
+        x: impl Fn(usize) -> &'x [f32],
+        out: impl Fn(usize) -> &'o mut [f32],
+    ) {
         let Self { set, weight, bytes, activations, .. } = *self;
         let (ty, n) = (weight.ty, weight.row_len());
-        let way = self.way(n_row);
-        if let Way::Panels = way {
-            return self.panels(n_row, scratch, x, out);
-        }
-        let LinearScratch { rows, kernel, .. } = scratch;
-        if let Way::Exact | Way::Expanded = way {
-            rows.resize(bytes.len() / ty.block_bytes() * ty.block_len(), 0.0);
-            quant::dequantize(ty, bytes, rows).expect("the bytes of whole rows: the gate has checked the tensor");
-        }
-        for row in 0..n_row {
-            let out = out(row);
-            match (way, set.activation(ty)) {
-                (Way::Exact, _) => {
-                    let x = x(row);
-                    out.iter_mut().zip(rows.chunks_exact(n)).for_each(|(o, w)| *o = exact::dot(w, x));
-                }
-                (Way::Expanded, _) => {
-                    set.matvec_f32(quant::BlockType::F32, bytemuck::cast_slice(rows), x(row), out, kernel);
-                }
-                (_, ActivationKind::F32) => set.matvec_f32(ty, bytes, x(row), out, kernel),
-                (_, ActivationKind::Q8_0) => set.matvec_q8(ty, bytes, activations.q8_0.row(row, n), out, kernel),
-                (_, ActivationKind::Q8K) => set.matvec_q8(ty, bytes, activations.q8_k.row(row, n), out, kernel),
+        let quantized = match set.activation(ty) {
+            ActivationKind::F32 => {
+                return (0..n_row).for_each(|row| set.matvec_f32(ty, bytes, x(row), out(row), &mut scratch.kernel));
             }
-        }
+            ActivationKind::Q8_0 => &activations.q8_0,
+            ActivationKind::Q8K => &activations.q8_k,
+        };
+        // every quantized type has panels, so there are few rows; the arrays repeat the last one
+        let x: [_; MAX_FEW] = std::array::from_fn(|row| quantized.row(row.min(n_row - 1), n));
+        let mut to: [_; MAX_FEW] = std::array::from_fn(|row| if row < n_row { out(row) } else { Default::default() });
+        set.matvec_rows_q8(ty, bytes, &x[..n_row], &mut to[..n_row], &mut scratch.kernel);
     }
 
     fn panels<'x, 'o>(

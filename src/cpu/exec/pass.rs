@@ -4,7 +4,7 @@ use super::batch::{Batch, Tile};
 use super::phases::Phase;
 use super::{ATTEND_ROWS, CpuBackend, PHASE_ROWS, Scratch};
 use crate::cpu::attention::{self, AttendScratch, AttendWork};
-use crate::cpu::linear::{Cut, Kinds, LinearScratch, RowsWork};
+use crate::cpu::linear::{self, Cut, Kinds, LinearScratch, RowsWork};
 use crate::cpu::pool::{MAX_CHUNKS, Worker};
 use crate::cpu::rows::{RowContext, RowList, softcap};
 use crate::plan::{Attend, Operand, PoolKind, Step};
@@ -70,9 +70,9 @@ impl Pass<'_> {
                 Phase::Rows { steps: range, prepare } => {
                     self.row_phase(worker, list, &steps[range.clone()], *prepare, i == 0, scratch)
                 }
-                Phase::Linear { step, cap, single } => {
+                Phase::Linear { step, cap, few } => {
                     self.sum_inputs(worker, list.len(), *step)
-                        && self.linear(worker, list.len(), &steps[*step], (*cap, single), &mut scratch.linear)
+                        && self.linear(worker, list.len(), &steps[*step], (*cap, few), &mut scratch.linear)
                 }
                 Phase::Attend(step) => match &steps[*step] {
                     Step::Attend(a) => self.attend(worker, a, &mut scratch.attend),
@@ -143,18 +143,17 @@ impl Pass<'_> {
         worker: &mut Worker<'_>,
         n_row: usize,
         step: &Step,
-        (cap, single): (Option<f32>, &Cut),
+        (cap, few): (Option<f32>, &Cut),
         scratch: &mut LinearScratch,
     ) -> bool {
         let Step::Linear { x, parts, clamp } = step else { unreachable!("the phase was made from a Linear") };
         let plan = self.rows.plan;
         let many;
-        let cut = match n_row {
-            1 => single,
-            _ => {
-                many = Cut::new(plan, parts, n_row);
-                &many
-            }
+        let cut = if linear::is_few(n_row) {
+            few
+        } else {
+            many = Cut::new(plan, parts, n_row);
+            &many
         };
         let work = |chunk: usize| {
             let (part, range) = cut.chunk(plan, parts, chunk);

@@ -17,8 +17,8 @@ pub(super) enum Phase {
     Linear {
         step: usize,
         cap: Option<f32>,
-        /// Its chunks for one row.
-        single: Cut,
+        /// Its chunks for few rows.
+        few: Cut,
     },
     Attend(usize),
     Take(usize),
@@ -82,7 +82,7 @@ pub(super) fn phases(plan: &Plan, set: &KernelSet, exact: bool, probe: Option<Pr
                     ([part], Some(Step::Softcap { x, out, cap })) if *x == part.out && *out == part.out => Some(*cap),
                     _ => None,
                 };
-                phases.push(Phase::Linear { step: i - 1, cap, single: Cut::new(plan, parts, 1) });
+                phases.push(Phase::Linear { step: i - 1, cap, few: Cut::new(plan, parts, 1) });
                 i += usize::from(cap.is_some());
             }
             Step::Attend(_) => phases.push(Phase::Attend(i - 1)),

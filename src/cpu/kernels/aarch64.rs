@@ -50,6 +50,7 @@ const NEON: KernelSet = KernelSet {
     matvec_q4_k: neon::matvec_q4_k_q8_k,
     matvec_q6_k: neon::matvec_q6_k_q8_k,
     matvec_codes: neon::matvec_codes,
+    matvec_rows: |_| None,
     quantize_q8_0: quantize::quantize_q8_0,
     quantize_q8_k: quantize::quantize_q8_k,
     dot_f32: float::dot_f32,

@@ -234,6 +234,41 @@ fn a_row_alone_equals_the_row_among_others_at_any_address() {
 }
 
 #[test]
+fn rows_of_activations_together_have_the_bits_of_each_alone() {
+    for set in KernelSet::available() {
+        for ty in WEIGHTS.into_iter().filter(|&ty| ActivationKind::of(ty) != ActivationKind::F32) {
+            // what is left over to panels needs some
+            assert!(set.has_panels(ty), "{} {ty}", set.name());
+            let mut random = Random(6 + u64::from(ty.id()));
+            for (i, (n_row, n)) in shapes(ty).into_iter().enumerate() {
+                let rows = random_rows(ty, n_row, n, &mut random);
+                // some shapes with more rows than any kernel takes at once
+                let n_x = if i % 5 == 0 { 0..12 } else { 1..6 };
+                let x: Vec<_> = (0..n_x.end)
+                    .map(|_| Quantized::new(&KernelSet::SCALAR, ActivationKind::of(ty), &random.units(n)))
+                    .collect();
+                let alone = x.iter().map(|x| {
+                    let mut out = vec![f32::NAN; n_row];
+                    set.matvec_q8(ty, &rows, x.row(), &mut out, &mut Vec::new());
+                    out.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+                });
+                let alone: Vec<_> = alone.collect();
+                for n_x in n_x {
+                    let x: Vec<_> = x[..n_x].iter().map(Quantized::row).collect();
+                    let mut out = vec![vec![f32::NAN; n_row]; n_x];
+                    let mut to: Vec<_> = out.iter_mut().map(|out| &mut out[..]).collect();
+                    set.matvec_rows_q8(ty, &rows, &x, &mut to, &mut Vec::new());
+                    for (out, alone) in out.iter().zip(&alone) {
+                        let out: Vec<_> = out.iter().map(|x| x.to_bits()).collect();
+                        assert_eq!(out, *alone, "{} {ty} {n_row} x {n}, {n_x} together", set.name());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn every_type_has_products_in_every_set() {
     for set in KernelSet::available() {
         for &ty in BlockType::ALL {

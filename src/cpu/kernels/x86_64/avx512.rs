@@ -1,10 +1,11 @@
 //! AVX-512 with VNNI: row products over 8-bit activations, and their quantization.
 //!
-//! Two rows go together, as the activations are then loaded and arranged once for both; a row's own
-//! arithmetic is the same alone. `vpdpbusd` wants unsigned weights: Q4_0, Q8_0 and Q6_K keep their
+//! Two rows of weights go together, as the activations are then loaded and arranged once for both, and up to
+//! five rows of activations, as weights are then taken apart once for all; the arithmetic of a row by a row is
+//! the same alone. `vpdpbusd` wants unsigned weights: Q4_0, Q8_0 and Q6_K keep their
 //! offset, and the accumulator begins with minus the offset times the sum of the activations.
 
-use super::super::{MatvecQ8, Row8, SUM_LEN};
+use super::super::{MatvecQ8, MatvecRowsQ8, Row8, SUM_LEN};
 use super::{
     eight_scales, four_halves, half, load_128, load_256, load_512, prefetch, scales_then_mins, sixteen_scales,
     store_128, sums_of_32,
@@ -15,21 +16,76 @@ use tealight_quant::BlockType;
 use tealight_quant::blocks::k::{BlockQ4K, BlockQ6K};
 use tealight_quant::blocks::legacy::BlockQ8_0;
 
-/// A row product of all rows from the dot products of two and of one.
+/// Row products of all rows of weights, `$one` with one row of activations and `$many` with some, from the dot
+/// products of two rows and of one.
 macro_rules! matvec {
-    ($name:ident, $dot:ident, $block:ty) => {
+    ($one:ident, $many:ident, $dots:ident, $block:ty) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-        pub(in crate::cpu::kernels) fn $name(rows: &[u8], x: Row8<'_>, out: &mut [f32]) {
-            let row_bytes = rows.len() / out.len().max(1);
-            let row = |r: usize| bytemuck::cast_slice::<u8, $block>(&rows[r * row_bytes..][..row_bytes]);
-            let (pairs, last) = out.as_chunks_mut::<2>();
-            let n_paired = 2 * pairs.len();
-            for (i, out) in pairs.iter_mut().enumerate() {
-                *out = $dot([row(2 * i), row(2 * i + 1)], x);
+        pub(in crate::cpu::kernels) fn $one(rows: &[u8], x: Row8<'_>, out: &mut [f32]) {
+            $many(rows, &[x], &mut [out]);
+        }
+
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+        pub(in crate::cpu::kernels) fn $many(rows: &[u8], x: &[Row8<'_>], out: &mut [&mut [f32]]) {
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+            fn some<const T: usize>(rows: &[u8], x: &[Row8<'_>], out: &mut [&mut [f32]]) {
+                let (Some(x), Some(out)) = (x.first_chunk::<T>(), out.first_chunk_mut::<T>()) else { return };
+                let n_row = out[0].len();
+                let row_bytes = rows.len() / n_row.max(1);
+                let row = |r: usize| bytemuck::cast_slice::<u8, $block>(&rows[r * row_bytes..][..row_bytes]);
+                for first in (0..n_row & !1).step_by(2) {
+                    let products = $dots([row(first), row(first + 1)], x);
+                    for (r, products) in products.iter().enumerate() {
+                        out.iter_mut().zip(products).for_each(|(out, product)| out[first + r] = *product);
+                    }
+                }
+                if n_row % 2 == 1 {
+                    let [products] = $dots([row(n_row - 1)], x);
+                    out.iter_mut().zip(products).for_each(|(out, product)| out[n_row - 1] = product);
+                }
             }
-            if let [out] = last {
-                [*out] = $dot([row(n_paired)], x);
+            let (mut x, mut out) = (x, out);
+            while !x.is_empty() {
+                let n = if x.len() > 5 { 4 } else { x.len() };
+                match n {
+                    1 => some::<1>(rows, x, out),
+                    2 => some::<2>(rows, x, out),
+                    3 => some::<3>(rows, x, out),
+                    4 => some::<4>(rows, x, out),
+                    _ => some::<5>(rows, x, out),
+                }
+                (x, out) = (&x[n..], &mut out[n..]);
             }
+        }
+    };
+}
+
+/// The dot products of rows of blocks of 256 and rows of activations. `$unpack` takes a block apart, `$load`
+/// arranges the activations of one, quants and sums, and `$add` adds their product to the sums: lanes of two
+/// vectors, all of which count.
+macro_rules! dots_256 {
+    ($name:ident, $block:ty, $unpack:ident, $load:ident, $add:ident) => {
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+        fn $name<const R: usize, const T: usize>(rows: [&[$block]; R], x: &[Row8<'_>; T]) -> [[f32; T]; R] {
+            let n = rows[0].len();
+            let (rows, x) = (first_of(rows, n), Blocks::<256, 1, 16>::of(x, n));
+            let mut acc = [[[_mm512_setzero_ps(); 2]; T]; R];
+            for i in 0..n {
+                let mut w = [$unpack(&rows[0][i]); R];
+                prefetch(&rows[0][i], size_of::<$block>());
+                for r in 1..R {
+                    w[r] = $unpack(&rows[r][i]);
+                    prefetch(&rows[r][i], size_of::<$block>());
+                }
+                for (t, Blocks { q, d, sums }) in x.iter().enumerate() {
+                    let x = $load(&q[i], &sums[i]);
+                    for (w, acc) in w.iter().zip(&mut acc) {
+                        $add(&mut acc[t], w, &x, d[i][0]);
+                    }
+                }
+            }
+            reduce(acc)
         }
     };
 }
@@ -42,9 +98,12 @@ pub(super) mod float;
 pub(super) mod panel;
 mod unpack;
 
-matvec!(matvec_q8_0_q8_0, dot_q8_0_q8_0, BlockQ8_0);
-matvec!(matvec_q4_k_q8_k, dot_q4_k_q8_k, BlockQ4K);
-matvec!(matvec_q6_k_q8_k, dot_q6_k_q8_k, BlockQ6K);
+matvec!(matvec_q8_0_q8_0, matvec_rows_q8_0_q8_0, dots_q8_0_q8_0, BlockQ8_0);
+matvec!(matvec_q4_k_q8_k, matvec_rows_q4_k_q8_k, dots_q4_k_q8_k, BlockQ4K);
+matvec!(matvec_q6_k_q8_k, matvec_rows_q6_k_q8_k, dots_q6_k_q8_k, BlockQ6K);
+
+dots_256!(dots_q4_k_q8_k, BlockQ4K, unpack_q4_k, load_by_64, add_with_minimum);
+dots_256!(dots_q6_k_q8_k, BlockQ6K, unpack_q6_k, load_plain, add_without_offset);
 
 /// Blocks of 32 that go together.
 const GROUP: usize = 4;
@@ -120,47 +179,83 @@ fn nibbles(qs: &[u8; 16]) -> __m256i {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn dot_q8_0_q8_0<const R: usize>(rows: [&[BlockQ8_0]; R], x: Row8<'_>) -> [f32; R] {
+fn dots_q8_0_q8_0<const R: usize, const T: usize>(rows: [&[BlockQ8_0]; R], x: &[Row8<'_>; T]) -> [[f32; T]; R] {
     let spread = [load_512(&SPREAD_BY_8[0]), load_512(&SPREAD_BY_8[1])];
     let flip = _mm512_set1_epi8(-128);
-    let mut acc = [[_mm512_setzero_ps(); 2]; R];
-    let (q, q_tail) = x.q.as_chunks::<128>();
-    let (d, d_tail) = x.d.as_chunks::<GROUP>();
-    let (sums, sums_tail) = x.sums.as_chunks::<8>();
-    for (g, ((q, d), sums)) in q.iter().zip(d).zip(sums).enumerate() {
-        let (q, _) = q.as_chunks::<64>();
-        let sums = _mm512_castsi128_si512(load_128(sums));
-        let d = _mm_castsi128_ps(load_128(d));
-        let mut start = [_mm512_setzero_si512(); 2];
-        for (start, spread) in start.iter_mut().zip(spread) {
-            let sums = _mm512_maskz_permutexvar_epi32(0x0101, spread, sums);
-            *start = _mm512_dpwssd_epi32(*start, sums, _mm512_set1_epi16(-128));
-        }
-        for (row, acc) in rows.iter().zip(&mut acc) {
-            let [b0, b1, b2, b3] = &row.as_chunks::<GROUP>().0[g];
+    let mut acc = [[[_mm512_setzero_ps(); 2]; T]; R];
+    let n = rows[0].len() / GROUP;
+    let (groups, x_groups) = (groups_of(rows, n), Blocks::<128, GROUP, 8>::of(x, n));
+    for i in 0..n {
+        let mut w = [([flip; 2], _mm_setzero_ps()); R];
+        for (row, (w, d)) in groups.iter().zip(&mut w) {
+            let [b0, b1, b2, b3] = &row[i];
             prefetch(b0, GROUP * size_of::<BlockQ8_0>());
-            let d = _mm512_castps128_ps512(_mm_mul_ps(four_halves([b0.d, b1.d, b2.d, b3.d]), d));
-            for (i, w) in [[b0, b1], [b2, b3]].into_iter().enumerate() {
-                let w = _mm512_xor_si512(join(load_256(&w[0].qs), load_256(&w[1].qs)), flip);
-                let dot = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(start[i], w, load_512(&q[i])));
-                acc[i] = _mm512_fmadd_ps(_mm512_permutexvar_ps(spread[i], d), dot, acc[i]);
+            w[0] = _mm512_xor_si512(join(load_256(&b0.qs), load_256(&b1.qs)), flip);
+            w[1] = _mm512_xor_si512(join(load_256(&b2.qs), load_256(&b3.qs)), flip);
+            *d = four_halves([b0.d, b1.d, b2.d, b3.d]);
+        }
+        for (t, x) in x_groups.iter().enumerate() {
+            let (q, d) = (x.q[i].as_chunks::<64>().0, _mm_castsi128_ps(load_128(&x.d[i])));
+            let sums = _mm512_castsi128_si512(load_128(&x.sums[i]));
+            for h in 0..2 {
+                let sums = _mm512_maskz_permutexvar_epi32(0x0101, spread[h], sums);
+                let start = _mm512_dpwssd_epi32(_mm512_setzero_si512(), sums, _mm512_set1_epi16(-128));
+                for ((w, w_d), acc) in w.iter().zip(&mut acc) {
+                    let d = _mm512_castps128_ps512(_mm_mul_ps(*w_d, d));
+                    let dot = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(start, w[h], load_512(&q[h])));
+                    acc[t][h] = _mm512_fmadd_ps(_mm512_permutexvar_ps(spread[h], d), dot, acc[t][h]);
+                }
             }
         }
     }
-    let mut sum = [_mm512_setzero_ps(); R];
-    for (sum, acc) in sum.iter_mut().zip(acc) {
-        *sum = _mm512_add_ps(acc[0], acc[1]);
+    for acc in acc.as_flattened_mut() {
+        *acc = [_mm512_add_ps(acc[0], acc[1]), _mm512_setzero_ps()];
     }
-    let tail = q_tail.as_chunks::<32>().0.iter().zip(d_tail).zip(sums_tail.as_chunks::<2>().0);
-    for (i, ((q, &d), &sums)) in tail.enumerate() {
-        let start = minus_offset(128, sums);
-        for (row, sum) in rows.iter().zip(&mut sum) {
-            let b = &row.as_chunks::<GROUP>().1[i];
-            let w = _mm256_xor_si256(load_256(&b.qs), _mm256_set1_epi8(-128));
-            *sum = add_scaled(*sum, half(b.d) * d, _mm256_dpbusd_epi32(start, w, load_256(q)));
+    for (t, x) in x.iter().enumerate() {
+        for (i, (q, d, sums)) in rest(*x, n).enumerate() {
+            let start = minus_offset(128, sums);
+            for (row, acc) in rows.iter().zip(&mut acc) {
+                let b = &row[GROUP * n + i];
+                let w = _mm256_xor_si256(load_256(&b.qs), _mm256_set1_epi8(-128));
+                acc[t][0] = add_scaled(acc[t][0], half(b.d) * d, _mm256_dpbusd_epi32(start, w, load_256(q)));
+            }
         }
     }
-    reduce(sum)
+    reduce(acc)
+}
+
+/// A row of activations in blocks, with their scales and sums.
+#[derive(Clone, Copy)]
+struct Blocks<'a, const N: usize, const D: usize, const S: usize> {
+    q: &'a [[i8; N]],
+    d: &'a [[f32; D]],
+    sums: &'a [[i16; S]],
+}
+
+impl<'a, const N: usize, const D: usize, const S: usize> Blocks<'a, N, D, S> {
+    /// The first `n` blocks of all rows. Closures of functions with features would not become part of `map`.
+    #[inline(always)]
+    fn of<const T: usize>(x: &[Row8<'a>; T], n: usize) -> [Self; T] {
+        x.map(|x| Self { q: &x.q.as_chunks().0[..n], d: &x.d.as_chunks().0[..n], sums: &x.sums.as_chunks().0[..n] })
+    }
+}
+
+#[inline(always)]
+fn first_of<B, const R: usize>(rows: [&[B]; R], n: usize) -> [&[B]; R] {
+    rows.map(|row| &row[..n])
+}
+
+/// The first `n` groups of blocks.
+#[inline(always)]
+fn groups_of<B, const R: usize>(rows: [&[B]; R], n: usize) -> [&[[B; GROUP]]; R] {
+    rows.map(|row| &row.as_chunks().0[..n])
+}
+
+/// The blocks of activations behind the first `n` groups, each with its scale and sums.
+fn rest(x: Row8<'_>, n: usize) -> impl Iterator<Item = (&[i8; 32], f32, [i16; 2])> {
+    let (q, sums) = (x.q.as_chunks().0, x.sums.as_chunks().0);
+    let n = GROUP * n;
+    q[n..].iter().zip(&x.d[n..]).zip(&sums[n..]).map(|((q, d), sums)| (q, *d, *sums))
 }
 
 /// Minus the offset of the weights times the sum of a block's activations, in the first lane.
@@ -177,89 +272,135 @@ fn add_scaled(acc: __m512, d: f32, dot: __m256i) -> __m512 {
     _mm512_fmadd_ps(_mm512_set1_ps(d), _mm512_cvtepi32_ps(_mm512_zextsi256_si512(dot)), acc)
 }
 
+/// The sums of the lanes of pairs of vectors.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn reduce<const R: usize>(acc: [__m512; R]) -> [f32; R] {
-    let mut out = [0.0; R];
-    for (out, acc) in out.iter_mut().zip(acc) {
-        *out = _mm512_reduce_add_ps(acc);
+fn reduce<const R: usize, const T: usize>(acc: [[[__m512; 2]; T]; R]) -> [[f32; T]; R] {
+    let mut out = [[0.0; T]; R];
+    for (out, acc) in out.as_flattened_mut().iter_mut().zip(acc.as_flattened()) {
+        *out = _mm512_reduce_add_ps(_mm512_add_ps(acc[0], acc[1]));
     }
     out
 }
 
+/// A block of 256 taken apart.
+#[derive(Clone, Copy)]
+struct Unpacked {
+    /// Codes: four vectors in the format's order.
+    w: [[__m512i; 2]; 2],
+    /// Scales as [`scaled_products`] takes them.
+    scales: [__m512i; 2],
+    /// What the sums of activations are multiplied with, i16.
+    by_sums: __m256i,
+    d: f32,
+    /// The factor of minimums.
+    dmin: f32,
+}
+
+/// The activations of a block of 256 in a format's order, and their sums.
+#[derive(Clone, Copy)]
+struct Loaded {
+    q: [[__m512i; 2]; 2],
+    sums: __m256i,
+}
+
+/// The integer product of codes and activations.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn dot_q4_k_q8_k<const R: usize>(rows: [&[BlockQ4K]; R], x: Row8<'_>) -> [f32; R] {
-    let lanes = [load_512(&Q4_K_LANES[0]), load_512(&Q4_K_LANES[1])];
-    let mask = _mm512_set1_epi8(15);
-    let mut acc = [_mm512_setzero_ps(); R];
-    let mut acc_min = [_mm_setzero_ps(); R];
-    let activations = x.q.as_chunks::<256>().0.iter().zip(x.d).zip(x.sums.as_chunks::<16>().0);
-    for (i, ((q, &d), sums)) in activations.enumerate() {
-        let sums = sums_of_32(sums);
-        let (q, _) = q.as_chunks::<32>();
-        let pair = |s: usize| join(load_256(&q[s]), load_256(&q[s + 2]));
-        let q = [[pair(0), pair(1)], [pair(4), pair(5)]];
-        for (row, acc) in rows.iter().zip(acc.iter_mut().zip(&mut acc_min)) {
-            let b = &row[i];
-            prefetch(b, size_of::<BlockQ4K>());
-            let scales = scales_then_mins(&b.scales);
-            let mins = _mm_cvtepu8_epi16(_mm_srli_si128::<8>(scales));
-            let scales = _mm512_castsi128_si512(_mm_cvtepu8_epi16(scales));
-            let mut dot = _mm512_setzero_si512();
-            for (h, qs) in b.qs.as_chunks::<64>().0.iter().enumerate() {
-                let qs = load_512(qs);
-                let w = [_mm512_and_si512(qs, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(qs), mask)];
-                dot = scaled_products(dot, w, q[h], _mm512_permutexvar_epi16(lanes[h], scales));
-            }
-            let min = _mm_cvtepi32_ps(_mm_madd_epi16(mins, sums));
-            *acc.0 = _mm512_fmadd_ps(_mm512_set1_ps(half(b.d) * d), _mm512_cvtepi32_ps(dot), *acc.0);
-            *acc.1 = _mm_fnmadd_ps(_mm_set1_ps(half(b.dmin) * d), min, *acc.1);
-        }
-    }
-    for (acc, min) in acc.iter_mut().zip(acc_min) {
-        *acc = _mm512_add_ps(*acc, _mm512_zextps128_ps512(min));
-    }
-    reduce(acc)
+fn product(start: __m512i, w: &Unpacked, x: &Loaded) -> __m512 {
+    let first = scaled_products(start, w.w[0], x.q[0], w.scales[0]);
+    _mm512_cvtepi32_ps(scaled_products(first, w.w[1], x.q[1], w.scales[1]))
+}
+
+/// Adds the product with a block of eight minimums.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn add_with_minimum(acc: &mut [__m512; 2], w: &Unpacked, x: &Loaded, d: f32) {
+    acc[0] = _mm512_fmadd_ps(_mm512_set1_ps(w.d * d), product(_mm512_setzero_si512(), w, x), acc[0]);
+    let (mins, sums) = (_mm256_castsi256_si128(w.by_sums), _mm256_castsi256_si128(x.sums));
+    let (min, old) = (_mm_cvtepi32_ps(_mm_madd_epi16(mins, sums)), _mm512_castps512_ps128(acc[1]));
+    acc[1] = _mm512_zextps128_ps512(_mm_fnmadd_ps(_mm_set1_ps(w.dmin * d), min, old));
+}
+
+/// Adds the product with a block whose codes have an offset: `by_sums` are the scales of sixteens times it.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn add_without_offset(acc: &mut [__m512; 2], w: &Unpacked, x: &Loaded, d: f32) {
+    let offset = _mm256_madd_epi16(w.by_sums, x.sums);
+    let start = _mm512_zextsi256_si512(_mm256_sub_epi32(_mm256_setzero_si256(), offset));
+    acc[0] = _mm512_fmadd_ps(_mm512_set1_ps(w.d * d), product(start, w, x), acc[0]);
+}
+
+/// Activations of sub-blocks of 32 as nibbles come apart, and sums of 32.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn load_by_64(q: &[i8; 256], sums: &[i16; 16]) -> Loaded {
+    let (q, _) = q.as_chunks::<32>();
+    let pair = |s: usize| join(load_256(&q[s]), load_256(&q[s + 2]));
+    Loaded { q: [[pair(0), pair(1)], [pair(4), pair(5)]], sums: _mm256_zextsi128_si256(sums_of_32(sums)) }
+}
+
+/// Activations in their order, and sums of 16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn load_plain(q: &[i8; 256], sums: &[i16; 16]) -> Loaded {
+    let (q, _) = q.as_chunks::<64>();
+    let q = [[load_512(&q[0]), load_512(&q[1])], [load_512(&q[2]), load_512(&q[3])]];
+    Loaded { q, sums: load_256(sums) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn dot_q6_k_q8_k<const R: usize>(rows: [&[BlockQ6K]; R], x: Row8<'_>) -> [f32; R] {
-    let lanes = [load_512(&Q6_K_LANES[0]), load_512(&Q6_K_LANES[1])];
+fn unpack_q4_k(b: &BlockQ4K) -> Unpacked {
+    let mask = _mm512_set1_epi8(15);
+    let (qs, _) = b.qs.as_chunks::<64>();
+    let nibbles = |qs| [_mm512_and_si512(qs, mask), _mm512_and_si512(_mm512_srli_epi16::<4>(qs), mask)];
+    let (scales, mins) = spread_scales(&b.scales);
+    let w = [nibbles(load_512(&qs[0])), nibbles(load_512(&qs[1]))];
+    Unpacked { w, scales, by_sums: mins, d: half(b.d), dmin: half(b.dmin) }
+}
+
+/// Scales and minimums of Q4_K and Q5_K as [`Unpacked`] has them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn spread_scales(scales: &[u8; 12]) -> ([__m512i; 2], __m256i) {
+    let scales = scales_then_mins(scales);
+    let mins = _mm256_zextsi128_si256(_mm_cvtepu8_epi16(_mm_srli_si128::<8>(scales)));
+    (spread(&Q4_K_LANES, _mm512_castsi128_si512(_mm_cvtepu8_epi16(scales))), mins)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn spread(lanes: &[[i16; 32]; 2], scales: __m512i) -> [__m512i; 2] {
+    [_mm512_permutexvar_epi16(load_512(&lanes[0]), scales), _mm512_permutexvar_epi16(load_512(&lanes[1]), scales)]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn unpack_q6_k(b: &BlockQ6K) -> Unpacked {
     let (low_mask, high_mask) = (_mm512_set1_epi8(15), _mm512_set1_epi8(0x30));
     // the upper two bits of j = 0, 1 go up to bits 4 and 5, those of j = 2, 3 stay and go down
     let up = join(_mm256_set1_epi16(4), _mm256_set1_epi16(2));
     let down = join(_mm256_set1_epi16(0), _mm256_set1_epi16(2));
-    let mut acc = [_mm512_setzero_ps(); R];
-    let activations = x.q.as_chunks::<256>().0.iter().zip(x.d).zip(x.sums.as_chunks::<16>().0);
-    for (i, ((q, &d), sums)) in activations.enumerate() {
-        let sums = load_256(sums);
-        let (q, _) = q.as_chunks::<64>();
-        for (row, acc) in rows.iter().zip(&mut acc) {
-            let b = &row[i];
-            prefetch(b, size_of::<BlockQ6K>());
-            let scales = _mm256_cvtepi8_epi16(load_128(&b.scales));
-            let offset = _mm256_slli_epi32::<5>(_mm256_madd_epi16(scales, sums));
-            let mut dot = _mm512_zextsi256_si512(_mm256_sub_epi32(_mm256_setzero_si256(), offset));
-            let scales = _mm512_castsi256_si512(scales);
-            let halves = b.ql.as_chunks::<64>().0.iter().zip(b.qh.as_chunks::<32>().0);
-            for (h, (ql, qh)) in halves.enumerate() {
-                let (ql, qh) = (load_512(ql), _mm512_broadcast_i64x4(load_256(qh)));
-                let high = [_mm512_sllv_epi16(qh, up), _mm512_srlv_epi16(qh, down)];
-                let high = [_mm512_and_si512(high[0], high_mask), _mm512_and_si512(high[1], high_mask)];
-                // (ql & 15) | high in one operation
-                let w = [
-                    _mm512_ternarylogic_epi32::<0xea>(ql, low_mask, high[0]),
-                    _mm512_ternarylogic_epi32::<0xea>(_mm512_srli_epi16::<4>(ql), low_mask, high[1]),
-                ];
-                let q = [load_512(&q[2 * h]), load_512(&q[2 * h + 1])];
-                dot = scaled_products(dot, w, q, _mm512_permutexvar_epi16(lanes[h], scales));
-            }
-            *acc = _mm512_fmadd_ps(_mm512_set1_ps(half(b.d) * d), _mm512_cvtepi32_ps(dot), *acc);
-        }
+    let codes = |h: usize| {
+        let (ql, qh) = (load_512(&b.ql.as_chunks::<64>().0[h]), load_256(&b.qh.as_chunks::<32>().0[h]));
+        let qh = _mm512_broadcast_i64x4(qh);
+        let high = [_mm512_sllv_epi16(qh, up), _mm512_srlv_epi16(qh, down)];
+        let high = [_mm512_and_si512(high[0], high_mask), _mm512_and_si512(high[1], high_mask)];
+        // (ql & 15) | high in one operation
+        [
+            _mm512_ternarylogic_epi32::<0xea>(ql, low_mask, high[0]),
+            _mm512_ternarylogic_epi32::<0xea>(_mm512_srli_epi16::<4>(ql), low_mask, high[1]),
+        ]
+    };
+    let scales = _mm256_cvtepi8_epi16(load_128(&b.scales));
+    Unpacked {
+        w: [codes(0), codes(1)],
+        scales: spread(&Q6_K_LANES, _mm512_castsi256_si512(scales)),
+        by_sums: _mm256_slli_epi16::<5>(scales),
+        d: half(b.d),
+        dmin: 0.0,
     }
-    reduce(acc)
 }
 
 /// Quants of 16 values, and their sum.
@@ -335,5 +476,25 @@ pub(super) fn matvec_codes(ty: BlockType) -> Option<MatvecQ8> {
         BlockType::Q5K => blocks_256::matvec_q5_k_q8_k,
         BlockType::Iq4Xs => blocks_256::matvec_iq4_xs_q8_k,
         _ => return codebooks::matvec_codebook(ty),
+    })
+}
+
+/// Products of some rows of activations at once.
+pub(super) fn matvec_rows(ty: BlockType) -> Option<MatvecRowsQ8> {
+    Some(match ty {
+        BlockType::Q4_0 => blocks_32::matvec_rows_q4_0_q8_0,
+        BlockType::Q4_1 => blocks_32::matvec_rows_q4_1_q8_0,
+        BlockType::Q5_0 => blocks_32::matvec_rows_q5_0_q8_0,
+        BlockType::Q5_1 => blocks_32::matvec_rows_q5_1_q8_0,
+        BlockType::Q8_0 => matvec_rows_q8_0_q8_0,
+        BlockType::Iq4Nl => blocks_32::matvec_rows_iq4_nl_q8_0,
+        BlockType::Mxfp4 => blocks_32::matvec_rows_mxfp4_q8_0,
+        BlockType::Q2K => blocks_256::matvec_rows_q2_k_q8_k,
+        BlockType::Q3K => blocks_256::matvec_rows_q3_k_q8_k,
+        BlockType::Q4K => matvec_rows_q4_k_q8_k,
+        BlockType::Q5K => blocks_256::matvec_rows_q5_k_q8_k,
+        BlockType::Q6K => matvec_rows_q6_k_q8_k,
+        BlockType::Iq4Xs => blocks_256::matvec_rows_iq4_xs_q8_k,
+        _ => return None,
     })
 }

@@ -8,46 +8,51 @@ use tealight_quant::blocks::iq::BlockIq4Nl;
 use tealight_quant::blocks::legacy::{BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1};
 use tealight_quant::blocks::mx::BlockMxfp4;
 
-matvec!(matvec_q4_0_q8_0, dot_q4_0_q8_0, BlockQ4_0);
-matvec!(matvec_q4_1_q8_0, dot_q4_1_q8_0, BlockQ4_1);
-matvec!(matvec_q5_0_q8_0, dot_q5_0_q8_0, BlockQ5_0);
-matvec!(matvec_q5_1_q8_0, dot_q5_1_q8_0, BlockQ5_1);
-matvec!(matvec_iq4_nl_q8_0, dot_iq4_nl_q8_0, BlockIq4Nl);
-matvec!(matvec_mxfp4_q8_0, dot_mxfp4_q8_0, BlockMxfp4);
+matvec!(matvec_q4_0_q8_0, matvec_rows_q4_0_q8_0, dots_q4_0_q8_0, BlockQ4_0);
+matvec!(matvec_q4_1_q8_0, matvec_rows_q4_1_q8_0, dots_q4_1_q8_0, BlockQ4_1);
+matvec!(matvec_q5_0_q8_0, matvec_rows_q5_0_q8_0, dots_q5_0_q8_0, BlockQ5_0);
+matvec!(matvec_q5_1_q8_0, matvec_rows_q5_1_q8_0, dots_q5_1_q8_0, BlockQ5_1);
+matvec!(matvec_iq4_nl_q8_0, matvec_rows_iq4_nl_q8_0, dots_iq4_nl_q8_0, BlockIq4Nl);
+matvec!(matvec_mxfp4_q8_0, matvec_rows_mxfp4_q8_0, dots_mxfp4_q8_0, BlockMxfp4);
 
-/// A dot product of codes under an offset: `d * (code - offset)`. `$codes` takes four blocks apart into
+/// The dot products of codes under an offset: `d * (code - offset)`. `$codes` takes four blocks apart into
 /// vectors, `$code` one block; `$scales` and `$scale` give their scales.
-macro_rules! dot_with_offset {
+macro_rules! dots_with_offset {
     ($name:ident, $block:ty, $offset:expr, $codes:ident, $code:ident, $scales:ident, $scale:ident) => {
         #[inline]
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-        fn $name<const R: usize>(rows: [&[$block]; R], x: Row8<'_>) -> [f32; R] {
+        fn $name<const R: usize, const T: usize>(rows: [&[$block]; R], x: &[Row8<'_>; T]) -> [[f32; T]; R] {
             let spread = load_512(&SPREAD_BY_4);
-            let mut acc = [_mm512_setzero_ps(); R];
-            let (q, q_tail) = x.q.as_chunks::<128>();
-            let (d, d_tail) = x.d.as_chunks::<GROUP>();
-            let (sums, sums_tail) = x.sums.as_chunks::<8>();
-            for (g, ((q, d), sums)) in q.iter().zip(d).zip(sums).enumerate() {
-                let q = sixteens(q);
-                let sums = _mm512_maskz_permutexvar_epi32(0x1111, spread, _mm512_castsi128_si512(load_128(sums)));
-                let start = _mm512_dpwssd_epi32(_mm512_setzero_si512(), sums, _mm512_set1_epi16(-$offset));
-                let d = _mm_castsi128_ps(load_128(d));
-                for (row, acc) in rows.iter().zip(&mut acc) {
-                    let blocks = &row.as_chunks::<GROUP>().0[g];
-                    prefetch(blocks, size_of::<[$block; GROUP]>());
-                    let [low, high] = $codes(blocks);
-                    let dot = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, low, q[0]), high, q[1]);
-                    let d = _mm512_castps128_ps512(_mm_mul_ps($scales(blocks), d));
-                    *acc = _mm512_fmadd_ps(_mm512_permutexvar_ps(spread, d), _mm512_cvtepi32_ps(dot), *acc);
+            let mut acc = [[[_mm512_setzero_ps(); 2]; T]; R];
+            let n = rows[0].len() / GROUP;
+            let (groups, x_groups) = (groups_of(rows, n), Blocks::<128, GROUP, 8>::of(x, n));
+            for i in 0..n {
+                let mut w = [([_mm512_setzero_si512(); 2], _mm_setzero_ps()); R];
+                for (row, w) in groups.iter().zip(&mut w) {
+                    prefetch(&row[i], size_of::<[$block; GROUP]>());
+                    *w = ($codes(&row[i]), $scales(&row[i]));
+                }
+                for (t, x) in x_groups.iter().enumerate() {
+                    let (q, d) = (sixteens(&x.q[i]), _mm_castsi128_ps(load_128(&x.d[i])));
+                    let sums = _mm512_castsi128_si512(load_128(&x.sums[i]));
+                    let sums = _mm512_maskz_permutexvar_epi32(0x1111, spread, sums);
+                    let start = _mm512_dpwssd_epi32(_mm512_setzero_si512(), sums, _mm512_set1_epi16(-$offset));
+                    for ((w, scales), acc) in w.iter().zip(&mut acc) {
+                        let dot = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, w[0], q[0]), w[1], q[1]);
+                        let d = _mm512_castps128_ps512(_mm_mul_ps(*scales, d));
+                        acc[t][0] =
+                            _mm512_fmadd_ps(_mm512_permutexvar_ps(spread, d), _mm512_cvtepi32_ps(dot), acc[t][0]);
+                    }
                 }
             }
-            let tail = q_tail.as_chunks::<32>().0.iter().zip(d_tail).zip(sums_tail.as_chunks::<2>().0);
-            for (i, ((q, &d), &sums)) in tail.enumerate() {
-                let start = minus_offset($offset, sums);
-                for (row, acc) in rows.iter().zip(&mut acc) {
-                    let b = &row.as_chunks::<GROUP>().1[i];
-                    let dot = _mm256_dpbusd_epi32(start, $code(b), load_256(q));
-                    *acc = add_scaled(*acc, $scale(b) * d, dot);
+            for (t, x) in x.iter().enumerate() {
+                for (i, (q, d, sums)) in rest(*x, n).enumerate() {
+                    let start = minus_offset($offset, sums);
+                    for (row, acc) in rows.iter().zip(&mut acc) {
+                        let b = &row[GROUP * n + i];
+                        let dot = _mm256_dpbusd_epi32(start, $code(b), load_256(q));
+                        acc[t][0] = add_scaled(acc[t][0], $scale(b) * d, dot);
+                    }
                 }
             }
             reduce(acc)
@@ -55,59 +60,67 @@ macro_rules! dot_with_offset {
     };
 }
 
-dot_with_offset!(dot_q4_0_q8_0, BlockQ4_0, 8, codes_q4_0, code_q4_0, scales_q4_0, scale_q4_0);
-dot_with_offset!(dot_q5_0_q8_0, BlockQ5_0, 16, codes_q5_0, code_q5_0, scales_q5_0, scale_q5_0);
-dot_with_offset!(dot_iq4_nl_q8_0, BlockIq4Nl, 128, codes_iq4_nl, code_iq4_nl, scales_iq4_nl, scale_iq4_nl);
-dot_with_offset!(dot_mxfp4_q8_0, BlockMxfp4, 12, codes_mxfp4, code_mxfp4, scales_mxfp4, scale_mxfp4);
+dots_with_offset!(dots_q4_0_q8_0, BlockQ4_0, 8, codes_q4_0, code_q4_0, scales_q4_0, scale_q4_0);
+dots_with_offset!(dots_q5_0_q8_0, BlockQ5_0, 16, codes_q5_0, code_q5_0, scales_q5_0, scale_q5_0);
+dots_with_offset!(dots_iq4_nl_q8_0, BlockIq4Nl, 128, codes_iq4_nl, code_iq4_nl, scales_iq4_nl, scale_iq4_nl);
+dots_with_offset!(dots_mxfp4_q8_0, BlockMxfp4, 12, codes_mxfp4, code_mxfp4, scales_mxfp4, scale_mxfp4);
 
-/// A dot product of codes under a minimum: `d * code + m`.
-macro_rules! dot_with_minimum {
+/// The dot products of codes under a minimum: `d * code + m`.
+macro_rules! dots_with_minimum {
     ($name:ident, $block:ty, $codes:ident, $code:ident) => {
         #[inline]
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-        fn $name<const R: usize>(rows: [&[$block]; R], x: Row8<'_>) -> [f32; R] {
+        fn $name<const R: usize, const T: usize>(rows: [&[$block]; R], x: &[Row8<'_>; T]) -> [[f32; T]; R] {
             let spread = load_512(&SPREAD_BY_4);
-            let mut acc = [_mm512_setzero_ps(); R];
-            let mut acc_min = [_mm_setzero_ps(); R];
-            let (q, q_tail) = x.q.as_chunks::<128>();
-            let (d, d_tail) = x.d.as_chunks::<GROUP>();
-            let (sums, sums_tail) = x.sums.as_chunks::<8>();
-            for (g, ((q, d), sums)) in q.iter().zip(d).zip(sums).enumerate() {
-                let q = sixteens(q);
-                let d = _mm_castsi128_ps(load_128(d));
-                let sums = _mm_cvtepi32_ps(_mm_madd_epi16(load_128(sums), _mm_set1_epi16(1)));
-                let scaled_sums = _mm_mul_ps(sums, d);
-                for (row, acc) in rows.iter().zip(acc.iter_mut().zip(&mut acc_min)) {
-                    let blocks = &row.as_chunks::<GROUP>().0[g];
-                    prefetch(blocks, size_of::<[$block; GROUP]>());
-                    let [low, high] = $codes(blocks);
-                    let dot = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), low, q[0]), high, q[1]);
-                    let [b0, b1, b2, b3] = blocks;
-                    let d = _mm512_castps128_ps512(_mm_mul_ps(four_halves([b0.d, b1.d, b2.d, b3.d]), d));
-                    *acc.0 = _mm512_fmadd_ps(_mm512_permutexvar_ps(spread, d), _mm512_cvtepi32_ps(dot), *acc.0);
-                    *acc.1 = _mm_fmadd_ps(four_halves([b0.m, b1.m, b2.m, b3.m]), scaled_sums, *acc.1);
+            let mut acc = [[[_mm512_setzero_ps(); 2]; T]; R];
+            let n = rows[0].len() / GROUP;
+            let (groups, x_groups) = (groups_of(rows, n), Blocks::<128, GROUP, 8>::of(x, n));
+            for i in 0..n {
+                let mut w = [([_mm512_setzero_si512(); 2], _mm_setzero_ps(), _mm_setzero_ps()); R];
+                for (row, w) in groups.iter().zip(&mut w) {
+                    prefetch(&row[i], size_of::<[$block; GROUP]>());
+                    let [b0, b1, b2, b3] = &row[i];
+                    *w =
+                        ($codes(&row[i]), four_halves([b0.d, b1.d, b2.d, b3.d]), four_halves([b0.m, b1.m, b2.m, b3.m]));
+                }
+                for (t, x) in x_groups.iter().enumerate() {
+                    let (q, d) = (sixteens(&x.q[i]), _mm_castsi128_ps(load_128(&x.d[i])));
+                    let sums = _mm_cvtepi32_ps(_mm_madd_epi16(load_128(&x.sums[i]), _mm_set1_epi16(1)));
+                    let scaled_sums = _mm_mul_ps(sums, d);
+                    for ((w, scales, mins), acc) in w.iter().zip(&mut acc) {
+                        let dot = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w[0], q[0]);
+                        let dot = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(dot, w[1], q[1]));
+                        let d = _mm512_castps128_ps512(_mm_mul_ps(*scales, d));
+                        acc[t][0] = _mm512_fmadd_ps(_mm512_permutexvar_ps(spread, d), dot, acc[t][0]);
+                        add_minimums(&mut acc[t][1], *mins, scaled_sums);
+                    }
                 }
             }
-            let tail = q_tail.as_chunks::<32>().0.iter().zip(d_tail).zip(sums_tail.as_chunks::<2>().0);
-            for (i, ((q, &d), sums)) in tail.enumerate() {
-                let scaled_sum = (i32::from(sums[0]) + i32::from(sums[1])) as f32 * d;
-                for (row, acc) in rows.iter().zip(acc.iter_mut().zip(&mut acc_min)) {
-                    let b = &row.as_chunks::<GROUP>().1[i];
-                    let dot = _mm256_dpbusd_epi32(_mm256_setzero_si256(), $code(b), load_256(q));
-                    *acc.0 = add_scaled(*acc.0, half(b.d) * d, dot);
-                    *acc.1 = _mm_fmadd_ps(_mm_set_ss(half(b.m)), _mm_set_ss(scaled_sum), *acc.1);
+            for (t, x) in x.iter().enumerate() {
+                for (i, (q, d, sums)) in rest(*x, n).enumerate() {
+                    let scaled_sum = (i32::from(sums[0]) + i32::from(sums[1])) as f32 * d;
+                    for (row, acc) in rows.iter().zip(&mut acc) {
+                        let b = &row[GROUP * n + i];
+                        let dot = _mm256_dpbusd_epi32(_mm256_setzero_si256(), $code(b), load_256(q));
+                        acc[t][0] = add_scaled(acc[t][0], half(b.d) * d, dot);
+                        add_minimums(&mut acc[t][1], _mm_set_ss(half(b.m)), _mm_set_ss(scaled_sum));
+                    }
                 }
-            }
-            for (acc, min) in acc.iter_mut().zip(acc_min) {
-                *acc = _mm512_add_ps(*acc, _mm512_zextps128_ps512(min));
             }
             reduce(acc)
         }
     };
 }
 
-dot_with_minimum!(dot_q4_1_q8_0, BlockQ4_1, codes_q4_1, code_q4_1);
-dot_with_minimum!(dot_q5_1_q8_0, BlockQ5_1, codes_q5_1, code_q5_1);
+dots_with_minimum!(dots_q4_1_q8_0, BlockQ4_1, codes_q4_1, code_q4_1);
+dots_with_minimum!(dots_q5_1_q8_0, BlockQ5_1, codes_q5_1, code_q5_1);
+
+/// Adds minimums times sums in the lowest four lanes; the others stay zero.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn add_minimums(acc: &mut __m512, mins: __m128, sums: __m128) {
+    *acc = _mm512_zextps128_ps512(_mm_fmadd_ps(mins, sums, _mm512_castps512_ps128(*acc)));
+}
 
 /// How the codes of each format come apart; the features are those of the caller.
 macro_rules! parts {
