@@ -15,6 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Gguf;
 use crate::knobs::Knobs;
 use crate::plan::{Plan, WeightId, Weights};
+#[cfg(feature = "grammar")]
+use crate::sample::grammar::TokenTable;
 use crate::text::{ChatTemplate, Encode, Vocab};
 
 /// How a model is opened.
@@ -112,7 +114,7 @@ pub(super) struct Inner {
     reading_vocab: Mutex<()>,
     /// The tokens as grammars see them, made at the first use.
     #[cfg(feature = "grammar")]
-    token_table: OnceLock<Arc<crate::sample::grammar::TokenTable>>,
+    token_table: OnceLock<Arc<TokenTable>>,
     template: OnceLock<Option<ChatTemplate>>,
     /// Whether the matrices are being brought into memory, or were.
     pub reads_ahead: AtomicBool,
@@ -257,11 +259,11 @@ impl Model {
 
     /// The tokens as grammars see them.
     #[cfg(feature = "grammar")]
-    pub(crate) fn token_table(&self) -> Result<&Arc<crate::sample::grammar::TokenTable>> {
+    pub(crate) fn token_table(&self) -> Result<&Arc<TokenTable>> {
         if let Some(table) = self.0.token_table.get() {
             return Ok(table);
         }
-        let table = crate::sample::grammar::TokenTable::new(self.vocab()?)?;
+        let table = TokenTable::new(self.vocab()?)?;
         Ok(self.0.token_table.get_or_init(|| Arc::new(table)))
     }
 

@@ -168,7 +168,7 @@ impl fmt::Debug for Grammar {
     }
 }
 
-/// The tokens of a vocabulary as texts, sorted for looking up which of them continue a text. Takes about 0.1 s to make
+/// The tokens of a vocabulary as texts, sorted for looking up which of them continue a text. Takes up to a second to make
 /// for 128k tokens; one will do for all answers.
 pub struct TokenTable {
     factory: ParserFactory,

@@ -31,6 +31,26 @@ fn a_prompt_comes_from_everywhere() {
 }
 
 #[test]
+fn an_answer_keeps_to_its_form() {
+    let folder = TempDir::new("cli-form");
+    let (schema, grammar) = (folder.path().join("s.json"), folder.path().join("g.gbnf"));
+    std::fs::write(&schema, r#"{"enum":["cat","dog"]}"#).unwrap();
+    std::fs::write(&grammar, "root ::= \"(\" root \")\" | [ab]\n").unwrap();
+    let m = model("llama31");
+    let write = |form: [&str; 2]| tealight(["run", &m, "-q", "-s", "5", "hi", form[0], form[1]]).quietly();
+    let (schema, grammar) = (schema.to_string_lossy(), grammar.to_string_lossy());
+    for form in [["-j", &schema], ["--json-schema", r#"{"enum":["cat","dog"]}"#]] {
+        assert!(["\"cat\"", "\"dog\""].contains(&write(form).trim_end()));
+    }
+    let nested = write(["--grammar-file", &grammar]);
+    assert!(["a", "b"].contains(&nested.trim_end().trim_start_matches('(').trim_end_matches(')')), "{nested}");
+    assert!(["one", "two"].contains(&write(["--regex", "one|two"]).trim_end()));
+    assert_eq!(write(["--grammar", "start: \"x\"~3\n"]).trim_end(), "xxx");
+    // Greedily too.
+    assert_eq!(tealight(["run", &m, "-q", "hi", "--temp", "0", "--regex", "fixed"]).quietly().trim_end(), "fixed");
+}
+
+#[test]
 fn weights_that_are_read_first_are_the_same_weights() {
     let m = model("qwen3");
     let want = tealight(args(&m, &["one"])).quietly();

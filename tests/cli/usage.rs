@@ -59,6 +59,12 @@ fn wrong_usage_says_what_is_right() {
     check(&["run", m, "hi", "-ngl", "-3"], &["`-3`"]);
     check(&["chat", m, "--gpu-check", "maybe"], &["`maybe`", "off, on or force"]);
     check(&["devices", m], &["unexpected argument"]);
+    check(&["run", m, "hi", "--regex", "a(b"], &["regular expression: line 1, column 2"]);
+    check(&["run", m, "hi", "--grammar", "root ::= \"a\" )"], &["line 1, column 14"]);
+    check(&["chat", m, "-j", "{\"uniqueItems\":true}"], &["`uniqueItems`"]);
+    check(&["run", m, "hi", "-j", "{\n\"type\":}"], &["line 2, column"]);
+    check(&["run", m, "hi", "--regex", "a", "--grammar", "root ::= \"a\""], &["--regex", "--grammar"]);
+    check(&["run", m, "hi", "-j", "{}", "--grammar-file", "g"], &["--json-schema", "--grammar-file"]);
     let llama = &model("llama31");
     check(&["run", llama, "hi", "-l", "3+1", "-l", "999999+5"], &["--logit-bias", "999999", "384 tokens"]);
     check(&["chat", llama, "-l", "384-inf"], &["--logit-bias", "384 tokens"]);

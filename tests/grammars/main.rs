@@ -7,6 +7,9 @@ mod common;
 mod gbnf;
 mod refused;
 mod schemas;
+#[path = "../tokenizers/small.rs"]
+#[allow(dead_code, reason = "other tests need the rest")]
+mod small;
 mod vocabularies;
 
 use std::path::{Path, PathBuf};

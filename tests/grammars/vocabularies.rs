@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tealight::sample::grammar::{Grammar, TokenTable};
-use tealight::text::{Decoder, TokenKind, Vocab};
+use tealight::text::{Decoder, TokenKind, Vocab, VocabKind};
 
-use super::{fixture, vocab};
+use super::{fixture, small, vocab};
 use crate::common::shared;
 
 const SCHEMA: &str = r#"{"type":"object","properties":{"name":{"type":"string","maxLength":12},"tags":{"type":"array",
@@ -27,7 +27,15 @@ fn vocabularies() -> Vec<(String, Vocab)> {
     paths.retain(|p| p.extension().is_some_and(|e| e == "gguf") && p.exists());
     paths.sort();
     let load = |p: &Path| Vocab::load(&Arc::new(tealight::gguf::Gguf::open(p).ok()?)).ok();
-    paths.iter().filter_map(|p| Some((p.to_string_lossy().into_owned(), load(p)?))).collect()
+    let mut all: Vec<_> = paths.iter().filter_map(|p| Some((p.to_string_lossy().into_owned(), load(p)?))).collect();
+    let made = [
+        ("made-spm", small::spm_keys()),
+        ("made-bpe", small::bpe_keys()),
+        ("made-rwkv", small::rwkv_keys()),
+        ("made-plamo", small::plamo_keys()),
+    ];
+    all.extend(made.map(|(name, keys)| (name.to_owned(), small::small(name, keys))));
+    all
 }
 
 /// Are there tokens for each byte that characters go on with?
@@ -89,6 +97,9 @@ fn texts_come_out_valid_with_every_vocabulary() {
         }
     }
     println!("{n_finished} texts with {} vocabularies of the kinds {kinds:?}", all.len());
+    for kind in [VocabKind::Spm, VocabKind::Bpe, VocabKind::Rwkv, VocabKind::Plamo2] {
+        assert!(kinds.contains(&kind), "{kind:?}");
+    }
     assert!(n_finished >= all.len(), "{n_finished} of {}", 3 * all.len());
 }
 

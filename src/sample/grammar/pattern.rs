@@ -13,7 +13,7 @@ pub(super) fn whole(text: &str) -> Result<&str> {
     }
     let body = text.strip_prefix('^').unwrap_or(text);
     let n_slash = body.strip_suffix('$').map_or(0, |b| b.chars().rev().take_while(|c| *c == '\\').count());
-    let inner = body.strip_suffix('$').filter(|_| n_slash % 2 == 0).unwrap_or(body);
+    let inner = body.strip_suffix('$').filter(|_| n_slash.is_multiple_of(2)).unwrap_or(body);
     // In `^a|b$` the anchors are those of alternatives.
     let inner = if inner.contains('|') && inner.len() < text.len() { text } else { inner };
     let looks = regex_syntax::Parser::new().parse(inner).map(|hir| hir.properties().look_set());
