@@ -58,7 +58,8 @@ mod tests {
             let x = i as f32 / 100.0;
             let want = 0.5 * f64::from(x) * (1.0 + erf(f64::from(x) * std::f64::consts::FRAC_1_SQRT_2));
             let error = (f64::from(gelu_erf(x)) - want).abs();
-            assert!(error <= 3e-7 * want.abs().max(0.1), "gelu({x}) = {}, expected {want}", gelu_erf(x));
+            // Some ten roundings of f32.
+            assert!(error <= 6e-7 * want.abs().max(0.1), "gelu({x}) = {}, expected {want}", gelu_erf(x));
         }
         assert_eq!([gelu_erf(40.0), gelu_erf(-40.0), gelu_erf(0.0)], [40.0, 0.0, 0.0]);
         assert!(gelu_erf(f32::NAN).is_nan());

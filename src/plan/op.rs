@@ -532,3 +532,17 @@ impl Step {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slopes_of_other_counts_than_powers_of_two_lie_between() {
+        let slopes = |heads| (0..heads).map(|h| Alibi { max: 8.0 }.slope(h, heads)).collect::<Vec<_>>();
+        let powers = |exponents: &[i32]| exponents.iter().map(|e| 2f32.powi(-e)).collect::<Vec<_>>();
+        assert_eq!(slopes(8), powers(&[1, 2, 3, 4, 5, 6, 7, 8]));
+        assert_eq!(slopes(6), powers(&[2, 4, 6, 8, 1, 3]));
+        assert_eq!(slopes(1), powers(&[8]));
+    }
+}
