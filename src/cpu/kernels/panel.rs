@@ -106,6 +106,7 @@ impl<'a> Rows8<'a> {
 }
 
 /// A block of consecutive tokens, for kernels that look at several at once; the bounds are theirs to keep.
+#[derive(Clone, Copy)]
 pub(super) struct Tokens {
     q: *const i8,
     d: *const f32,
@@ -116,18 +117,22 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
+    /// The tokens of a range, whose bounds are checked here; `None` if it is empty.
     #[inline(always)]
-    pub fn new(x: &Rows8<'_>, token: usize, block: usize) -> Self {
-        let Token { q, d, sums } = x.token(token, block);
+    pub fn of(x: &Rows8<'_>, block: usize, tokens: Range<usize>) -> Option<Self> {
+        let first = tokens.start;
+        // the last token's block is within its slices, so the others' are, which lie before it
+        x.token(tokens.last()?, block);
+        let Token { q, d, sums } = x.token(first, block);
         let per_scale = x.kind.block_len();
-        Self {
+        Some(Self {
             q: q.as_ptr(),
             d: d.as_ptr(),
             sums: sums.as_ptr(),
             q_stride: x.token_stride,
             d_stride: x.token_stride / per_scale,
             sum_stride: x.token_stride / SUM_LEN,
-        }
+        })
     }
 
     /// Goes on to later tokens.
@@ -151,6 +156,46 @@ impl Tokens {
         self.sums.wrapping_add(token * self.sum_stride)
     }
 }
+
+/// Runs tiles of each of the sizes, largest first, as often as they fit what is left of the rows `$rest` of results;
+/// `$at`, [`Tokens`] of as many, goes along.
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+macro_rules! run_tiles {
+    ($rest:ident, $at:ident, [], $tile:ident, $params:tt, $args:tt) => {
+        debug_assert!($rest.is_empty())
+    };
+    ($rest:ident, $at:ident, [$n:literal $(, $more:literal)*], $tile:ident, [$($param:ident),+], [$($arg:expr),+]) => {
+        let (tiles, $rest) = $rest.as_chunks_mut::<$n>();
+        for c in tiles {
+            // SAFETY: so many more tokens of the range, which `Tokens::of` has checked.
+            unsafe { $tile::<$n, $($param),+>($($arg,)+ &$at, c) };
+            $at.skip($n);
+        }
+        run_tiles!($rest, $at, [$($more),*], $tile, [$($param),+], [$($arg),+]);
+    };
+}
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+pub(super) use run_tiles;
+
+/// The instance of `$tiles` for a coding: of elements of a sub-block, whether activations have one scale, whether
+/// there are minimums, and what follows.
+#[cfg(target_arch = "x86_64")]
+macro_rules! by_coding {
+    ($coding:expr, $kind:expr, $tiles:ident $(, $more:literal)?) => {
+        match ($coding.sub, $kind == ActivationKind::Q8K, $coding.has_min) {
+            (16, false, false) => $tiles::<16, false, false $(, $more)?>,
+            (16, false, true) => $tiles::<16, false, true $(, $more)?>,
+            (16, true, false) => $tiles::<16, true, false $(, $more)?>,
+            (16, true, true) => $tiles::<16, true, true $(, $more)?>,
+            (_, false, false) => $tiles::<32, false, false $(, $more)?>,
+            (_, false, true) => $tiles::<32, false, true $(, $more)?>,
+            (_, true, false) => $tiles::<32, true, false $(, $more)?>,
+            (_, true, true) => $tiles::<32, true, true $(, $more)?>,
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+pub(super) use by_coding;
 
 /// The rows of a panel: for each the bytes of its columns. Those that lie behind the last row of a
 /// matrix repeat it.

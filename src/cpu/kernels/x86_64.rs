@@ -7,6 +7,7 @@ mod avx512;
 mod avxvnni;
 mod blocks;
 mod codebooks;
+mod panel;
 mod peak;
 mod rows;
 
@@ -309,12 +310,15 @@ mod tests {
             // what is not a macro's is called by every set
             (include_str!("x86_64/blocks.rs"), avx2),
             (include_str!("x86_64/codebooks.rs"), avx2),
+            (include_str!("x86_64/panel.rs"), avx2),
             (include_str!("x86_64/rows.rs"), avx2),
             (include_str!("x86_64/codebooks/rows.rs"), avx2),
             (include_str!("float.rs"), avx2),
         ] {
             let mut n = 0;
-            for start in ["target_feature(enable = ", "float_kernels!(", "codebook_rows!(", "block_rows!("] {
+            for start in
+                ["target_feature(enable = ", "float_kernels!(", "codebook_rows!(", "block_rows!(", "panel_tiles!("]
+            {
                 for part in text.split(start).skip(1) {
                     assert!(part.starts_with("$features)") || part.split('"').nth(1) == Some(features));
                     n += 1;

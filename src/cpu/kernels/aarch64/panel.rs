@@ -9,7 +9,7 @@
 macro_rules! panel_kernels {
     ($features:literal) => {
         use super::super::codes::Coding;
-        use super::super::panel::{PANEL_ROWS, PanelKernels, PanelProduct, PanelWork, Rows8, Tokens};
+        use super::super::panel::{PANEL_ROWS, PanelKernels, PanelProduct, PanelWork, Rows8, Tokens, run_tiles};
         use super::panel::HALF;
         use super::{numbers, store_f32, unpack};
         use std::ops::Range;
@@ -51,28 +51,10 @@ macro_rules! panel_kernels {
             // what the start of a dot does not take away
             assert!(if HIGH { work.coding.offset == 128 } else { work.coding.max < 128 });
             assert!(!MIN || work.coding.offset == 0);
-            let Some(last) = tokens.clone().last() else { return };
-            // the last token's block is within its slices, so the others' are, which lie before it
-            x.token(last, block);
+            let Some(first) = Tokens::of(x, block, tokens) else { return };
             for half in 0..PANEL_ROWS / HALF {
-                let mut at = Tokens::new(x, tokens.start, block);
-                let (fours, rest) = c.as_chunks_mut::<4>();
-                for c in fours {
-                    // SAFETY: four more tokens of the range, which is checked above.
-                    unsafe { tile::<4, SUB, Q8K, MIN, HIGH>(work, half, &at, c) };
-                    at.skip(4);
-                }
-                let (twos, rest) = rest.as_chunks_mut::<2>();
-                for c in twos {
-                    // SAFETY: as above.
-                    unsafe { tile::<2, SUB, Q8K, MIN, HIGH>(work, half, &at, c) };
-                    at.skip(2);
-                }
-                for c in rest.as_chunks_mut::<1>().0 {
-                    // SAFETY: as above.
-                    unsafe { tile::<1, SUB, Q8K, MIN, HIGH>(work, half, &at, c) };
-                    at.skip(1);
-                }
+                let (mut at, rest) = (first, &mut *c);
+                run_tiles!(rest, at, [4, 2, 1], tile, [SUB, Q8K, MIN, HIGH], [work, half]);
             }
         }
 

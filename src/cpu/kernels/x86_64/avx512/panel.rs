@@ -2,7 +2,9 @@
 #![allow(clippy::needless_range_loop)] // tokens and vectors are lanes of several arrays
 
 use super::super::super::codes::Coding;
-use super::super::super::panel::{PANEL_COLS, PANEL_ROWS, PanelKernels, PanelProduct, PanelWork, Rows8, Tokens};
+use super::super::super::panel::{
+    PANEL_COLS, PANEL_ROWS, PanelKernels, PanelProduct, PanelWork, Rows8, Tokens, by_coding, run_tiles,
+};
 use super::super::super::{ActivationKind, SUM_LEN};
 use super::super::{load_128, load_256, load_512, store_256, store_512};
 use super::unpack;
@@ -13,16 +15,7 @@ pub(in crate::cpu::kernels) const PANELS: PanelKernels =
     PanelKernels { unpack: unpack::unpack, unpack_f32: unpack::unpack_f32, product, product_f32 };
 
 fn product(coding: Coding, kind: ActivationKind) -> PanelProduct {
-    match (coding.sub, kind == ActivationKind::Q8K, coding.has_min) {
-        (16, false, false) => tiles::<16, false, false>,
-        (16, false, true) => tiles::<16, false, true>,
-        (16, true, false) => tiles::<16, true, false>,
-        (16, true, true) => tiles::<16, true, true>,
-        (_, false, false) => tiles::<32, false, false>,
-        (_, false, true) => tiles::<32, false, true>,
-        (_, true, false) => tiles::<32, true, false>,
-        (_, true, true) => tiles::<32, true, true>,
-    }
+    by_coding!(coding, kind, tiles)
 }
 
 /// The bits of this number plus those of a small integer are the number plus that integer. A dot that began
@@ -39,35 +32,12 @@ fn tiles<const SUB: usize, const Q8K: bool, const MIN: bool>(
     c: &mut [[f32; PANEL_ROWS]],
 ) {
     assert!(c.len() == tokens.len() && work.n_sub * SUB <= PANEL_COLS);
-    let Some(last) = tokens.clone().last() else { return };
-    // the last token's block is within its slices, so the others' are, which lie before it
-    x.token(last, block);
-    let mut at = Tokens::new(x, tokens.start, block);
+    let Some(mut at) = Tokens::of(x, block, tokens) else { return };
     // two tiles of four are faster than one of six and one of two
     let n_six = if c.len() % 6 == 2 { c.len().saturating_sub(8) / 6 } else { c.len() / 6 };
     let (sixes, rest) = c.split_at_mut(6 * n_six);
-    for c in sixes.as_chunks_mut::<6>().0 {
-        // SAFETY: six more tokens of the range, which is checked above.
-        unsafe { tile::<6, SUB, Q8K, MIN>(work, &at, c) };
-        at.skip(6);
-    }
-    let (fours, rest) = rest.as_chunks_mut::<4>();
-    for c in fours {
-        // SAFETY: as above.
-        unsafe { tile::<4, SUB, Q8K, MIN>(work, &at, c) };
-        at.skip(4);
-    }
-    let (twos, rest) = rest.as_chunks_mut::<2>();
-    for c in twos {
-        // SAFETY: as above.
-        unsafe { tile::<2, SUB, Q8K, MIN>(work, &at, c) };
-        at.skip(2);
-    }
-    for c in rest.as_chunks_mut::<1>().0 {
-        // SAFETY: as above.
-        unsafe { tile::<1, SUB, Q8K, MIN>(work, &at, c) };
-        at.skip(1);
-    }
+    run_tiles!(sixes, at, [6], tile, [SUB, Q8K, MIN], [work]);
+    run_tiles!(rest, at, [4, 2, 1], tile, [SUB, Q8K, MIN], [work]);
 }
 
 /// The sums of the sub-blocks, times a factor of i16: 8 for 32, or 16.
