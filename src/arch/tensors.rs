@@ -160,7 +160,7 @@ impl<'a> Tensors<'a> {
     /// A bias that one layer has, all layers have: a file that lost one would be computed silently wrong.
     pub fn check_layers_alike(&self) -> Result<()> {
         fn stem<'n>(name: &'n str, end: &str) -> Option<&'n str> {
-            Some(name.strip_prefix("blk.")?.split_once('.')?.1.strip_suffix(end)?)
+            name.strip_prefix("blk.")?.split_once('.')?.1.strip_suffix(end)
         }
         let biased: BTreeSet<&str> = self.gguf.tensors().iter().filter_map(|t| stem(&t.name, ".bias")).collect();
         for t in self.gguf.tensors() {
