@@ -22,7 +22,7 @@ use std::fmt;
 /// Quantizes whole rows to `ty`.
 ///
 /// - `x`: [n_row, row_len]
-/// - `importance`: [row_len], how much the error of each column weighs; types that cannot use it
+/// - `importance`: `[row_len]`, how much the error of each column weighs; types that cannot use it
 ///   ignore it.
 /// - `out`: the bytes of the rows' blocks, in order.
 ///

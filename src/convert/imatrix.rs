@@ -70,7 +70,7 @@ impl Entry {
         self.counts.len()
     }
 
-    /// The importance of each column of matrix `i`, [row_len]: mean squares, or 1 where it was never used.
+    /// The importance of each column of matrix `i`, `[row_len]`: mean squares, or 1 where it was never used.
     pub fn importance(&self, i: usize) -> Vec<f32> {
         let squares = &self.squares[i * self.row_len()..][..self.row_len()];
         match self.counts[i] {
