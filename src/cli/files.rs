@@ -1,46 +1,10 @@
 //! Words for what stands in a model file.
 
+use tealight::convert::recipe::Recipe;
 use tealight::gguf::{Array, Value};
 
-/// Names of `general.file_type`, by number. Source: llama.cpp's `llama_ftype`; the gaps are retired.
-const FILE_TYPES: &[(u64, &str)] = &[
-    (0, "F32"),
-    (1, "F16"),
-    (2, "Q4_0"),
-    (3, "Q4_1"),
-    (7, "Q8_0"),
-    (8, "Q5_0"),
-    (9, "Q5_1"),
-    (10, "Q2_K"),
-    (11, "Q3_K_S"),
-    (12, "Q3_K_M"),
-    (13, "Q3_K_L"),
-    (14, "Q4_K_S"),
-    (15, "Q4_K_M"),
-    (16, "Q5_K_S"),
-    (17, "Q5_K_M"),
-    (18, "Q6_K"),
-    (19, "IQ2_XXS"),
-    (20, "IQ2_XS"),
-    (21, "Q2_K_S"),
-    (22, "IQ3_XS"),
-    (23, "IQ3_XXS"),
-    (24, "IQ1_S"),
-    (25, "IQ4_NL"),
-    (26, "IQ3_S"),
-    (27, "IQ3_M"),
-    (28, "IQ2_S"),
-    (29, "IQ2_M"),
-    (30, "IQ4_XS"),
-    (31, "IQ1_M"),
-    (32, "BF16"),
-    (36, "TQ1_0"),
-    (37, "TQ2_0"),
-    (38, "MXFP4_MOE"),
-    (39, "NVFP4"),
-    (40, "Q1_0"),
-    (41, "Q2_0"),
-];
+/// `general.file_type` of NVFP4, which nothing is quantized to by a recipe. Source: llama.cpp's `llama_ftype`.
+const NVFP4: (u64, &str) = (39, "NVFP4");
 
 /// Arrays up to this length are shown in full in JSON; longer ones are vocabularies.
 const MAX_LIST: usize = 256;
@@ -49,7 +13,8 @@ const MAX_LIST: usize = 256;
 pub(crate) fn file_type(number: u64) -> Option<&'static str> {
     // llama.cpp marks a type that it has guessed by this bit.
     let number = number & !1024;
-    FILE_TYPES.iter().find(|(n, _)| *n == number).map(|(_, name)| *name)
+    let recipes = Recipe::ALL.iter().map(|r| (r.file_type().into(), r.name()));
+    recipes.chain([NVFP4]).find(|(n, _)| *n == number).map(|(_, name)| name)
 }
 
 /// Bytes with a binary unit, as llama.cpp shows sizes.

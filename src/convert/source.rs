@@ -236,6 +236,11 @@ impl Source {
         }
     }
 
+    /// Is it a GGUF file, which runs as it is?
+    pub fn is_gguf(&self) -> bool {
+        matches!(self.origin, Origin::Gguf(_))
+    }
+
     /// The files that tensors are read from.
     pub fn files(&self) -> Vec<&Path> {
         match &self.origin {

@@ -40,9 +40,8 @@ impl Drop for Temporary {
 impl Check {
     pub(super) fn run(&self, source: &Source, result: &Path, out: &mut Output, interrupt: &Interrupt) -> Outcome {
         let options = ModelOptions::default().with_knobs(Knobs::from_env()?);
-        let is_gguf = self.source.extension().is_some_and(|e| e == "gguf");
         // A folder runs once it is a file.
-        let converted = if is_gguf { None } else { Some(convert(source, result)?) };
+        let converted = if source.is_gguf() { None } else { Some(convert(source, result)?) };
         let base = Model::open(converted.as_ref().map_or(self.source.as_path(), |t| &t.0), &options)?;
         let model = Model::open(result, &options)?;
         logits::check_writes_text(&base)?;
