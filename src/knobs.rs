@@ -60,7 +60,7 @@ macro_rules! knobs {
 }
 
 knobs! {
-    /// CPU kernel set: auto, scalar, avx2, avxvnni, avx512, neon, dotprod or i8mm.
+    /// CPU kernel set: auto, scalar, avx2, avxvnni, avx512, amx, neon, dotprod or i8mm.
     cpu: String = String::from("auto"), "TEALIGHT_CPU";
     /// Rows of a prompt that one forward pass takes at most.
     n_ubatch: usize = 256, "TEALIGHT_UBATCH" in 1..=65_536;

@@ -169,7 +169,7 @@ fn kernel_sets_agree() {
             session.feed(&f.tokens, 512, Want::All, &mut |_| {}).map(<[f32]>::to_vec)
         };
         let scalar = run("scalar").unwrap();
-        for name in ["avx2", "avxvnni", "avx512", "neon", "dotprod", "i8mm"] {
+        for name in ["avx2", "avxvnni", "avx512", "amx", "neon", "dotprod", "i8mm"] {
             match run(name) {
                 Ok(fast) => {
                     let error = relative_error(&fast, &scalar);

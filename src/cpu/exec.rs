@@ -37,7 +37,7 @@ const ATTEND_ROWS: usize = 16;
 pub struct CpuOptions {
     /// f32 activations, dequantized weights, f64 sums in matrices and norms: the oracle of every faster path.
     pub exact: bool,
-    /// Kernel set: auto, scalar, avx2, avxvnni, avx512, neon, dotprod or i8mm.
+    /// Kernel set: auto, scalar, avx2, avxvnni, avx512, amx, neon, dotprod or i8mm.
     pub kernels: String,
     /// Sum the squares of what matrices are multiplied with: [`CpuBackend::input_sums`].
     pub sum_inputs: bool,

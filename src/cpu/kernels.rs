@@ -176,7 +176,7 @@ impl KernelSet {
         Self::available().into_iter().find(|set| name == "auto" || name == set.name)
     }
 
-    /// `avx512`, `avxvnni`, `avx2`, `i8mm`, `dotprod`, `neon` or `scalar`.
+    /// `amx`, `avx512`, `avxvnni`, `avx2`, `i8mm`, `dotprod`, `neon` or `scalar`.
     pub fn name(&self) -> &'static str {
         self.name
     }

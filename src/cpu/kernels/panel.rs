@@ -3,7 +3,7 @@
 //!
 //! A [`Panel`] is the same bytes in every set, and every set sums a result in the same order: integer
 //! dots of sub-blocks, which are exact, and one f32 fused multiply-add for each of them. So results
-//! have the same bits in every set, and for every number of rows.
+//! have the same bits in every set, and for every number of rows; but for [`WholeBlocks`].
 
 use super::codes::Coding;
 use super::{ActivationKind, KernelSet, SUM_LEN};
@@ -27,6 +27,10 @@ pub struct Panel {
     pub(super) scale: [[f32; PANEL_ROWS]; PANEL_COLS / SUM_LEN],
     /// Minimums, [sub-block][row].
     pub(super) min: [[f32; PANEL_ROWS]; PANEL_COLS / SUM_LEN],
+    /// For [`WholeBlocks`]: codes without offset times the scales of their sub-blocks, 16 bits of which `q` has the
+    /// lower and this the upper eight; the minimums of sub-blocks as integers, two by two, [pair][row].
+    pub(super) high: [[u8; 4 * PANEL_ROWS]; PANEL_COLS / 4],
+    pub(super) min_pairs: [[[i16; 2]; PANEL_ROWS]; PANEL_COLS / SUM_LEN / 2],
     /// Plain numbers, [column][row], for formats that are such.
     pub(super) w: [[f32; PANEL_ROWS]; PANEL_COLS],
     pub(super) rows: RowBuffers,
@@ -38,6 +42,7 @@ pub struct Panel {
 pub(super) struct RowBuffers {
     /// Codes, [row][column].
     pub q: [[u8; PANEL_COLS]; PANEL_ROWS],
+    pub high: [[u8; PANEL_COLS]; PANEL_ROWS],
     /// Scales and minimums, [row][sub-block].
     pub scale: [[f32; PANEL_COLS / SUM_LEN]; PANEL_ROWS],
     pub min: [[f32; PANEL_COLS / SUM_LEN]; PANEL_ROWS],
@@ -51,8 +56,10 @@ impl Panel {
             q: [[0; _]; _],
             scale: [[zero; _]; _],
             min: [[zero; _]; _],
+            high: [[0; _]; _],
+            min_pairs: [[[0; 2]; _]; _],
             w: [[zero; _]; _],
-            rows: RowBuffers { q: [[0; _]; _], scale: [[zero; _]; _], min: [[zero; _]; _] },
+            rows: RowBuffers { q: [[0; _]; _], high: [[0; _]; _], scale: [[zero; _]; _], min: [[zero; _]; _] },
         })
     }
 }
@@ -146,6 +153,13 @@ impl Tokens {
         self.q.wrapping_add(token * self.q_stride)
     }
 
+    /// Elements from a token to the next.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub fn q_stride(&self) -> usize {
+        self.q_stride
+    }
+
     #[inline(always)]
     pub fn d(&self, token: usize) -> *const f32 {
         self.d.wrapping_add(token * self.d_stride)
@@ -217,9 +231,20 @@ pub(super) struct PanelWork<'a> {
     pub n_sub: usize,
 }
 
+/// A way to multiply blocks of 256 whose sub-blocks have integers as scales: their dots are summed as integers, exact,
+/// and become a number once. More exact than one number for each sub-block by a rounding for each; other bits.
+#[derive(Clone, Copy)]
+pub(super) struct WholeBlocks {
+    pub unpack: Unpack,
+    pub product: PanelProduct,
+    /// Tokens from which on this is the faster way, and at least what it takes.
+    pub min_tokens: usize,
+}
+
 /// The kernels of panels.
 #[derive(Clone, Copy)]
 pub(super) struct PanelKernels {
+    pub whole_blocks: fn(BlockType) -> Option<WholeBlocks>,
     pub unpack: fn(BlockType) -> Option<Unpack>,
     pub unpack_f32: fn(BlockType) -> Option<Unpack>,
     pub product: fn(Coding, ActivationKind) -> PanelProduct,
@@ -259,13 +284,16 @@ impl KernelSet {
         panel: &mut Panel,
         c: &mut [[f32; PANEL_ROWS]],
     ) {
-        let (Some(unpack), Some(coding)) = ((self.panels.unpack)(ty), Coding::of(ty)) else {
+        let (Some(mut unpack), Some(coding)) = ((self.panels.unpack)(ty), Coding::of(ty)) else {
             panic!("{ty} has no panels");
         };
         assert!(x.kind == ActivationKind::of(ty) && c.len() == tokens.len());
+        let mut product = (self.panels.product)(coding, x.kind);
+        if let Some(whole) = (self.panels.whole_blocks)(ty).filter(|whole| tokens.len() >= whole.min_tokens) {
+            (unpack, product) = (whole.unpack, whole.product);
+        }
         let n = x.n;
         let row_bytes = check_panel(ty, rows, n);
-        let product = (self.panels.product)(coding, x.kind);
         c.fill([0.0; PANEL_ROWS]);
         for (block, first) in (0..n).step_by(PANEL_COLS).enumerate() {
             let n_col = PANEL_COLS.min(n - first);

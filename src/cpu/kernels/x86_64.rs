@@ -2,6 +2,7 @@
 //! type system proves, prefetch, and the order of scales.
 #![allow(unsafe_code)] // loads, stores and prefetch
 
+mod amx;
 mod avx2;
 mod avx512;
 mod avxvnni;
@@ -30,6 +31,9 @@ pub(super) fn available() -> Vec<KernelSet> {
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vnni");
     if has_avx2 && has_avx512 {
+        if amx::is_available() {
+            sets.push(AMX);
+        }
         sets.push(AVX512);
     }
     if has_avx2 && is_x86_feature_detected!("avxvnni") {
@@ -81,6 +85,8 @@ const AVX_VNNI: KernelSet = KernelSet {
     peak: peak::avxvnni,
     ..AVX2
 };
+
+const AMX: KernelSet = KernelSet { name: "amx", panels: amx::panel::PANELS, ..AVX512 };
 
 const AVX512: KernelSet = KernelSet {
     name: "avx512",
@@ -299,6 +305,8 @@ mod tests {
             (include_str!("x86_64/avxvnni/blocks.rs"), avxvnni),
             (include_str!("x86_64/avxvnni/codebooks.rs"), avxvnni),
             (include_str!("x86_64/avxvnni/panel.rs"), avxvnni),
+            (include_str!("x86_64/amx/panel.rs"), avx512),
+            (include_str!("x86_64/amx/whole.rs"), avx512),
             (include_str!("x86_64/avx512.rs"), avx512),
             (include_str!("x86_64/avx512/attention.rs"), avx512),
             (include_str!("x86_64/avx512/blocks_256.rs"), avx512),

@@ -15,6 +15,7 @@ macro_rules! panel_kernels {
         use std::ops::Range;
 
         pub(super) const PANELS: PanelKernels = PanelKernels {
+            whole_blocks: |_| None,
             unpack: unpack::unpack,
             unpack_f32: numbers::unpack_f32,
             product,

@@ -8,7 +8,7 @@ use std::ops::Range;
 use tealight_quant::BlockType;
 
 pub(in crate::cpu::kernels) const PANELS: PanelKernels =
-    PanelKernels { unpack, unpack_f32, product: |_, _| product, product_f32 };
+    PanelKernels { whole_blocks: |_| None, unpack, unpack_f32, product: |_, _| product, product_f32 };
 
 /// Codes of the columns of a row, with their scales and minimums by sub-block.
 #[inline(always)]

@@ -96,7 +96,7 @@ pub(super) mod blocks_32;
 mod codebooks;
 pub(super) mod float;
 pub(super) mod panel;
-mod unpack;
+pub(super) mod unpack;
 
 matvec!(matvec_q8_0_q8_0, matvec_rows_q8_0_q8_0, dots_q8_0_q8_0, BlockQ8_0);
 matvec!(matvec_q4_k_q8_k, matvec_rows_q4_k_q8_k, dots_q4_k_q8_k, BlockQ4K);

@@ -12,8 +12,13 @@ use super::unpack;
 
 panel_tiles!("avx2,fma,f16c");
 
-pub(in crate::cpu::kernels) const PANELS: PanelKernels =
-    PanelKernels { unpack: unpack::unpack, unpack_f32: unpack::unpack_f32, product, product_f32 };
+pub(in crate::cpu::kernels) const PANELS: PanelKernels = PanelKernels {
+    whole_blocks: |_| None,
+    unpack: unpack::unpack,
+    unpack_f32: unpack::unpack_f32,
+    product,
+    product_f32,
+};
 
 fn product(coding: Coding, kind: ActivationKind) -> PanelProduct {
     match (coding.sub, kind == ActivationKind::Q8K, coding.has_min) {

@@ -28,7 +28,7 @@ fn unpack_rows(
     has_min: bool,
     row_codes: impl Fn(&[u8], &mut [u8; PANEL_COLS], &mut Scales, &mut Scales),
 ) {
-    let RowBuffers { q, scale, min } = &mut panel.rows;
+    let RowBuffers { q, scale, min, .. } = &mut panel.rows;
     let out = q.iter_mut().zip(scale.iter_mut().zip(min.iter_mut()));
     for (row, (q, (scale, min))) in rows.iter().zip(out) {
         prefetch_next(row);

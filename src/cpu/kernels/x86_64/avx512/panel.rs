@@ -11,8 +11,13 @@ use super::unpack;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-pub(in crate::cpu::kernels) const PANELS: PanelKernels =
-    PanelKernels { unpack: unpack::unpack, unpack_f32: unpack::unpack_f32, product, product_f32 };
+pub(in crate::cpu::kernels) const PANELS: PanelKernels = PanelKernels {
+    whole_blocks: |_| None,
+    unpack: unpack::unpack,
+    unpack_f32: unpack::unpack_f32,
+    product,
+    product_f32,
+};
 
 fn product(coding: Coding, kind: ActivationKind) -> PanelProduct {
     by_coding!(coding, kind, tiles)
@@ -53,6 +58,29 @@ fn scaled_sums<const SUB: usize>(sums: &[i16; PANEL_COLS / SUM_LEN], factor: i16
     }
 }
 
+/// What the minimums of a token's sub-blocks are multiplied by: the sums of their quants, times their scales if these
+/// are not one.
+///
+/// # Safety
+/// There are eight scales at `d`, or it is not read.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+pub(in super::super) unsafe fn min_factors<const SUB: usize, const Q8K: bool>(
+    sums: &[i16; PANEL_COLS / SUM_LEN],
+    d: *const f32,
+) -> [f32; 16] {
+    let mut factors = _mm512_cvtepi32_ps(scaled_sums::<SUB>(sums, 1));
+    if !Q8K {
+        // SAFETY: the caller's promise.
+        let d = _mm512_castps256_ps512(unsafe { _mm256_loadu_ps(d) });
+        let twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+        factors = _mm512_mul_ps(if SUB == 32 { d } else { _mm512_permutexvar_ps(twice, d) }, factors);
+    }
+    let mut out = [0.0; 16];
+    store_512(_mm512_castps_si512(factors), &mut out);
+    out
+}
+
 /// The products of a panel and a block of `T` tokens.
 ///
 /// # Safety
@@ -77,14 +105,8 @@ unsafe fn tile<const T: usize, const SUB: usize, const Q8K: bool, const MIN: boo
             store_256(_mm256_castps_si256(_mm256_mul_ps(d, _mm256_set1_ps(-MAGIC))), &mut shift[t]);
         }
         if MIN {
-            let mut factors = _mm512_cvtepi32_ps(scaled_sums::<SUB>(sums, 1));
-            if !Q8K {
-                // SAFETY: the caller's promise; there are eight scales.
-                let d = _mm512_castps256_ps512(unsafe { _mm256_loadu_ps(x.d(t)) });
-                let twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-                factors = _mm512_mul_ps(if SUB == 32 { d } else { _mm512_permutexvar_ps(twice, d) }, factors);
-            }
-            store_512(_mm512_castps_si512(factors), &mut min_factor[t]);
+            // SAFETY: as above.
+            min_factor[t] = unsafe { min_factors::<SUB, Q8K>(sums, x.d(t)) };
         } else {
             let sums = scaled_sums::<SUB>(sums, -i16::from(work.coding.offset));
             let zero = if Q8K { 0 } else { MAGIC.to_bits() as i32 };
@@ -204,7 +226,7 @@ fn tile_f32<const T: usize>(w: &[[f32; PANEL_ROWS]], x: &[&[f32]; T], first: usi
 /// loads put a quarter of rows 4 l + i into lane l of vector i, and what is left to do stays within lanes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-pub(super) fn interleave<const BYTES: usize>(
+pub(in super::super) fn interleave<const BYTES: usize>(
     rows: &[[u8; BYTES]; PANEL_ROWS],
     first: usize,
     out: &mut [[u8; 4 * PANEL_ROWS]],

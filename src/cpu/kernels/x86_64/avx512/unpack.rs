@@ -5,7 +5,8 @@ use super::super::super::codes::{Coded, CodedVisitor, iq4_xs_scales, visit_coded
 use super::super::super::panel::{PANEL_COLS, PANEL_ROWS, Panel, PanelBytes, RowBuffers, Unpack};
 use super::super::super::scalar::panel::row_codes;
 use super::super::{
-    FP4_CODES, IQ4_CODES, half, load_128, load_256, load_512, prefetch_next, scales_then_mins, store_256, store_512,
+    FP4_CODES, IQ4_CODES, half, load_128, load_256, load_512, prefetch_next, scales_then_mins, sixteen_scales,
+    store_256, store_512,
 };
 use super::panel::interleave;
 use super::{join, nibbles};
@@ -30,7 +31,7 @@ fn unpack_rows(
     has_min: bool,
     row_codes: impl Fn(&[u8], &mut [u8; PANEL_COLS], &mut Scales, &mut Scales),
 ) {
-    let RowBuffers { q, scale, min } = &mut panel.rows;
+    let RowBuffers { q, scale, min, .. } = &mut panel.rows;
     let out = q.iter_mut().zip(scale.iter_mut().zip(min.iter_mut()));
     for (row, (q, (scale, min))) in rows.iter().zip(out) {
         prefetch_next(row);
@@ -172,22 +173,23 @@ pub(super) fn fives(qh: [u8; 4], qs: &[u8; 16]) -> __m256i {
 
 /// Unpacking of a format of 256 by a function of its one block.
 macro_rules! unpack_256 {
-    ($name:ident, $block:ty, $has_min:literal, $codes:ident) => {
+    ($name:ident, $block:ty, $has_min:literal, $scales:ident, $codes:ident) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
         fn $name(rows: &PanelBytes<'_>, panel: &mut Panel) {
             unpack_rows(rows, panel, PANEL_COLS / <$block>::SUB, $has_min, |row, q, scale, min| {
                 for b in bytemuck::cast_slice::<u8, $block>(row) {
-                    store_codes($codes(b, scale, min), q);
+                    $scales(b, scale, min);
+                    store_codes($codes(b), q);
                 }
             });
         }
     };
 }
 
-unpack_256!(unpack_q2_k, BlockQ2K, true, codes_q2_k);
-unpack_256!(unpack_q3_k, BlockQ3K, false, codes_q3_k);
-unpack_256!(unpack_q6_k, BlockQ6K, false, codes_q6_k);
-unpack_256!(unpack_iq4_xs, BlockIq4Xs, false, codes_iq4_xs);
+unpack_256!(unpack_q2_k, BlockQ2K, true, scales_q2_k, codes_q2_k);
+unpack_256!(unpack_q3_k, BlockQ3K, false, scales_q3_k, codes_q3_k);
+unpack_256!(unpack_q6_k, BlockQ6K, false, scales_q6_k, codes_q6_k);
+unpack_256!(unpack_iq4_xs, BlockIq4Xs, false, scales_iq4_xs, codes_iq4_xs);
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
@@ -264,13 +266,13 @@ fn planes<T: Pod>(bytes: &[T; 32], width: u32, i: usize) -> __m512i {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn codes_q4_k(b: &BlockQ4K) -> [__m512i; 4] {
+pub(in super::super) fn codes_q4_k(b: &BlockQ4K) -> [__m512i; 4] {
     k_nibbles(&b.qs)
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn codes_q5_k(b: &BlockQ5K) -> [__m512i; 4] {
+pub(in super::super) fn codes_q5_k(b: &BlockQ5K) -> [__m512i; 4] {
     let mut codes = k_nibbles(&b.qs);
     for (i, codes) in codes.iter_mut().enumerate() {
         let bit = _mm512_and_si512(planes(&b.qh, 1, i), _mm512_set1_epi8(1));
@@ -281,8 +283,13 @@ fn codes_q5_k(b: &BlockQ5K) -> [__m512i; 4] {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn codes_q6_k(b: &BlockQ6K, scale: &mut Scales, _: &mut Scales) -> [__m512i; 4] {
+fn scales_q6_k(b: &BlockQ6K, scale: &mut Scales, _: &mut Scales) {
     store_scales(half(b.d), _mm512_cvtepi8_epi32(load_128(&b.scales)), scale);
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+pub(in super::super) fn codes_q6_k(b: &BlockQ6K) -> [__m512i; 4] {
     let (low, high) = (_mm512_set1_epi8(15), _mm512_set1_epi8(0x30));
     let mut codes = [_mm512_setzero_si512(); 4];
     for (i, codes) in codes.iter_mut().enumerate() {
@@ -308,21 +315,27 @@ fn two_bits(qs: &[u8; 64]) -> [__m512i; 4] {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn codes_q2_k(b: &BlockQ2K, scale: &mut Scales, min: &mut Scales) -> [__m512i; 4] {
+fn scales_q2_k(b: &BlockQ2K, scale: &mut Scales, min: &mut Scales) {
     let both = _mm512_cvtepu8_epi32(load_128(&b.scales));
     store_scales(half(b.d), _mm512_and_si512(both, _mm512_set1_epi32(15)), scale);
     store_scales(-half(b.dmin), _mm512_srli_epi32::<4>(both), min);
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+pub(in super::super) fn codes_q2_k(b: &BlockQ2K) -> [__m512i; 4] {
     two_bits(&b.qs)
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn codes_q3_k(b: &BlockQ3K, scale: &mut Scales, _: &mut Scales) -> [__m512i; 4] {
-    let mut scales = [0i8; 16];
-    for (k, scale) in scales.iter_mut().enumerate() {
-        *scale = b.scale(k);
-    }
-    store_scales(half(b.d), _mm512_cvtepi8_epi32(load_128(&scales)), scale);
+fn scales_q3_k(b: &BlockQ3K, scale: &mut Scales, _: &mut Scales) {
+    store_scales(half(b.d), _mm512_cvtepi8_epi32(sixteen_scales(&b.scales)), scale);
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+pub(in super::super) fn codes_q3_k(b: &BlockQ3K) -> [__m512i; 4] {
     let mut codes = two_bits(&b.qs);
     for (i, codes) in codes.iter_mut().enumerate() {
         let bit = _mm512_and_si512(planes(&b.hmask, 1, i), _mm512_set1_epi8(1));
@@ -333,8 +346,13 @@ fn codes_q3_k(b: &BlockQ3K, scale: &mut Scales, _: &mut Scales) -> [__m512i; 4] 
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn codes_iq4_xs(b: &BlockIq4Xs, scale: &mut Scales, _: &mut Scales) -> [__m512i; 4] {
+fn scales_iq4_xs(b: &BlockIq4Xs, scale: &mut Scales, _: &mut Scales) {
     iq4_xs_scales(b, scale);
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+pub(in super::super) fn codes_iq4_xs(b: &BlockIq4Xs) -> [__m512i; 4] {
     let mut codes = [_mm512_setzero_si512(); 4];
     for (codes, qs) in codes.iter_mut().zip(b.qs.as_chunks::<32>().0) {
         let (qs, _) = qs.as_chunks::<16>();
