@@ -24,6 +24,7 @@ mod progress;
 mod quantize;
 mod run;
 mod sampling;
+mod screen;
 mod terminal;
 mod tokenize;
 

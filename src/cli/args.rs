@@ -13,6 +13,7 @@ use tealight::plan::CacheType;
 use tealight::{DeviceChoice, GpuCheck, GpuLayers, Knobs, ModelOptions, SessionOptions};
 
 use super::bench::{Numbers, pair};
+use super::chat::Think;
 use super::form::FormArgs;
 use super::sampling::SamplingArgs;
 use super::{Outcome, usage};
@@ -70,7 +71,7 @@ pub(crate) enum Command {
     #[command(after_help = RUN_NOTES, override_usage = "tealight run [OPTIONS] MODEL [PROMPT]")]
     Run(Box<RunArgs>),
     /// Hold a conversation
-    #[command(after_help = CHAT_NOTES, override_usage = "tealight chat [OPTIONS] MODEL")]
+    #[command(after_help = super::chat::commands(), override_usage = "tealight chat [OPTIONS] MODEL")]
     Chat(Box<ChatArgs>),
     /// Show what a file holds, what it needs, and whether it runs
     #[command(override_usage = "tealight inspect [OPTIONS] MODEL")]
@@ -106,11 +107,6 @@ Examples:
   tealight run model.gguf \"Why is the sky blue?\"
   git diff | tealight run model.gguf \"Describe this change\"
   tealight run model.gguf --raw \"Once upon a time\" -n 50";
-
-const CHAT_NOTES: &str = "Without a terminal each line of standard input is one turn.
-
-Commands in a conversation:
-  /help, /clear, /regen, /undo, /system TEXT, /bye (also /exit, /quit, Ctrl-D)";
 
 const LOGITS_NOTES: &str =
     "The file is [tokens, vocabulary] in little-endian 32-bit floats, one row per token: raw scores before sampling.";
@@ -355,6 +351,8 @@ pub(crate) struct ChatArgs {
     /// Neither read nor write the history of input lines
     #[arg(long)]
     pub no_history: bool,
+    #[command(flatten)]
+    pub view: ViewArgs,
     #[arg(long, env = "XDG_STATE_HOME", hide = true)]
     pub state_home: Option<PathBuf>,
     #[command(flatten)]
@@ -371,6 +369,22 @@ pub(crate) struct ChatArgs {
     pub sampling: SamplingArgs,
     #[arg(long, hide = true)]
     conversation: bool,
+}
+
+/// How a conversation is shown.
+#[derive(Debug, Args)]
+pub(crate) struct ViewArgs {
+    /// Whether the model thinks before it answers; left to the model by default, its thoughts shown dim
+    #[arg(long, value_name = "HOW", value_enum)]
+    pub think: Option<Think>,
+    /// Show answers as they are written, without styles
+    #[arg(long)]
+    pub no_markdown: bool,
+    /// Leave the ends of lines to the terminal
+    #[arg(long)]
+    pub no_word_wrap: bool,
+    #[arg(long, env = "TERM", hide = true)]
+    pub term: Option<OsString>,
 }
 
 #[derive(Debug, Args)]
