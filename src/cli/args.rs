@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     /// No colours on standard error [env: NO_COLOR]
     #[arg(long, global = true, env = "NO_COLOR", hide_env = true, value_parser = is_set, help_heading = "Messages")]
     pub no_color: bool,
+    #[arg(long, global = true, env = "TERM", hide = true)]
+    pub term: Option<OsString>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -94,6 +96,12 @@ pub(crate) enum Command {
     /// Measure how fast models read prompts and write answers
     #[command(after_help = BENCH_NOTES, override_usage = "tealight bench [OPTIONS] MODEL...")]
     Bench(Box<BenchArgs>),
+    /// Write the completions of a shell to standard output
+    #[command(hide = true, override_usage = "tealight completions [OPTIONS] SHELL")]
+    Completions(CompletionsArgs),
+    /// Write manual pages: that of `tealight` to standard output, or all of them to a folder
+    #[command(hide = true, override_usage = "tealight man [OPTIONS] [DIR]")]
+    Man(ManArgs),
     /// List the GPUs that `--device` takes
     #[command(override_usage = "tealight devices [OPTIONS]")]
     Devices(DevicesArgs),
@@ -374,7 +382,7 @@ pub(crate) struct ChatArgs {
 /// How a conversation is shown.
 #[derive(Debug, Args)]
 pub(crate) struct ViewArgs {
-    /// Whether the model thinks before it answers; left to the model by default, its thoughts shown dim
+    /// Ask the model to think before it answers, or not to; `hide` = leave thoughts out [default: as it does]
     #[arg(long, value_name = "HOW", value_enum)]
     pub think: Option<Think>,
     /// Show answers as they are written, without styles
@@ -383,8 +391,6 @@ pub(crate) struct ViewArgs {
     /// Leave the ends of lines to the terminal
     #[arg(long)]
     pub no_word_wrap: bool,
-    #[arg(long, env = "TERM", hide = true)]
-    pub term: Option<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -484,6 +490,20 @@ pub(crate) struct DevicesArgs {
     /// One JSON object; sizes in bytes
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Folder for the pages
+    #[arg(value_name = "DIR")]
+    pub folder: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

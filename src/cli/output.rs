@@ -14,6 +14,8 @@ pub(crate) struct Output {
     /// A person reads the notices.
     stderr_is_terminal: bool,
     color: bool,
+    /// The terminal understands no sequences.
+    is_dumb: bool,
     no_color: bool,
     quiet: bool,
     verbose: bool,
@@ -24,10 +26,12 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) fn new(shared: &Shared) -> Self {
         let stderr_is_terminal = io::stderr().is_terminal();
+        let is_dumb = shared.term.as_deref().is_some_and(|term| term == "dumb");
         Self {
             stdout_is_terminal: io::stdout().is_terminal(),
             stderr_is_terminal,
-            color: stderr_is_terminal && !shared.no_color,
+            color: stderr_is_terminal && !shared.no_color && !is_dumb,
+            is_dumb,
             no_color: shared.no_color,
             quiet: shared.quiet,
             verbose: shared.verbose,
@@ -35,9 +39,14 @@ impl Output {
         }
     }
 
-    /// Do results go to a person who wants no styles?
+    /// Are there to be no styles?
     pub(crate) fn is_plain(&self) -> bool {
-        self.no_color
+        self.no_color || self.is_dumb
+    }
+
+    /// Does the terminal understand no sequences?
+    pub(crate) fn is_dumb(&self) -> bool {
+        self.is_dumb
     }
 
     pub(crate) fn stdout_is_terminal(&self) -> bool {
@@ -49,9 +58,9 @@ impl Output {
         !self.quiet
     }
 
-    /// May progress and timings be shown?
+    /// May progress be drawn?
     pub(crate) fn shows_progress(&self) -> bool {
-        self.stderr_is_terminal && !self.quiet
+        self.stderr_is_terminal && !self.quiet && !self.is_dumb
     }
 
     /// Text of a model: without control characters on a terminal, unchanged elsewhere.
@@ -104,7 +113,7 @@ impl Output {
 
     /// Figures of a run, for people only.
     pub(crate) fn timing(&self, text: &str) {
-        if self.shows_progress() {
+        if self.stderr_is_terminal && !self.quiet {
             to_stderr(&format!("{}\n", self.styled("2", &terminal::safe(text))));
         }
     }
@@ -157,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_fault_of_tealight_asks_once_for_a_report() {
-        let out = Output::new(&Shared { quiet: false, verbose: false, no_color: true });
+        let out = Output::new(&Shared { quiet: false, verbose: false, no_color: true, term: None });
         let text = out.explained(&Error::new(ErrorKind::Internal, "a computation failed"));
         assert_eq!(text, "error: a computation failed\nhint: this is a fault of tealight, please report it\n");
         let text = out.explained(&Error::new(ErrorKind::Model, "damaged").with_hint("download it again"));

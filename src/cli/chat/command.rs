@@ -59,26 +59,20 @@ pub(super) const TABLE: &[Spec] = &[
     ),
     spec(Action::Regen, &["regen"], "", "answer the last question again", Completes::Nothing),
     spec(Action::Undo, &["undo"], "", "take back the last question and its answer", Completes::Nothing),
-    spec(
-        Action::Edit,
-        &["edit"],
-        "[TEXT]",
-        "change the last question, or replace it by TEXT, and ask it",
-        Completes::Nothing,
-    ),
+    spec(Action::Edit, &["edit"], "[TEXT]", "change the last question, or put TEXT in its place", Completes::Nothing),
     spec(Action::System, &["system"], "[TEXT]", "set the system message; without TEXT, remove it", Completes::Nothing),
     spec(
         Action::Set,
         &["set"],
         "[NAME [VALUE]]",
-        "show settings or change one, by the names of the flags; `/set reset` takes all back",
+        "show settings, change one, or `reset` all of them",
         Completes::Settings,
     ),
     spec(
         Action::Show,
         &["show"],
         "[WHAT]",
-        "show info, parameters, system, template, license or messages",
+        "info, parameters, system, template, license, messages",
         Completes::Words(SHOWN),
     ),
     spec(Action::Save, &["save"], "FILE", "write the conversation to a file, as JSON", Completes::Paths),
@@ -107,8 +101,9 @@ const fn spec(
 
 /// What goes for every line.
 const KEYS: &str = "\
-Ctrl-C stops an answer; twice at an empty prompt it leaves. Ctrl-R searches earlier lines, Tab completes.
-A line that ends in `\\` goes on in the next one; so does a text between \"\"\" and \"\"\", and a text that is pasted.
+Ctrl-C stops an answer; twice at an empty prompt it leaves. Tab completes,
+Ctrl-R searches earlier lines. A line that ends in `\\` goes on in the next
+one; so does a text between \"\"\" and \"\"\", or one that is pasted.
 ";
 
 impl Spec {
@@ -212,6 +207,7 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), n);
         let text = help();
+        assert!(text.lines().all(|line| line.chars().count() < 80), "{text}");
         assert!(names.iter().all(|name| text.contains(&format!("/{name}"))));
     }
 

@@ -393,8 +393,7 @@ impl<'a> Talk<'a> {
     }
 
     fn look(&self, out: &Output) -> Look {
-        let is_dumb = self.args.view.term.as_deref().is_some_and(|term| term == "dumb");
-        match out.stdout_is_terminal() && !is_dumb {
+        match out.stdout_is_terminal() && !out.is_dumb() {
             false => Look::Raw,
             true if out.is_plain() || !self.settings.markdown => Look::Wrapped,
             true => Look::Styled,

@@ -13,11 +13,9 @@ use super::think::{Part, Splitter};
 /// Whether a model thinks before it answers, and whether that is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Think {
-    /// Let it think, and show its thoughts dim
+    // Help of each value would make every page of help a long one.
     On,
-    /// Ask it not to think
     Off,
-    /// Let it think, and show the answer only
     Hide,
 }
 
