@@ -92,8 +92,12 @@ impl Screen {
                 Piece::Unwrapped => self.unwrapped = true,
                 Piece::Lead(lead) => {
                     self.begin_line();
-                    self.leads.push(lead.clone());
-                    self.lead(lead, true);
+                    let lead = match lead {
+                        Lead::Indent(n) => Lead::Indent(*n.min(&self.max_indent())),
+                        other => other.clone(),
+                    };
+                    self.lead(&lead, true);
+                    self.leads.push(lead);
                 }
                 Piece::LineEnd => self.end_line(),
                 Piece::Rule => self.rule(""),
@@ -171,6 +175,9 @@ impl Screen {
         if !self.unwrapped && used + width > self.width && self.column > self.lead_width() {
             self.wrap();
         } else {
+            if self.column <= self.lead_width() {
+                self.blanks = self.blanks.min(self.max_indent());
+            }
             self.put_blanks();
         }
         self.blanks = 0;
@@ -189,6 +196,11 @@ impl Screen {
     fn put_blanks(&mut self) {
         self.out.extend(std::iter::repeat_n(' ', self.blanks));
         self.column += self.blanks;
+    }
+
+    /// Most of a line is for words.
+    fn max_indent(&self) -> usize {
+        self.width / 4
     }
 
     fn lead_width(&self) -> usize {
@@ -377,6 +389,30 @@ mod tests {
     }
 
     proptest! {
+        /// Another terminal's counting: a line that it had to break is one that was counted wrongly.
+        #[test]
+        fn a_terminal_shows_the_lines_that_were_meant(
+            parts in prop::collection::vec(
+                prop_oneof![
+                    "[a-zé]{1,7}", Just("世界".to_owned()), Just("（".to_owned()), Just("，".to_owned()), Just("e\u{301}".to_owned()),
+                    Just("ｶﾞ".to_owned()), Just("**b**".to_owned()), Just("`c`".to_owned()), Just(" ".to_owned()), Just("\n- ".to_owned()),
+                    Just("\n> ".to_owned()), Just("\n".to_owned()), Just("\t".to_owned()), Just("…".to_owned())
+                ],
+                0..60
+            ),
+            columns in 20..60u16
+        ) {
+            // Words that are longer than a line are the terminal's to break.
+            let text: String = parts.join("").split(' ').map(|w| w.chars().take(9).collect::<String>()).collect::<Vec<_>>().join(" ");
+            let shown = shown(&text, columns.into());
+            let size = |n| std::num::NonZeroU16::new(n).expect("a size");
+            let mut terminal = vt100::Parser::new(size(400), size(columns), 0);
+            terminal.process(shown.replace('\n', "\r\n").as_bytes());
+            let (row, column) = terminal.screen().cursor_position();
+            prop_assert_eq!((usize::from(row), column), (shown.matches('\n').count(), 0), "{:?}", shown);
+            prop_assert!((0..row).all(|row| !terminal.screen().row_wrapped(row)), "{shown:?}");
+        }
+
         #[test]
         fn no_line_of_words_is_too_long_and_none_could_hold_more(
             words in prop::collection::vec("[a-zé世]{1,8}", 1..40), columns in 16..50usize

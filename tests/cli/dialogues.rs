@@ -42,7 +42,7 @@ fn the_first_start_says_what_to_do() {
 fn an_answer_is_shown_with_its_markdown_and_its_figures() {
     let mut t = says(r"# Title\n\nA \*\*bold\*\* word\.\n\n- one\n- two\n\n```sh\nls \*\*\n```\n2 \* 3");
     t.line("Hello");
-    t.wait_for("tokens | prompt");
+    t.wait_for("t/s, prompt");
     let text = t.text();
     assert!(text.contains("\nTitle\n\nA bold word.\n\n• one\n• two\n\n── sh ───────"), "{text}");
     assert!(text.contains("───\nls **\n─────") && text.contains("───\n2 * 3\nmodel | ▰"), "{text}");
@@ -56,7 +56,7 @@ fn an_answer_is_shown_with_its_markdown_and_its_figures() {
     t.line("/regen");
     t.wait_for("**bold**");
     t.wait_for_prompt();
-    assert_eq!(t.text().matches("tokens | prompt").count(), 1);
+    assert_eq!(t.text().matches("t/s, prompt").count(), 1);
     leave(t);
 }
 
@@ -110,7 +110,7 @@ fn an_answer_that_is_stopped_stays_and_can_be_gone_on_from() {
 fn questions_are_asked_again_taken_back_and_edited() {
     let mut t = says("[a-e]{12}");
     t.line("First");
-    t.wait_for("tokens | prompt");
+    t.wait_for("t/s, prompt");
     t.line("/regen");
     t.wait_for_prompt();
     t.line("/undo");
@@ -201,11 +201,75 @@ fn thoughts_are_dim_or_hidden() {
     leave(t);
 }
 
+/// A template that thinks when it is asked to, and opens the thought itself.
+const THINKS: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>\
+    {% if enable_thinking is not defined %}{% elif enable_thinking %}<think>\n{% else %}<think>\n\n</think>\n\n{% endif %}";
+
+#[test]
+fn a_template_is_told_whether_to_think() {
+    let folder = TempDir::new("dialogue-think");
+    let path = folder.path().join("thinker.gguf").to_string_lossy().into_owned();
+    let mut edit = Edit::read(Path::new(&model("llama31")));
+    edit.set("tokenizer.chat_template", THINKS);
+    edit.write(Path::new(&path));
+    let mut t = says("x");
+    t.line("Hello");
+    // The other model goes on with the same messages, and with the settings of the command line.
+    t.line(&format!("/model {path}"));
+    t.wait_for("thinker goes on with the conversation");
+    t.line("/show messages");
+    t.wait_for("[user]\nHello\n\n[assistant]\nx");
+    t.line("/set regex h[m]</think>yes");
+    t.line("/think on");
+    t.line("Really?");
+    t.wait_for("hm\n\nyes\nthinker | ");
+    assert_eq!([t.look_of("hm"), t.look_of("yes")], [(false, true), (false, false)]);
+    t.line("/set regex no");
+    t.line("/think off");
+    t.line("And now?");
+    t.wait_for("And now?\nno\n");
+    assert_eq!(t.look_of("no\n".trim()).1, false);
+    t.line("/model nowhere.gguf");
+    t.wait_for("error: nowhere.gguf");
+    t.line("/model");
+    t.wait_for("thinker.gguf");
+    leave(t);
+}
+
+#[test]
+fn lines_are_remembered_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = TempDir::new("dialogue-history");
+    let state = folder.path().join("state").to_string_lossy().into_owned();
+    let variables = [("XDG_STATE_HOME", state.as_str())];
+    let start = Start { variables: &variables, ..Start::default() };
+    let m = model("llama31");
+    let args = ["chat", m.as_str(), "--regex", "yes"];
+    let mut t = start.tealight(&args);
+    t.line("What is a cat?");
+    t.line("/stats");
+    t.wait_for("answers:  1");
+    leave(t);
+    let history = folder.path().join("state/tealight/history");
+    assert_eq!(std::fs::metadata(&history).unwrap().permissions().mode() & 0o777, 0o600);
+    let mut t = start.tealight(&args);
+    t.wait_for_prompt();
+    t.keys("\x1b[A\x1b[A");
+    t.wait_for(">>> What is a cat?");
+    t.keys("\x15");
+    t.wait_for_prompt();
+    t.keys("\x12is a");
+    t.wait_for("What is a cat?");
+    t.keys("\r");
+    t.wait_for("yes");
+    leave(t);
+}
+
 #[test]
 fn a_context_that_fills_is_said_to_do_so() {
     let mut t = chat(&Start::default(), &["-c", "120", "--regex", "[a-z]{60}"]);
     t.line("Hello");
-    t.wait_for("/120 tokens");
+    t.wait_for("/120 |");
     t.wait_for_prompt();
     if !t.text().contains("warning: the context is") {
         t.line("And");
@@ -229,7 +293,7 @@ fn a_pipe_in_shows_no_prompt_and_a_file_gets_the_text_alone() {
     // Questions typed, answers to a file: they are not drawn, and the prompt is not in the file.
     let mut t = chat(&Start { stdout: Some(&output), ..Start::default() }, &form);
     t.keys("Hello\r");
-    t.wait_for("tokens | prompt");
+    t.wait_for("t/s, prompt");
     t.wait_for_prompt();
     t.keys("\x04");
     let (status, _) = t.end();
@@ -276,7 +340,7 @@ fn control_characters_never_reach_the_terminal() {
     let args = ["chat", &path, "--no-history", "-s", "5", "--regex", form, "--no-color"];
     let mut t = start.tealight(&args);
     t.line("Hello");
-    t.wait_for("tokens | prompt");
+    t.wait_for("t/s, prompt");
     assert!(t.text().contains("a]0;titleb[2Jc31mdee"), "{}", t.text());
     t.line("/show");
     t.wait_for("computes on:");

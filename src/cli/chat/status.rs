@@ -34,12 +34,12 @@ impl Context {
 pub(super) fn line(model: &str, context: Context, summary: &Summary, device: &str, columns: usize) -> String {
     let columns = if columns == 0 { usize::MAX } else { columns };
     let figures = format!(
-        "{} {}/{} tokens | prompt {} answer {} t/s | {}",
+        "{} {}/{} | {} t/s, prompt {} | {}",
         context.meter(),
         context.n_used,
         context.n_ctx,
-        rate(summary.n_prompt, summary.prompt_time),
         rate(summary.n_generated, summary.generate_time),
+        rate(summary.n_prompt, summary.prompt_time),
         printable(device),
     );
     let room = columns.saturating_sub(figures.width() + 3);

@@ -61,7 +61,8 @@ impl<'a> Talk<'a> {
         chat.set_cancel_token(interrupt.token());
         chat.set_system(args.answer.system(false)?.as_deref());
         let settings = settings(args, args.answer.resolve(args.sampling.clone().resolve(&model)?, form, false));
-        let device = model.kernels()?;
+        let kernels = model.kernels()?;
+        let device = if CPU_KERNELS.contains(&kernels.as_str()) { format!("CPU {kernels}") } else { kernels };
         let mut talk = Self {
             args,
             chat,
@@ -424,6 +425,9 @@ fn settings(args: &ChatArgs, options: GenerateOptions) -> Settings {
         word_wrap: !args.view.no_word_wrap,
     }
 }
+
+/// What a CPU computes with; other names are those of GPUs.
+const CPU_KERNELS: [&str; 7] = ["scalar", "avx2", "avxvnni", "avx512", "neon", "dotprod", "i8mm"];
 
 /// What templates call the switch for thinking: Qwen, GLM, SmolLM and others; DeepSeek and Granite.
 const THINK_VARIABLES: [&str; 2] = ["enable_thinking", "thinking"];

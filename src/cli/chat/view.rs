@@ -148,7 +148,7 @@ fn write(
                     // The bar goes before the text comes: both may be on one terminal.
                     progress = None;
                     put(&seen, view.shown.look, out)?;
-                } else if !std::mem::replace(&mut has_text, true) {
+                } else if view.shown.hides_thoughts && !std::mem::replace(&mut has_text, true) {
                     // The bar before it must be gone when this one begins.
                     drop(progress.take());
                     progress = Some(Progress::start(out, "thinking"));
