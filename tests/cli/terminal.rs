@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::num::NonZeroU16;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -66,7 +65,7 @@ impl Start<'_> {
         launcher.env("TERM", "xterm-256color").envs(self.variables.iter().copied());
         launcher.env(LAUNCH, serde_json::to_string(&words).expect("JSON"));
         let child = launcher.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("the launcher starts");
-        let master = File::from(OwnedFd::from(master));
+        let master = File::from(master);
         let (sender, output) = channel();
         let mut reader = master.try_clone().expect("a second handle");
         std::thread::spawn(move || {

@@ -30,16 +30,29 @@ impl Context {
     }
 }
 
+/// Tokens, and the time that they took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rates {
+    read: (usize, Duration),
+    written: (usize, Duration),
+}
+
+impl From<&Summary> for Rates {
+    fn from(summary: &Summary) -> Self {
+        Self { read: (summary.n_prompt, summary.prompt_time), written: (summary.n_generated, summary.generate_time) }
+    }
+}
+
 /// The line under an answer, no longer than `columns`, where 0 is unknown.
-pub(super) fn line(model: &str, context: Context, summary: &Summary, device: &str, columns: usize) -> String {
+pub(super) fn line(model: &str, context: Context, rates: Rates, device: &str, columns: usize) -> String {
     let columns = if columns == 0 { usize::MAX } else { columns };
     let figures = format!(
         "{} {}/{} | {} t/s, prompt {} | {}",
         context.meter(),
         context.n_used,
         context.n_ctx,
-        rate(summary.n_generated, summary.generate_time),
-        rate(summary.n_prompt, summary.prompt_time),
+        rate(rates.written.0, rates.written.1),
+        rate(rates.read.0, rates.read.1),
         printable(device),
     );
     let room = columns.saturating_sub(figures.width() + 3);
@@ -144,6 +157,14 @@ mod tests {
 
     #[test]
     fn a_line_fits_the_terminal() {
+        let rates = Rates { read: (10, Duration::from_secs(2)), written: (20, Duration::from_secs(2)) };
+        let context = Context { n_used: 512, n_ctx: 8192 };
+        let of = |columns| line("Model-7B.Q4_K_M", context, rates, "CPU avx2", columns);
+        let whole = "Model-7B.Q4_K_M | ▰▱▱▱▱▱▱▱▱▱ 512/8192 | 10.0 t/s, prompt 5.0 | CPU avx2";
+        assert_eq!([of(0), of(200)], [whole, whole]);
+        assert_eq!(of(60), "Model-… | ▰▱▱▱▱▱▱▱▱▱ 512/8192 | 10.0 t/s, prompt 5.0 | CPU avx2");
+        assert!((1..200).all(|columns| of(columns).width() <= columns));
+        assert!(!line("\u{1b}[2J", context, rates, "\u{1b}", 0).contains('\u{1b}'));
         for columns in 1..120 {
             let text = shortened("model 世界 of a long name", columns).unwrap_or_default();
             assert!(text.width() <= columns, "{columns}: {text}");

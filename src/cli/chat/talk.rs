@@ -382,7 +382,7 @@ impl<'a> Talk<'a> {
         let context = self.context();
         answer::report(&summary, context.n_ctx, false, out);
         if self.settings.shows_timings {
-            out.timing(&status::line(&self.name(), context, &summary, &self.device, terminal::columns()));
+            out.timing(&status::line(&self.name(), context, (&summary).into(), &self.device, terminal::columns()));
         }
         if let Some(warning) = status::warning(context, &mut self.warned) {
             out.warning(&warning);
