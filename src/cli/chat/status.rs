@@ -162,7 +162,7 @@ mod tests {
         let of = |columns| line("Model-7B.Q4_K_M", context, rates, "CPU avx2", columns);
         let whole = "Model-7B.Q4_K_M | ▰▱▱▱▱▱▱▱▱▱ 512/8192 | 10.0 t/s, prompt 5.0 | CPU avx2";
         assert_eq!([of(0), of(200)], [whole, whole]);
-        assert_eq!(of(60), "Model-… | ▰▱▱▱▱▱▱▱▱▱ 512/8192 | 10.0 t/s, prompt 5.0 | CPU avx2");
+        assert_eq!(of(60), "Mod… | ▰▱▱▱▱▱▱▱▱▱ 512/8192 | 10.0 t/s, prompt 5.0 | CPU avx2");
         assert!((1..200).all(|columns| of(columns).width() <= columns));
         assert!(!line("\u{1b}[2J", context, rates, "\u{1b}", 0).contains('\u{1b}'));
         for columns in 1..120 {

@@ -83,8 +83,13 @@ impl<'a> Talk<'a> {
     }
 
     /// The model's name, as its file has it.
-    pub(super) fn name(&self) -> String {
+    fn name(&self) -> String {
         printable(&self.model().gguf().path().file_stem().unwrap_or_default().to_string_lossy())
+    }
+
+    /// What answers, in one line.
+    pub(super) fn introduction(&self) -> String {
+        format!("{} ({}, {} tokens)", self.name(), printable(&self.device), self.context().n_ctx)
     }
 
     fn context(&self) -> Context {
@@ -237,6 +242,12 @@ impl<'a> Talk<'a> {
         Ok(())
     }
 
+    /// The variables by which the template lets a model think or not.
+    fn switches(&self) -> Vec<&'static str> {
+        let source = self.model().gguf().metadata().str("tokenizer.chat_template").ok().flatten().unwrap_or_default();
+        THINK_VARIABLES.into_iter().filter(|name| names_variable(source, name)).collect()
+    }
+
     /// Tells the template; says so if it knows no such switch.
     fn apply_think(&mut self, out: &Output) {
         let asked = match self.settings.think {
@@ -244,8 +255,7 @@ impl<'a> Talk<'a> {
             Some(Think::Off) => Some(false),
             None | Some(Think::Hide) => None,
         };
-        let source = self.model().gguf().metadata().str("tokenizer.chat_template").ok().flatten().unwrap_or_default();
-        let known: Vec<&str> = THINK_VARIABLES.into_iter().filter(|name| source.contains(name)).collect();
+        let known = self.switches();
         if asked.is_some() && known.is_empty() {
             out.notice("the chat template of this model has no switch for thinking: the model does as it does");
         }
@@ -388,7 +398,13 @@ impl<'a> Talk<'a> {
             out.warning(&warning);
         }
         match summary.reason {
-            StopReason::Cancelled => Err(Failure::Interrupted),
+            StopReason::Cancelled => {
+                if summary.n_generated == 0 {
+                    let stays = if text.is_some() { "the question is not kept" } else { "the old one stays" };
+                    out.notice(&format!("stopped before the answer: {stays}"));
+                }
+                Err(Failure::Interrupted)
+            }
             _ => Ok(()),
         }
     }
@@ -407,7 +423,7 @@ impl<'a> Talk<'a> {
         let question = [serde_json::json!({"role": "user", "content": "?"})];
         let mut input = ChatInput::new(&question);
         if let Some(asked) = self.settings.think.filter(|t| *t != Think::Hide) {
-            let values = THINK_VARIABLES.map(|name| (name.to_owned(), (asked == Think::On).into()));
+            let values = self.switches().into_iter().map(|name| (name.to_owned(), (asked == Think::On).into()));
             input.extra.extend(values);
         }
         template.render(&input).is_ok_and(|text| text.trim_end().ends_with("<think>"))
@@ -432,6 +448,34 @@ const CPU_KERNELS: [&str; 7] = ["scalar", "avx2", "avxvnni", "avx512", "neon", "
 /// What templates call the switch for thinking: Qwen, GLM, SmolLM and others; DeepSeek and Granite.
 const THINK_VARIABLES: [&str; 2] = ["enable_thinking", "thinking"];
 
+/// Whether a template has a variable of this name: the word alone, and no field of something.
+fn names_variable(source: &str, name: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    source.match_indices(name).any(|(at, _)| {
+        let before = source[..at].chars().next_back();
+        let after = source[at + name.len()..].chars().next();
+        !before.is_some_and(|c| is_word(c) || matches!(c, '.' | '\'' | '"')) && !after.is_some_and(is_word)
+    })
+}
+
 fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_variable;
+
+    #[test]
+    fn a_variable_is_a_word_of_its_own() {
+        for (source, name, is_there) in [
+            ("{% if enable_thinking is defined %}", "enable_thinking", true),
+            ("{% if enable_thinking is defined %}", "thinking", false),
+            ("{%- if not thinking %}", "thinking", true),
+            ("{{ message.thinking }}{{ m['thinking'] }}", "thinking", false),
+            ("", "thinking", false),
+        ] {
+            assert_eq!(names_variable(source, name), is_there, "{source} {name}");
+        }
+    }
 }
