@@ -105,6 +105,15 @@ impl Terminal {
         });
     }
 
+    /// Waits for a line that has begun with this text, the cursor behind it.
+    pub fn wait_for_draft(&mut self, text: &str) {
+        let line = format!(">>> {text}");
+        self.wait(text, |t| {
+            let (row, column) = t.screen.screen().cursor_position();
+            usize::from(column) == line.len() && t.rows().get(usize::from(row)) == Some(&line)
+        });
+    }
+
     /// Waits until the screen shows a text.
     pub fn wait_for(&mut self, text: &str) {
         self.wait(text, |t| t.text().contains(text));
