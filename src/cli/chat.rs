@@ -25,7 +25,7 @@ pub(crate) fn run(args: ChatArgs, out: &mut Output, interrupt: &Interrupt) -> Ou
     let mut lines = Lines::open(&args, out)?;
     talk.has_editor = lines.is_editor();
     if lines.is_interactive() {
-        out.notice(&format!("{}: /help shows the commands, Ctrl-D leaves", talk.introduction()));
+        out.notice(&format!("{} - /help shows commands", talk.introduction()));
     }
     // The last question, while it is edited.
     let mut draft: Option<String> = None;

@@ -20,12 +20,12 @@ pub(crate) fn completions(args: &CompletionsArgs, out: &mut Output) -> Outcome {
 
 /// Writes one page, or all of them to a folder, which is made if need be.
 pub(crate) fn pages(args: &ManArgs, out: &mut Output) -> Outcome {
-    let mut command = Cli::command();
-    // Subcommands get their full names by that.
+    // The command that only repeats help pages has no page; by building, subcommands get their full names.
+    let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
     let Some(folder) = &args.folder else { return out.bytes(&page(&command)?) };
     std::fs::create_dir_all(folder).map_err(|e| Error::io("cannot create the folder", folder, e))?;
-    let shown = command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help");
+    let shown = command.get_subcommands().filter(|c| !c.is_hide_set());
     for command in std::iter::once(&command).chain(shown) {
         let name = command.get_display_name().unwrap_or(command.get_name());
         let path = folder.join(format!("{name}.1"));

@@ -25,7 +25,7 @@ fn leave(mut terminal: Terminal) -> Vec<u8> {
 fn the_first_start_says_what_to_do() {
     let mut t = says("yes");
     t.wait_for("Ask something; /help lists the commands");
-    assert!(t.text().starts_with("model (") && t.text().contains(" tokens): /help shows the commands"), "{}", t.text());
+    assert!(t.text().starts_with("model (") && t.text().contains(" tokens) - /help shows commands\n"), "{}", t.text());
     assert_eq!(t.look_of("Ask something"), (false, true));
     t.line("/help");
     t.wait_for("or one that is pasted");

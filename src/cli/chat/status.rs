@@ -7,7 +7,7 @@ use tealight::error::printable;
 use unicode_width::UnicodeWidthStr;
 
 /// Squares of the meter.
-const N_SQUARE: u32 = 10;
+const N_SQUARE: usize = 10;
 
 /// How full a context is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,8 @@ impl Context {
 
     fn meter(self) -> String {
         // A context that holds something shows it.
-        let full = (self.percent() * N_SQUARE).div_ceil(100) as usize;
-        "▰".repeat(full) + &"▱".repeat(N_SQUARE as usize - full)
+        let full = (self.n_used * N_SQUARE).div_ceil(self.n_ctx.max(1) as usize).min(N_SQUARE);
+        "▰".repeat(full) + &"▱".repeat(N_SQUARE - full)
     }
 }
 
@@ -147,7 +147,7 @@ mod tests {
     fn the_meter_fills_and_warns_once() {
         let of = |n_used| Context { n_used, n_ctx: 1000 };
         assert_eq!(of(0).meter(), "▱▱▱▱▱▱▱▱▱▱");
-        assert_eq!(of(10).meter(), "▰▱▱▱▱▱▱▱▱▱");
+        assert_eq!(of(1).meter(), "▰▱▱▱▱▱▱▱▱▱");
         assert_eq!(of(500).meter(), "▰▰▰▰▰▱▱▱▱▱");
         assert_eq!(of(1000).meter(), "▰▰▰▰▰▰▰▰▰▰");
         let mut warned = 0;
