@@ -18,12 +18,14 @@ mod input;
 mod inspect;
 mod interrupt;
 mod logits;
+mod manual;
 mod output;
 mod perplexity;
 mod progress;
 mod quantize;
 mod run;
 mod sampling;
+mod screen;
 mod terminal;
 mod tokenize;
 
@@ -94,6 +96,8 @@ fn dispatch(command: Option<Command>, out: &mut Output, interrupt: &Interrupt) -
         Some(Command::Imatrix(args)) => imatrix::run(&args, out, interrupt),
         Some(Command::Bench(args)) => bench::run(&args, out, interrupt),
         Some(Command::Devices(args)) => devices::run(&args, out),
+        Some(Command::Completions(args)) => manual::completions(&args, out),
+        Some(Command::Man(args)) => manual::pages(&args, out),
         None => Err(usage("no command given", args::FIRST_STEPS)),
     }
 }

@@ -3,10 +3,11 @@
 //! The rooms, from the file to the answer: [`gguf`] is the gate that every file passes; [`text`] turns
 //! text into tokens and back; `arch` describes model families as data and lowers them to a [`plan`];
 //! `cpu` executes plans; [`sample`] chooses tokens; `engine` is the public interface that ties them.
-//! [`convert`] makes files.
+//! [`chat`] holds what conversations need beyond it; [`convert`] makes files.
 
 mod arch;
 mod cache;
+pub mod chat;
 pub mod convert;
 mod cpu;
 pub mod engine;

@@ -159,6 +159,39 @@ fn a_conversation_remembers_and_feeds_only_what_is_new() {
 }
 
 #[test]
+fn a_conversation_goes_on_from_messages_that_it_is_given() {
+    let model = model(1);
+    let mut chat = model.chat(&SessionOptions::default().with_ctx(400)).unwrap();
+    collect(chat.say("Hello, who are you?", &options(5, 20)).unwrap());
+    let messages = chat.messages().to_vec();
+    let (want, _) = collect(chat.say("And then?", &options(5, 20)).unwrap());
+    let mut other = model.chat(&SessionOptions::default().with_ctx(400)).unwrap();
+    collect(other.say("Something else", &options(6, 20)).unwrap());
+    other.set_messages(messages);
+    assert_eq!(collect(other.say("And then?", &options(5, 20)).unwrap()).0, want);
+}
+
+#[test]
+fn variables_reach_the_template() {
+    let folder = TempDir::new("variables");
+    let path = folder.path().join("m.gguf");
+    let mut edit = Edit::read(&fixture("llama31"));
+    edit.set("tokenizer.chat_template", "{{ messages[0].content }}{% if enable_thinking %} think{% endif %}");
+    edit.write(&path);
+    let model = Model::open(&path, &ModelOptions::default()).unwrap();
+    let mut chat = model.chat(&SessionOptions::default().with_ctx(400)).unwrap();
+    let mut prompt_of = |value: Option<bool>| {
+        chat.clear();
+        chat.set_variable("enable_thinking", value.map(Into::into));
+        collect(chat.say("Hello", &options(5, 0)).unwrap());
+        chat.session().tokens().to_vec()
+    };
+    let [without, on, off, removed] = [None, Some(true), Some(false), None].map(&mut prompt_of);
+    assert_eq!((&off, &removed), (&without, &without));
+    assert!(on.len() > without.len() && on.starts_with(&without[..2]), "{on:?} {without:?}");
+}
+
+#[test]
 fn a_dropped_answer_is_remembered_as_far_as_it_came() {
     let mut chat = model(1).chat(&SessionOptions::default().with_ctx(400)).unwrap();
     let mut turn = chat.say("Hello", &options(5, 50)).unwrap();

@@ -13,6 +13,7 @@ use tealight::plan::CacheType;
 use tealight::{DeviceChoice, GpuCheck, GpuLayers, Knobs, ModelOptions, SessionOptions};
 
 use super::bench::{Numbers, pair};
+use super::chat::Think;
 use super::form::FormArgs;
 use super::sampling::SamplingArgs;
 use super::{Outcome, usage};
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     /// No colours on standard error [env: NO_COLOR]
     #[arg(long, global = true, env = "NO_COLOR", hide_env = true, value_parser = is_set, help_heading = "Messages")]
     pub no_color: bool,
+    #[arg(long, global = true, env = "TERM", hide = true)]
+    pub term: Option<OsString>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,7 +73,7 @@ pub(crate) enum Command {
     #[command(after_help = RUN_NOTES, override_usage = "tealight run [OPTIONS] MODEL [PROMPT]")]
     Run(Box<RunArgs>),
     /// Hold a conversation
-    #[command(after_help = CHAT_NOTES, override_usage = "tealight chat [OPTIONS] MODEL")]
+    #[command(after_help = super::chat::commands(), override_usage = "tealight chat [OPTIONS] MODEL")]
     Chat(Box<ChatArgs>),
     /// Show what a file holds, what it needs, and whether it runs
     #[command(override_usage = "tealight inspect [OPTIONS] MODEL")]
@@ -93,6 +96,12 @@ pub(crate) enum Command {
     /// Measure how fast models read prompts and write answers
     #[command(after_help = BENCH_NOTES, override_usage = "tealight bench [OPTIONS] MODEL...")]
     Bench(Box<BenchArgs>),
+    /// Write the completions of a shell to standard output
+    #[command(hide = true, override_usage = "tealight completions [OPTIONS] SHELL")]
+    Completions(CompletionsArgs),
+    /// Write manual pages: that of `tealight` to standard output, or all of them to a folder
+    #[command(hide = true, override_usage = "tealight man [OPTIONS] [DIR]")]
+    Man(ManArgs),
     /// List the GPUs that `--device` takes
     #[command(override_usage = "tealight devices [OPTIONS]")]
     Devices(DevicesArgs),
@@ -106,11 +115,6 @@ Examples:
   tealight run model.gguf \"Why is the sky blue?\"
   git diff | tealight run model.gguf \"Describe this change\"
   tealight run model.gguf --raw \"Once upon a time\" -n 50";
-
-const CHAT_NOTES: &str = "Without a terminal each line of standard input is one turn.
-
-Commands in a conversation:
-  /help, /clear, /regen, /undo, /system TEXT, /bye (also /exit, /quit, Ctrl-D)";
 
 const LOGITS_NOTES: &str =
     "The file is [tokens, vocabulary] in little-endian 32-bit floats, one row per token: raw scores before sampling.";
@@ -355,6 +359,8 @@ pub(crate) struct ChatArgs {
     /// Neither read nor write the history of input lines
     #[arg(long)]
     pub no_history: bool,
+    #[command(flatten)]
+    pub view: ViewArgs,
     #[arg(long, env = "XDG_STATE_HOME", hide = true)]
     pub state_home: Option<PathBuf>,
     #[command(flatten)]
@@ -371,6 +377,20 @@ pub(crate) struct ChatArgs {
     pub sampling: SamplingArgs,
     #[arg(long, hide = true)]
     conversation: bool,
+}
+
+/// How a conversation is shown.
+#[derive(Debug, Args)]
+pub(crate) struct ViewArgs {
+    /// Ask the model to think before it answers, or not to; `hide` = leave thoughts out [default: as it does]
+    #[arg(long, value_name = "HOW", value_enum)]
+    pub think: Option<Think>,
+    /// Show answers as they are written, without styles
+    #[arg(long)]
+    pub no_markdown: bool,
+    /// Leave the ends of lines to the terminal
+    #[arg(long)]
+    pub no_word_wrap: bool,
 }
 
 #[derive(Debug, Args)]
@@ -470,6 +490,20 @@ pub(crate) struct DevicesArgs {
     /// One JSON object; sizes in bytes
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Folder for the pages
+    #[arg(value_name = "DIR")]
+    pub folder: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -14,6 +14,9 @@ pub(crate) struct Output {
     /// A person reads the notices.
     stderr_is_terminal: bool,
     color: bool,
+    /// The terminal understands no sequences.
+    is_dumb: bool,
+    no_color: bool,
     quiet: bool,
     verbose: bool,
     /// The last byte of the results, which tells where a line begins.
@@ -23,14 +26,27 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) fn new(shared: &Shared) -> Self {
         let stderr_is_terminal = io::stderr().is_terminal();
+        let is_dumb = shared.term.as_deref().is_some_and(|term| term == "dumb");
         Self {
             stdout_is_terminal: io::stdout().is_terminal(),
             stderr_is_terminal,
-            color: stderr_is_terminal && !shared.no_color,
+            color: stderr_is_terminal && !shared.no_color && !is_dumb,
+            is_dumb,
+            no_color: shared.no_color,
             quiet: shared.quiet,
             verbose: shared.verbose,
             last: b'\n',
         }
+    }
+
+    /// Are there to be no styles?
+    pub(crate) fn is_plain(&self) -> bool {
+        self.no_color || self.is_dumb
+    }
+
+    /// Does the terminal understand no sequences?
+    pub(crate) fn is_dumb(&self) -> bool {
+        self.is_dumb
     }
 
     pub(crate) fn stdout_is_terminal(&self) -> bool {
@@ -42,9 +58,9 @@ impl Output {
         !self.quiet
     }
 
-    /// May progress and timings be shown?
+    /// May progress be drawn?
     pub(crate) fn shows_progress(&self) -> bool {
-        self.stderr_is_terminal && !self.quiet
+        self.stderr_is_terminal && !self.quiet && !self.is_dumb
     }
 
     /// Text of a model: without control characters on a terminal, unchanged elsewhere.
@@ -68,30 +84,37 @@ impl Output {
         if self.last == b'\n' { Ok(()) } else { self.bytes(b"\n") }
     }
 
-    /// What may interest the user; not with `--quiet`.
+    /// What may interest the user; not with `--quiet`. Control characters are left out here and in all that follows,
+    /// whatever was done about them before.
     pub(crate) fn notice(&self, text: &str) {
         if !self.quiet {
-            to_stderr(&format!("{text}\n"));
+            to_stderr(&format!("{}\n", terminal::safe(text)));
         }
+    }
+
+    /// What the user has asked for in a conversation: text of several lines, also with `--quiet`.
+    pub(crate) fn told(&self, text: &str) {
+        to_stderr(&terminal::safe(text));
     }
 
     /// What only the curious want to know.
     pub(crate) fn detail(&self, text: &str) {
         if self.verbose {
-            to_stderr(&format!("{text}\n"));
+            to_stderr(&format!("{}\n", terminal::safe(text)));
         }
     }
 
     /// What is odd but no reason to stop; not with `--quiet`.
     pub(crate) fn warning(&self, text: &str) {
-        let word = self.styled("33", "warning");
-        self.notice(&format!("{word}: {text}"));
+        if !self.quiet {
+            to_stderr(&format!("{}: {}\n", self.styled("33", "warning"), terminal::safe(text)));
+        }
     }
 
     /// Figures of a run, for people only.
     pub(crate) fn timing(&self, text: &str) {
-        if self.shows_progress() {
-            to_stderr(&format!("{}\n", self.styled("2", text)));
+        if self.stderr_is_terminal && !self.quiet {
+            to_stderr(&format!("{}\n", self.styled("2", &terminal::safe(text))));
         }
     }
 
@@ -103,9 +126,9 @@ impl Output {
     }
 
     fn explained(&self, error: &Error) -> String {
-        let mut text = format!("{}: {error}\n", self.styled("1;31", "error"));
+        let mut text = format!("{}: {}\n", self.styled("1;31", "error"), terminal::safe(&error.to_string()));
         if let Some(hint) = error.hint() {
-            text += &format!("{}: {hint}\n", self.styled("36", "hint"));
+            text += &format!("{}: {}\n", self.styled("36", "hint"), terminal::safe(hint));
         }
         if error.kind() == ErrorKind::Internal {
             text += &format!("{}: this is a fault of tealight, please report it\n", self.styled("36", "hint"));
@@ -143,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_fault_of_tealight_asks_once_for_a_report() {
-        let out = Output::new(&Shared { quiet: false, verbose: false, no_color: true });
+        let out = Output::new(&Shared { quiet: false, verbose: false, no_color: true, term: None });
         let text = out.explained(&Error::new(ErrorKind::Internal, "a computation failed"));
         assert_eq!(text, "error: a computation failed\nhint: this is a fault of tealight, please report it\n");
         let text = out.explained(&Error::new(ErrorKind::Model, "damaged").with_hint("download it again"));

@@ -7,7 +7,7 @@ use tealight::sample::{Mirostat, RANDOM_SEED, SampleOptions, parse_sampler_lette
 use super::{Outcome, usage};
 
 /// What the user has set; everything else is the model's or llama.cpp's default.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Sampling (defaults in brackets; a model's file may bring its own)")]
 pub(crate) struct SamplingArgs {
     /// Seed of the random numbers; -1 = a random one [-1]
@@ -107,7 +107,12 @@ pub(crate) struct SamplingArgs {
 impl SamplingArgs {
     /// What the user has set, over what the model's file says.
     pub(crate) fn resolve(self, model: &Model) -> Outcome<SampleOptions> {
-        let options = self.over(model.sampling_defaults()?)?;
+        self.apply(model.sampling_defaults()?, model)
+    }
+
+    /// What the user has set, over these options.
+    pub(crate) fn apply(self, options: SampleOptions, model: &Model) -> Outcome<SampleOptions> {
+        let options = self.over(options)?;
         // Without biases nothing waits for the vocabulary.
         if !options.logit_bias.is_empty() {
             check_biases(&options, model.vocab()?.n_tokens())?;

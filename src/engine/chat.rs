@@ -1,6 +1,6 @@
 //! A conversation: messages, the model's own template, and a session that keeps what the turns have in common.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::cancel::CancelToken;
 use super::generate::{Event, GenerateOptions, StopReason, Writer};
@@ -13,6 +13,8 @@ use crate::text::ChatInput;
 pub struct Chat {
     session: Session,
     messages: Vec<Value>,
+    /// What the template is given beside the messages.
+    variables: Map<String, Value>,
 }
 
 impl Model {
@@ -25,7 +27,7 @@ impl Model {
             let text = "the file has no chat template: the model completes text, it does not converse";
             return Err(Error::new(ErrorKind::Model, text).in_file(self.gguf().path()).with_hint("use `run --raw`"));
         }
-        Ok(Chat { session: self.session(options)?, messages: Vec::new() })
+        Ok(Chat { session: self.session(options)?, messages: Vec::new(), variables: Map::new() })
     }
 
     /// The tokens of a conversation as the model's template renders it, ready for the answer. Control tokens are
@@ -34,6 +36,11 @@ impl Model {
     /// # Errors
     /// [`ErrorKind::Model`] when the file has no template or it refuses the messages.
     pub fn encode_chat(&self, messages: &[Value]) -> Result<Vec<u32>> {
+        self.encode_chat_with(messages, &Map::new())
+    }
+
+    /// The same, with further variables of the template.
+    fn encode_chat_with(&self, messages: &[Value], variables: &Map<String, Value>) -> Result<Vec<u32>> {
         let Some(template) = self.chat_template()? else {
             return Err(Error::new(ErrorKind::Model, "the file has no chat template").in_file(self.gguf().path()));
         };
@@ -42,6 +49,7 @@ impl Model {
         let (bos, eos) = (text(vocab.bos()).unwrap_or_default(), text(vocab.eos()).unwrap_or_default());
         let mut input = ChatInput::new(messages);
         (input.bos_token, input.eos_token) = (&bos, &eos);
+        input.extra.clone_from(variables);
         let prompt = template.prompt(&input).map_err(|e| e.in_file(self.gguf().path()))?;
         Ok(vocab.encode_prompt(&prompt))
     }
@@ -66,6 +74,20 @@ impl Chat {
     /// Uses the caller's token from now on.
     pub fn set_cancel_token(&mut self, token: CancelToken) {
         self.session.set_cancel_token(token);
+    }
+
+    /// Replaces the messages: objects with `role` and `content`, as [`Chat::messages`] gives them.
+    pub fn set_messages(&mut self, messages: Vec<Value>) {
+        self.messages = messages;
+    }
+
+    /// Sets a variable of the template beside the messages, such as `enable_thinking`; `None` removes it. The words are
+    /// the template's own: one that it does not know changes nothing.
+    pub fn set_variable(&mut self, name: &str, value: Option<Value>) {
+        match value {
+            Some(value) => drop(self.variables.insert(name.to_owned(), value)),
+            None => drop(self.variables.shift_remove(name)),
+        }
     }
 
     /// Sets, replaces or removes the system message.
@@ -123,7 +145,7 @@ impl Chat {
 
     /// Goes back to what the session and the new prompt have in common, and prepares the rest.
     fn prepare(&mut self, options: &GenerateOptions) -> Result<Writer> {
-        let tokens = self.session.model().encode_chat(&self.messages)?;
+        let tokens = self.session.model().encode_chat_with(&self.messages, &self.variables)?;
         let n_ctx = self.session.n_ctx();
         if tokens.len() >= n_ctx as usize {
             let text = format!("the conversation has {} tokens, the context holds {n_ctx}", tokens.len());

@@ -5,11 +5,16 @@ mod chat;
 #[path = "../common/mod.rs"]
 mod common;
 mod devices;
+#[cfg(target_os = "linux")]
+mod dialogues;
 mod files;
 mod inspect;
 mod logits;
+mod manual;
 mod quantize;
 mod run;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod tokenize;
 mod usage;
 

@@ -1,25 +1,30 @@
 //! Where the lines of a conversation come from: an editor at a terminal, else standard input.
 
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
 
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
-use rustyline::hint::Hinter;
+use rustyline::hint::{Hint, Hinter};
 use rustyline::history::{FileHistory, History};
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{Config, Editor, Helper};
+use rustyline::{ColorMode, CompletionType, Config, Context, Editor, Helper};
 use tealight::{Error, ErrorKind};
 
 use super::super::args::ChatArgs;
 use super::super::output::{self, Output};
 use super::super::{Outcome, input};
+use super::complete;
 
 const PROMPT: &str = ">>> ";
 const MORE: &str = "... ";
 /// Text over several lines stands between two of these.
 const FENCE: &str = "\"\"\"";
+/// Shown where nothing has been typed yet.
+const PLACEHOLDER: &str = "Ask something; /help lists the commands";
 
 /// The lines of a conversation.
 pub(super) enum Lines {
@@ -31,8 +36,18 @@ pub(super) enum Lines {
     Piped,
 }
 
+/// What comes from them.
+pub(super) enum Input {
+    Text(String),
+    /// Ctrl-C, and whether there was nothing that it could have cleared.
+    Interrupt {
+        was_empty: bool,
+    },
+    End,
+}
+
 pub(super) struct LineEditor {
-    editor: Editor<Multiline, FileHistory>,
+    editor: Editor<Assistant, FileHistory>,
     history: Option<PathBuf>,
 }
 
@@ -44,9 +59,11 @@ impl Lines {
         if !out.stdout_is_terminal() {
             return Ok(Self::Typed);
         }
-        let config = Config::builder().max_history_size(1000).map_err(failed)?.build();
+        let color = if out.is_plain() { ColorMode::Disabled } else { ColorMode::Enabled };
+        let config = Config::builder().max_history_size(1000).map_err(failed)?;
+        let config = config.color_mode(color).completion_type(CompletionType::List).build();
         let mut editor = Editor::with_config(config).map_err(failed)?;
-        editor.set_helper(Some(Multiline));
+        editor.set_helper(Some(Assistant { has_placeholder: Cell::new(!out.is_plain()), is_empty: Cell::new(true) }));
         let history = history_file(args);
         if let Some(path) = &history {
             let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
@@ -63,16 +80,21 @@ impl Lines {
         !matches!(self, Self::Piped)
     }
 
-    /// The next input, which a person may have spread over several lines; `None` at the end.
-    pub(super) fn next(&mut self) -> Outcome<Option<String>> {
+    /// The next input, which a person may have spread over several lines. An editor begins with `draft`.
+    pub(super) fn next(&mut self, draft: &str) -> Outcome<Input> {
         let input = match self {
-            Self::Piped => return stdin_line(),
-            Self::Editor(editor) => editor.input()?,
-            Self::Typed => typed()?,
+            Self::Piped => return Ok(stdin_line()?.map_or(Input::End, Input::Text)),
+            Self::Editor(editor) => editor.input(draft)?,
+            Self::Typed => typed()?.map_or(Input::End, Input::Text),
         };
-        let Some(input) = input else { return Ok(None) };
-        self.remember(&input);
-        Ok(Some(joined(&input)))
+        let Input::Text(text) = input else { return Ok(input) };
+        self.remember(&text);
+        Ok(Input::Text(joined(&text)))
+    }
+
+    /// Whether a draft can be edited.
+    pub(super) fn is_editor(&self) -> bool {
+        matches!(self, Self::Editor(_))
     }
 
     fn remember(&mut self, text: &str) {
@@ -89,11 +111,18 @@ impl Lines {
 }
 
 impl LineEditor {
-    fn input(&mut self) -> Outcome<Option<String>> {
+    fn input(&mut self, draft: &str) -> Outcome<Input> {
         loop {
-            return match self.editor.readline(PROMPT) {
-                Ok(input) => Ok(Some(input)),
-                Err(ReadlineError::Eof | ReadlineError::Interrupted) => Ok(None),
+            let read = self.editor.readline_with_initial(PROMPT, (draft, ""));
+            let helper = self.editor.helper_mut();
+            let was_empty = helper.is_none_or(|h| {
+                h.has_placeholder.set(false);
+                h.is_empty.replace(true)
+            });
+            return match read {
+                Ok(input) => Ok(Input::Text(input)),
+                Err(ReadlineError::Eof) => Ok(Input::End),
+                Err(ReadlineError::Interrupted) => Ok(Input::Interrupt { was_empty }),
                 Err(ReadlineError::Signal(rustyline::error::Signal::Resize)) => continue,
                 // Bytes that are no text end the line, not the conversation.
                 Err(ReadlineError::Io(e)) if e.kind() == io::ErrorKind::InvalidData => {
@@ -106,26 +135,58 @@ impl LineEditor {
     }
 }
 
-/// Tells the editor when Enter ends the input and when it begins another line of it.
-struct Multiline;
+/// What the editor asks while a line is typed.
+struct Assistant {
+    /// Nothing has been asked yet: a word of help is shown.
+    has_placeholder: Cell<bool>,
+    /// Whether the line is empty now.
+    is_empty: Cell<bool>,
+}
 
-impl Validator for Multiline {
-    fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        Ok(match is_complete(context.input()) {
-            true => ValidationResult::Valid(None),
-            false => ValidationResult::Incomplete,
-        })
+/// A text that is shown and never taken.
+struct Placeholder;
+
+impl Hint for Placeholder {
+    fn display(&self) -> &str {
+        PLACEHOLDER
+    }
+
+    fn completion(&self) -> Option<&str> {
+        None
     }
 }
 
-impl Helper for Multiline {}
-impl Completer for Multiline {
-    type Candidate = String;
+impl Helper for Assistant {}
+
+impl Hinter for Assistant {
+    type Hint = Placeholder;
+
+    fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<Placeholder> {
+        self.is_empty.set(line.is_empty());
+        (line.is_empty() && self.has_placeholder.get()).then_some(Placeholder)
+    }
 }
-impl Hinter for Multiline {
-    type Hint = String;
+
+impl Highlighter for Assistant {
+    fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
+        format!("\x1b[2m{hint}\x1b[0m").into()
+    }
 }
-impl Highlighter for Multiline {}
+
+impl Completer for Assistant {
+    type Candidate = complete::Candidate;
+
+    fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Self::Candidate>)> {
+        Ok(complete::complete(line.get(..at).unwrap_or_default()))
+    }
+}
+
+/// Tells the editor when Enter ends the input and when it begins another line of it.
+impl Validator for Assistant {
+    fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        Ok(if is_complete(context.input()) { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
+    }
+}
 
 /// Whether nothing more is to come: no fence is open, and the line does not end in a backslash.
 fn is_complete(input: &str) -> bool {
