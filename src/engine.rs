@@ -31,4 +31,4 @@ pub use device::{DeviceChoice, DeviceInfo, DeviceKind, GpuCheck, GpuLayers, devi
 pub use generate::{Event, GenerateOptions, Generation, StopReason, Summary};
 pub use load::{InputSum, Model, ModelOptions};
 pub use notice::{Notice, Placement};
-pub use session::{Session, SessionOptions, Want};
+pub use session::{SavedSession, Session, SessionOptions, Want};

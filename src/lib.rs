@@ -3,10 +3,11 @@
 //! The rooms, from the file to the answer: [`gguf`] is the gate that every file passes; [`text`] turns
 //! text into tokens and back; `arch` describes model families as data and lowers them to a [`plan`];
 //! `cpu` executes plans; [`sample`] chooses tokens; `engine` is the public interface that ties them.
-//! [`convert`] makes files.
+//! [`convert`] makes files. [`chat`] keeps conversations.
 
 mod arch;
 mod cache;
+pub mod chat;
 pub mod convert;
 mod cpu;
 pub mod engine;
@@ -23,7 +24,7 @@ pub mod text;
 
 pub use engine::{
     CancelToken, Chat, ChatTurn, DeviceChoice, DeviceInfo, Event, GenerateOptions, Generation, GpuCheck, GpuLayers,
-    InputSum, Model, ModelOptions, Session, SessionOptions, StopReason, Summary, Want, devices,
+    InputSum, Model, ModelOptions, SavedSession, Session, SessionOptions, StopReason, Summary, Want, devices,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use knobs::Knobs;

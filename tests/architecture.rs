@@ -20,7 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("sample", &["text", "error"]),
     ("engine", &["arch", "cache", "cpu", "error", "gguf", "gpu", "knobs", "plan", "quant", "sample", "text"]),
     ("convert", &["gguf", "quant", "arch", "text", "error", "knobs"]),
-    ("chat", &["engine", "sample", "text", "error", "knobs"]),
+    ("chat", &["engine", "gguf", "sample", "text", "error", "knobs"]),
     ("cli", &["arch", "chat", "convert", "engine", "error", "gguf", "knobs", "plan", "quant", "sample", "text"]),
     ("main", &["chat", "cli", "convert", "engine", "error", "gguf", "knobs", "plan", "quant", "sample", "text"]),
 ];

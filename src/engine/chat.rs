@@ -1,11 +1,13 @@
 //! A conversation: messages, the model's own template, and a session that keeps what the turns have in common.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::cancel::CancelToken;
 use super::generate::{Event, GenerateOptions, StopReason, Writer};
 use super::load::Model;
-use super::session::{Session, SessionOptions};
+use super::session::{SavedSession, Session, SessionOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::text::ChatInput;
 
@@ -74,6 +76,28 @@ impl Chat {
         if let Some(text) = text {
             self.messages.insert(0, json!({"role": "system", "content": text}));
         }
+    }
+
+    /// Goes on from these messages, in place of those that there are. What the session holds stays: it is gone on from
+    /// as far as both have text in common.
+    pub fn set_messages(&mut self, messages: Vec<Value>) {
+        self.messages = messages;
+    }
+
+    /// Takes over what a saved session held; see [`Session::restore`]. The messages stay.
+    ///
+    /// # Errors
+    /// As [`Session::restore`].
+    pub fn restore(&mut self, saved: &SavedSession) -> Result<()> {
+        self.session.restore(saved)
+    }
+
+    /// Saves the session with the messages; see [`Session::save`].
+    ///
+    /// # Errors
+    /// As [`Session::save`].
+    pub fn save(&self, path: &Path) -> Result<u64> {
+        self.session.save(path, &self.messages)
     }
 
     /// Forgets all messages but the system message.
@@ -165,6 +189,11 @@ impl Iterator for ChatTurn<'_> {
 }
 
 impl ChatTurn<'_> {
+    /// The session as it stands: between events.
+    pub fn session(&self) -> &Session {
+        &self.chat.session
+    }
+
     fn remember(&mut self, complete: bool) {
         let Some(before) = self.before.take() else { return };
         let answer = std::mem::take(&mut self.answer);

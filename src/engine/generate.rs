@@ -401,6 +401,13 @@ impl Iterator for Generation<'_> {
     }
 }
 
+impl Generation<'_> {
+    /// The session as it stands: between events.
+    pub fn session(&self) -> &Session {
+        self.session
+    }
+}
+
 impl Session {
     /// Appends `prompt` and writes on from it; an empty one writes on from what the session holds.
     ///
