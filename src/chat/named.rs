@@ -188,16 +188,10 @@ impl ChatStore {
     /// [`ErrorKind::Usage`] when there is no such chat, [`ErrorKind::Model`] when its file is none of a conversation,
     /// [`ErrorKind::Io`].
     pub fn read(&self, name: &ChatName) -> Result<ChatRecord> {
+        self.check(name)?;
         let path = self.file(name, "json");
         let mut bytes = Vec::new();
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == IoKind::NotFound => {
-                let error = Error::new(ErrorKind::Usage, format!("there is no chat `{name}`"));
-                return Err(error.with_hint("`tealight chats` lists them"));
-            }
-            Err(e) => return Err(Error::io("cannot open", &path, e)),
-        };
+        let file = File::open(&path).map_err(|e| Error::io("cannot open", &path, e))?;
         file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| Error::io("cannot read", &path, e))?;
         if bytes.len() as u64 > MAX_BYTES {
             let text = format!("a conversation of more than {MAX_BYTES} bytes");
@@ -210,16 +204,24 @@ impl ChatStore {
         ChatRecord::from_json(&value, &path)
     }
 
+    /// Is there such a chat, whole or damaged?
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] when there is none.
+    pub fn check(&self, name: &ChatName) -> Result<()> {
+        if self.file(name, "json").exists() {
+            return Ok(());
+        }
+        let error = Error::new(ErrorKind::Usage, format!("there is no chat `{name}`"));
+        Err(error.with_hint("`tealight chats` lists them"))
+    }
+
     /// Removes a chat.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] when there is no such chat or someone has it open, [`ErrorKind::Io`].
     pub fn remove(&self, name: &ChatName) -> Result<()> {
-        let path = self.file(name, "json");
-        if !path.exists() {
-            let error = Error::new(ErrorKind::Usage, format!("there is no chat `{name}`"));
-            return Err(error.with_hint("`tealight chats` lists them"));
-        }
+        self.check(name)?;
         let lock = self.lock(name)?;
         for extension in ["session", "json"] {
             let path = self.file(name, extension);

@@ -13,7 +13,10 @@ use tealight::plan::CacheType;
 use tealight::{DeviceChoice, GpuCheck, GpuLayers, Knobs, ModelOptions, SessionOptions};
 
 use super::bench::{Numbers, pair};
+use super::chat::KeptArgs;
+use super::chats::ChatsArgs;
 use super::form::FormArgs;
+use super::prompt_cache::PromptCacheArgs;
 use super::sampling::SamplingArgs;
 use super::{Outcome, usage};
 use models::{IMATRIX_NOTES, QUANTIZE_NOTES};
@@ -72,6 +75,9 @@ pub(crate) enum Command {
     /// Hold a conversation
     #[command(after_help = CHAT_NOTES, override_usage = "tealight chat [OPTIONS] MODEL")]
     Chat(Box<ChatArgs>),
+    /// List, show, remove and export the chats of `chat --name`
+    #[command(override_usage = "tealight chats [OPTIONS] [COMMAND]")]
+    Chats(ChatsArgs),
     /// Show what a file holds, what it needs, and whether it runs
     #[command(override_usage = "tealight inspect [OPTIONS] MODEL")]
     Inspect(InspectArgs),
@@ -110,7 +116,11 @@ Examples:
 const CHAT_NOTES: &str = "Without a terminal each line of standard input is one turn.
 
 Commands in a conversation:
-  /help, /clear, /regen, /undo, /system TEXT, /bye (also /exit, /quit, Ctrl-D)";
+  /help, /clear, /regen, /undo, /system TEXT, /bye (also /exit, /quit, Ctrl-D)
+
+With --name the conversation is kept, and goes on at once when it is opened again:
+  tealight chat model.gguf --name work
+  tealight chat --name work";
 
 const LOGITS_NOTES: &str =
     "The file is [tokens, vocabulary] in little-endian 32-bit floats, one row per token: raw scores before sampling.";
@@ -135,6 +145,11 @@ pub(crate) struct ModelFlag {
 }
 
 impl ModelFlag {
+    /// Does anything name a model?
+    pub(crate) fn is_named(&self, words: &[OsString]) -> bool {
+        !words.is_empty() || self.model.is_some() || self.model_from_env.is_some()
+    }
+
     /// Tells the model apart from at most one further word.
     pub(crate) fn resolve(&self, words: &[OsString], accepts_text: bool) -> Outcome<(PathBuf, Option<OsString>)> {
         let limit = usize::from(self.model.is_none()) + usize::from(accepts_text);
@@ -322,6 +337,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub answer: AnswerArgs,
     #[command(flatten)]
+    pub prompt_cache: PromptCacheArgs,
+    #[command(flatten)]
     pub model: ModelFlag,
     #[command(flatten)]
     pub context: ContextArgs,
@@ -347,6 +364,8 @@ pub(crate) struct ChatArgs {
     /// Model file
     #[arg(value_name = "MODEL")]
     pub words: Vec<OsString>,
+    #[command(flatten)]
+    pub kept: KeptArgs,
     #[command(flatten)]
     pub answer: AnswerArgs,
     /// File of earlier input lines [default: tealight/history in the folder of application state]

@@ -1,6 +1,7 @@
 //! `tealight chat`: a conversation, at a terminal or by lines of standard input.
 
 mod command;
+mod kept;
 mod lines;
 
 use tealight::Chat;
@@ -11,10 +12,16 @@ use super::interrupt::Interrupt;
 use super::output::{self, Output};
 use super::{Failure, Outcome, answer};
 use command::Command;
+use kept::Kept;
+pub(crate) use kept::{KeptArgs, store};
 use lines::Lines;
 
 pub(crate) fn run(args: ChatArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
-    let (path, _) = args.model.resolve(&args.words, false)?;
+    let mut kept = Kept::open(&args.kept)?;
+    let path = match kept.model().filter(|_| !args.model.is_named(&args.words)) {
+        Some(path) => path,
+        None => args.model.resolve(&args.words, false)?.0,
+    };
     let form = args.answer.form.resolve()?;
     let model = answer::open(&path, &args.compute.resolve()?, &args.start, out)?;
     let session = args.context.resolve(args.cache.resolve(args.compute.exact));
@@ -26,7 +33,10 @@ pub(crate) fn run(args: ChatArgs, out: &mut Output, interrupt: &Interrupt) -> Ou
     answer::tell(&model, out);
     answer::check_context(&model, chat.session().n_ctx(), out);
     chat.set_cancel_token(interrupt.token());
-    chat.set_system(args.answer.system(false)?.as_deref());
+    kept.begin(&mut chat, out)?;
+    if let Some(text) = args.answer.system(false)? {
+        chat.set_system(Some(&text));
+    }
     let mut lines = Lines::open(&args, out)?;
     let show_timings = args.answer.shows_timings();
     let options = args.answer.resolve(args.sampling.resolve(&model)?, form, false);
@@ -35,18 +45,10 @@ pub(crate) fn run(args: ChatArgs, out: &mut Output, interrupt: &Interrupt) -> Ou
         out.notice(&format!("{} - /help shows the commands, Ctrl-D leaves", tealight::error::printable(&name)));
     }
     let mut talk = Talk { chat, options, show_timings, n_repeat: 0 };
-    while let Some(line) = lines.next()? {
-        let turn = talk.turn(&line, out, interrupt);
-        match turn {
-            Ok(Next::Ask) => {}
-            Ok(Next::Leave) => break,
-            // A person reads what is wrong and goes on; a script must not.
-            Err(Failure::Error(error)) if lines.is_interactive() => out.error(&error),
-            Err(Failure::Interrupted) if lines.is_interactive() => {}
-            Err(failure) => return Err(failure),
-        }
-    }
-    Ok(())
+    let outcome = talk.hold(&mut lines, &mut kept, out, interrupt);
+    // Whatever ended the conversation, it is kept.
+    let end = kept.finish(&talk.chat);
+    outcome.and(end)
 }
 
 /// What comes after a line.
@@ -65,6 +67,23 @@ struct Talk {
 }
 
 impl Talk {
+    /// Does what line after line asks for.
+    fn hold(&mut self, lines: &mut Lines, kept: &mut Kept<'_>, out: &mut Output, interrupt: &Interrupt) -> Outcome {
+        while let Some(line) = lines.next()? {
+            let turn = self.turn(&line, out, interrupt);
+            kept.after_turn(&self.chat)?;
+            match turn {
+                Ok(Next::Ask) => {}
+                Ok(Next::Leave) => break,
+                // A person reads what is wrong and goes on; a script must not.
+                Err(Failure::Error(error)) if lines.is_interactive() => out.error(&error),
+                Err(Failure::Interrupted) if lines.is_interactive() => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+
     /// Does what a line asks for.
     fn turn(&mut self, line: &str, out: &mut Output, interrupt: &Interrupt) -> Outcome<Next> {
         match Command::of(line) {

@@ -7,6 +7,7 @@ use tealight::sample::grammar::Grammar;
 use super::args::RunArgs;
 use super::interrupt::Interrupt;
 use super::output::Output;
+use super::prompt_cache::PromptCache;
 use super::{Failure, Outcome, answer, input, usage};
 
 pub(crate) fn run(args: RunArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
@@ -36,6 +37,7 @@ fn write(
     let system = args.answer.system(args.escape)?;
     let options = args.answer.resolve(args.sampling.resolve(model)?, form, args.escape);
     let show_timings = args.answer.shows_timings();
+    let mut cache = PromptCache::new(&args.prompt_cache);
     let is_raw = args.raw || model.chat_template()?.is_none();
     let _guard = interrupt.stoppable();
     answer::prepare(model, &session, &args.start, interrupt, out)?;
@@ -46,7 +48,12 @@ fn write(
         answer::tell(model, out);
         answer::check_context(model, chat.session().n_ctx(), out);
         let prompt = input::utf8(prompt, "the prompt")?;
-        let summary = answer::stream(chat.say(&prompt, &options)?, out)?;
+        if let Some(saved) = cache.open(chat.session(), out)? {
+            chat.restore(&saved)?;
+        }
+        let turn = chat.say(&prompt, &options)?;
+        let summary = answer::stream(cache.watch(turn, |turn| turn.session()), out)?;
+        cache.finish(chat.session())?;
         return finish(model, summary, chat.session().n_ctx(), show_timings, out);
     }
     if system.is_some() {
@@ -58,7 +65,16 @@ fn write(
     answer::tell(model, out);
     answer::check_context(model, session.n_ctx(), out);
     session.set_cancel_token(interrupt.token());
-    let summary = answer::stream(session.generate(&tokens, &options)?, out)?;
+    if let Some(saved) = cache.open(&session, out)? {
+        session.restore(&saved)?;
+        let common = session.tokens().iter().zip(&tokens).take_while(|(a, b)| a == b).count();
+        // At least one token must be read: its logits are what the answer begins with.
+        session.rewind(common.min(tokens.len().saturating_sub(1)))?;
+    }
+    let rest = tokens[session.tokens().len()..].to_vec();
+    let generation = session.generate(&rest, &options)?;
+    let summary = answer::stream(cache.watch(generation, |g| g.session()), out)?;
+    cache.finish(&session)?;
     finish(model, summary, session.n_ctx(), show_timings, out)
 }
 

@@ -83,22 +83,22 @@ impl SavedSession {
         let found = &self.contents.key;
         if found.model != key.model {
             let what = format!("it was made with another model, `{}`", printable(self.model_name()));
-            return Err(self.other(what, "use that model, or let the text be read again"));
+            return Err(self.other(what, "use that model, or do without the file"));
         }
         if found.types != key.types {
             let name = |(k, v): (crate::plan::CacheType, crate::plan::CacheType)| {
                 format!("keys in {} and values in {}", k.block_type(), v.block_type())
             };
             let what = format!("it has {}, the session wants {}", name(found.types), name(key.types));
-            return Err(self.other(what, "use the same cache types (-ctk, -ctv), or let the text be read again"));
+            return Err(self.other(what, "use the same cache types (-ctk, -ctv), or do without the file"));
         }
         if found.kernels != key.kernels {
             let what = format!("it was computed by {}, here {} computes", found.kernels, key.kernels);
-            return Err(self.other(what, "compute as before (--exact, TEALIGHT_CPU), or let the text be read again"));
+            return Err(self.other(what, "compute as before (--exact, TEALIGHT_CPU), or do without the file"));
         }
         if found.plan != key.plan {
             let what = "this Tealight, or this context length, computes the model by other steps".to_owned();
-            return Err(self.other(what, "use the same context length (-c), or let the text be read again"));
+            return Err(self.other(what, "use the same context length (-c), or do without the file"));
         }
         Ok(())
     }
@@ -147,6 +147,12 @@ fn plan_identity(program: &Program) -> u64 {
 }
 
 impl Session {
+    /// Are its rows saved and restored? Not where a GPU keeps a part of them.
+    pub fn keeps_rows(&self) -> bool {
+        let kernels = self.model.with_executor(&self.program, self.n_ctx, |e| Ok(e.kernels_of_rows()));
+        kernels.is_ok_and(|k| k.is_some())
+    }
+
     /// Saves the tokens and what the model remembers of them, and `messages` beside them. The file appears under its
     /// name when it is complete, so that a crash at any time leaves the one before; on Unix only its owner may read
     /// it. A session of which a GPU keeps a part is saved as its tokens and messages alone. Returns the bytes written.
@@ -191,7 +197,7 @@ impl Session {
         };
         if !saved.has_rows() {
             let what = "it holds text alone, as sessions on a GPU are saved".to_owned();
-            return Err(saved.other(what, "let the text be read again"));
+            return Err(saved.other(what, "do without the file"));
         }
         let (model, plan) = (self.model.identity(), plan_identity(&self.program));
         saved.check(&Key { model, plan, types: self.memory.types(), kernels: kernels.to_owned() })?;
