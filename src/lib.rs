@@ -19,6 +19,7 @@ pub mod gguf;
 pub mod gpu;
 pub mod knobs;
 pub mod plan;
+pub mod reply;
 pub mod sample;
 pub mod text;
 
