@@ -28,7 +28,7 @@ pub use crate::cpu::bench as kernel_bench;
 pub use cancel::CancelToken;
 pub use chat::{Chat, ChatTurn};
 pub use device::{DeviceChoice, DeviceInfo, DeviceKind, GpuCheck, GpuLayers, devices};
-pub use generate::{Event, GenerateOptions, Generation, StopReason, Summary};
+pub use generate::{ContextOverflow, Event, GenerateOptions, Generation, StopReason, Summary};
 pub use load::{InputSum, Model, ModelOptions};
 pub use notice::{Notice, Placement};
 pub use session::{SavedSession, Session, SessionOptions, Want};

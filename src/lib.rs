@@ -24,8 +24,9 @@ pub mod sample;
 pub mod text;
 
 pub use engine::{
-    CancelToken, Chat, ChatTurn, DeviceChoice, DeviceInfo, Event, GenerateOptions, Generation, GpuCheck, GpuLayers,
-    InputSum, Model, ModelOptions, SavedSession, Session, SessionOptions, StopReason, Summary, Want, devices,
+    CancelToken, Chat, ChatTurn, ContextOverflow, DeviceChoice, DeviceInfo, Event, GenerateOptions, Generation,
+    GpuCheck, GpuLayers, InputSum, Model, ModelOptions, SavedSession, Session, SessionOptions, StopReason, Summary,
+    Want, devices,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use knobs::Knobs;

@@ -34,7 +34,9 @@ static BLOCKS: &[Block] = &[
     block("<seed:tool_call>", &["</seed:tool_call>"], Body::Tagged),
     block("<minimax:tool_call>", &["</minimax:tool_call>"], Body::Invoke("")),
     // DeepSeek V4.
-    block("<｜DSML｜tool_calls>", &["</｜DSML｜tool_calls>"], Body::Invoke("｜DSML｜")),
+    Block {
+        sign: "｜DSML｜", ..block("<｜DSML｜tool_calls>", &["</｜DSML｜tool_calls>"], Body::Invoke("｜DSML｜"))
+    },
     // MiniMax M1.
     block("<tool_calls>", &["</tool_calls>"], Body::Json),
     // Nemotron.
@@ -53,7 +55,7 @@ static BLOCKS: &[Block] = &[
     Block { sign: "Action:", ..block("Action:\n```json\n", &["```"], Body::Json) },
     // GigaChat.
     Block {
-        sign: "function call<|role_sep|>",
+        sign: "function call",
         ..block("<|message_sep|>\n\nfunction call<|role_sep|>\n", &["<|message_sep|>"], Body::Json)
     },
     // Granite 3.
@@ -91,6 +93,8 @@ const SILENT: &[(&str, &str)] = &[
     ("<|begin|>assistant", "<|begin|>assistant"),
     ("<|content|>", "<|content|>"),
     ("<|end|>", "<|content|>"),
+    // GigaChat.
+    ("<|message_sep|>", "<|message_sep|>"),
     // Granite 3.
     ("<response>", "<response></response>"),
     ("</response>", "<response></response>"),

@@ -38,6 +38,7 @@ enum State {
     Start,
     Text,
     Reasoning {
+        open: &'static str,
         close: &'static str,
     },
     Block(&'static Block),
@@ -66,7 +67,7 @@ const HEADERS: [&str; 2] = ["<|start|>", "<|channel|>"];
 #[derive(Clone, Copy)]
 enum Begins {
     Nothing,
-    Thought(&'static str),
+    Thought(&'static str, &'static str),
     Block(&'static Block),
     Header,
 }
@@ -74,9 +75,9 @@ enum Begins {
 impl Parser {
     pub(super) fn new(format: Format, prompt: &str, n_call: usize) -> Self {
         let tail = prompt.trim_end();
-        let open = format.thoughts.iter().find(|(open, _)| tail.ends_with(open));
+        let open = format.thoughts.iter().copied().find(|(open, _)| tail.ends_with(open));
         let state = match open {
-            Some((_, close)) => State::Reasoning { close },
+            Some((open, close)) => State::Reasoning { open, close },
             None if format.recipients && !tail.ends_with(">>>") => State::Recipient(None),
             None => State::Start,
         };
@@ -87,7 +88,7 @@ impl Parser {
             shown: Vec::new(),
             from: 0,
             space: String::new(),
-            behind_block: false,
+            behind_block: open.is_some(),
             n_call,
             parts: Vec::new(),
         }
@@ -121,8 +122,17 @@ impl Parser {
         match &self.state {
             State::Start => self.start(at_end),
             State::Text => self.read_text(at_end),
-            State::Reasoning { close } => {
-                let close = *close;
+            State::Reasoning { open, close } => {
+                let (open, close) = (*open, *close);
+                // Some models open again what their prompt has opened.
+                let begun = self.text.trim_start();
+                if self.behind_block && begun.starts_with(open) {
+                    self.skip(self.text.len() - begun.len() + open.len());
+                    return true;
+                }
+                if self.behind_block && open.starts_with(begun) && !at_end {
+                    return false;
+                }
                 self.read_until(&[close], at_end, Message::Reasoning, |parser| {
                     parser.skip(close.len());
                     parser.end_block();
@@ -177,7 +187,7 @@ impl Parser {
     fn marks(&self) -> Vec<(&'static str, Begins)> {
         let format = &self.format;
         let silent = format.silent.iter().map(|m| (*m, Begins::Nothing));
-        let thoughts = format.thoughts.iter().map(|(open, close)| (*open, Begins::Thought(close)));
+        let thoughts = format.thoughts.iter().map(|(open, close)| (*open, Begins::Thought(open, close)));
         let blocks = format.blocks.iter().map(|b| (b.open, Begins::Block(b)));
         let headers = HEADERS.into_iter().filter(|_| format.harmony).map(|m| (m, Begins::Header));
         silent.chain(thoughts).chain(blocks).chain(headers).collect()
@@ -190,14 +200,19 @@ impl Parser {
             let keep = if at_end { 0 } else { held_back(&self.text, marks.iter().map(|m| m.0)) };
             return self.give_text(self.text.len() - keep, Message::Text);
         };
-        self.give_text(at, Message::Text);
+        let given = self.give_text(at, Message::Text);
+        // A longer mark may be about to stand there.
+        let is_longer = |(m, _): &(&str, Begins)| m.len() > self.text.len() && m.starts_with(&self.text);
+        if !at_end && marks.iter().any(is_longer) {
+            return given;
+        }
         match begins {
             Begins::Nothing => self.skip(mark.len()),
-            Begins::Thought(close) => {
+            Begins::Thought(open, close) => {
                 self.skip(mark.len());
                 self.space.clear();
                 self.behind_block = true;
-                self.state = State::Reasoning { close };
+                self.state = State::Reasoning { open, close };
             }
             Begins::Block(block) => {
                 self.from = mark.len();

@@ -66,6 +66,16 @@ fn cases() -> Vec<Case> {
         ),
         case("closed in the prompt", "<think>", "<think>\n\n</think>\n\n", "Yes.", "", "Yes.", vec![]),
         case("no thoughts", "<think>", "<think>\n", "\n</think>\n\nYes.", "", "Yes.", vec![]),
+        case("opened twice", "<think>", "<think>\n", "<think>\nHm.</think>Yes.", "Hm.", "Yes.", vec![]),
+        case(
+            "gigachat",
+            "<|message_sep|> function call",
+            "",
+            "I look.<|message_sep|>\n\nfunction call<|role_sep|>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Köln\", \"days\": 2}}<|message_sep|>\n\n",
+            "",
+            "I look.",
+            koeln(),
+        ),
         case("thoughts alone", "<think>", "<think>\n", "Hm, and", "Hm, and", "", vec![]),
         case(
             "a mark in a string",
