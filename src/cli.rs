@@ -24,6 +24,7 @@ mod perplexity;
 mod progress;
 mod prompt_cache;
 mod quantize;
+mod reply;
 mod run;
 mod sampling;
 mod terminal;

@@ -76,9 +76,10 @@ fn round_trip(template: &ChatTemplate, source: &str, case: &Value, i: usize) -> 
     };
     let (prompt, answer) = after.split_at(at);
     let end = ENDS.iter().filter_map(|e| answer.find(e)).min().unwrap_or(answer.len());
-    let answer = &answer[..end];
-    // Harmony calls one tool at a time, so its template leaves out the others.
-    let calls = if source.contains("<|channel|>") { calls.into_iter().take(1).collect() } else { calls };
+    let answer = answer[..end].trim_start_matches("<|CHATBOT_TOKEN|>");
+    // Some call one tool at a time, so their templates leave out the others.
+    let one = source.contains("<|channel|>") || source.contains("<|message_sep|>");
+    let calls = if one { calls.into_iter().take(1).collect() } else { calls };
     let has_calls = calls.iter().all(|(name, _)| answer.contains(name.as_str()));
     // Tags that a template does not know are text to it.
     let known = !answer.contains("<think>") || source.contains("<think>") || source.contains("</think>");

@@ -294,6 +294,9 @@ pub(crate) struct AnswerArgs {
     /// Text that ends the answer, repeatable
     #[arg(short, long = "reverse-prompt", alias = "stop", value_name = "TEXT", allow_hyphen_values = true)]
     pub reverse_prompt: Vec<String>,
+    /// When the context is full: stop = end the answer, shift = leave out the oldest turns, error
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Overflow::Stop, hide_possible_values = true)]
+    pub context_overflow: Overflow,
     /// Show control tokens as text (short: -sp)
     #[arg(long)]
     pub special: bool,
@@ -310,6 +313,14 @@ impl AnswerArgs {
     pub(crate) fn shows_timings(&self) -> bool {
         !self.no_show_timings
     }
+}
+
+/// What happens when the context is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Overflow {
+    Stop,
+    Shift,
+    Error,
 }
 
 #[derive(Debug, Args)]
@@ -329,6 +340,12 @@ pub(crate) struct RunArgs {
     /// With --raw: names of control tokens in the prompt become control tokens
     #[arg(long, requires = "raw")]
     pub parse_special: bool,
+    /// One JSON object in the end: content, reasoning, tool calls, why it ended, figures
+    #[arg(long)]
+    pub json: bool,
+    /// Tools that the model may call: a JSON list of definitions as OpenAI has them
+    #[arg(long, value_name = "FILE", conflicts_with = "raw")]
+    pub tools: Option<PathBuf>,
     /// Read `\n`, `\t`, `\"`, `\\` and such in the prompt, system message and stop texts as what they stand for
     #[arg(short, long, overrides_with = "no_escape")]
     pub escape: bool,

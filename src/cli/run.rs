@@ -1,13 +1,17 @@
 //! `tealight run`: one answer.
 
-use tealight::Model;
-use tealight::engine::{StopReason, Summary};
+use std::path::Path;
+
+use serde_json::Value;
+use tealight::engine::{Event, StopReason, Summary};
 use tealight::sample::grammar::Grammar;
+use tealight::{Error, ErrorKind, Model, Result};
 
 use super::args::RunArgs;
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::prompt_cache::PromptCache;
+use super::reply::Whole;
 use super::{Failure, Outcome, answer, input, usage};
 
 pub(crate) fn run(args: RunArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
@@ -37,6 +41,7 @@ fn write(
     let system = args.answer.system(args.escape)?;
     let options = args.answer.resolve(args.sampling.resolve(model)?, form, args.escape);
     let show_timings = args.answer.shows_timings();
+    let tools = args.tools.as_deref().map(read_tools).transpose()?;
     let mut cache = PromptCache::new(&args.prompt_cache);
     let is_raw = args.raw || model.chat_template()?.is_none();
     let _guard = interrupt.stoppable();
@@ -51,10 +56,14 @@ fn write(
         if let Some(saved) = cache.open(chat.session(), out)? {
             chat.restore(&saved)?;
         }
+        chat.set_tools(tools)?;
         let turn = chat.say(&prompt, &options)?;
-        let summary = answer::stream(cache.watch(turn, |turn| turn.session()), out)?;
+        let summary = show(cache.watch(turn, |turn| turn.session()), model, args.json, out)?;
         cache.finish(chat.session())?;
         return finish(model, summary, chat.session().n_ctx(), show_timings, out);
+    }
+    if tools.is_some() {
+        return Err(usage("tools need a chat template: the file has none", "leave --tools out"));
     }
     if system.is_some() {
         let why = if args.raw { "--raw leaves it out" } else { "the file has none" };
@@ -73,9 +82,33 @@ fn write(
     }
     let rest = tokens[session.tokens().len()..].to_vec();
     let generation = session.generate(&rest, &options)?;
-    let summary = answer::stream(cache.watch(generation, |g| g.session()), out)?;
+    let summary = show(cache.watch(generation, |g| g.session()), model, args.json, out)?;
     cache.finish(&session)?;
     finish(model, summary, session.n_ctx(), show_timings, out)
+}
+
+/// Definitions of tools; what each of them must have is checked where they are used.
+fn read_tools(path: &Path) -> Outcome<Value> {
+    let tools = serde_json::from_slice(&input::file(path)?);
+    tools.map_err(|e| {
+        let error = Error::new(ErrorKind::Usage, format!("not JSON: {e}")).in_file(path);
+        error.with_hint("a list of {\"type\": \"function\", \"function\": {..}}").into()
+    })
+}
+
+/// Shows an answer as it comes, or all of it as JSON.
+fn show(
+    events: impl Iterator<Item = Result<Event>>,
+    model: &Model,
+    json: bool,
+    out: &mut Output,
+) -> Outcome<Option<Summary>> {
+    if !json {
+        return answer::stream(events, out);
+    }
+    let whole = Whole::read(events)?;
+    out.bytes(format!("{:#}\n", whole.to_json(model)).as_bytes())?;
+    Ok(whole.end().cloned())
 }
 
 fn finish(

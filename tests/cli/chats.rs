@@ -160,3 +160,53 @@ fn a_prompt_cache_of_another_model_or_thing_is_refused_and_stays() {
     assert!(run("qwen3").error(3).contains("not a saved session"));
     assert_eq!(std::fs::read(&file).unwrap(), b"my letters");
 }
+
+#[test]
+fn an_answer_is_one_json_object_with_its_parts() {
+    let folder = TempDir::new("json");
+    let mut file = Edit::read(Path::new(&model("qwen3")));
+    let template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]<think>\n";
+    file.set("tokenizer.chat_template", template);
+    let path = folder.path().join("thinking.gguf");
+    file.write(&path);
+    let m = path.to_str().unwrap();
+    let common = ["run", m, "Hello", "-n", "8", "--temp", "0", "--ignore-eos"];
+    let shown = tealight([&common[..], &["-q"]].concat()).quietly();
+    let thoughts = shown.strip_prefix("<think>\n").and_then(|t| t.strip_suffix("\n</think>\n\n")).expect("thoughts");
+    let json: serde_json::Value =
+        serde_json::from_str(&tealight([&common[..], &["-q", "--json"]].concat()).quietly()).unwrap();
+    assert_eq!((&json["content"], &json["reasoning"]), (&"".into(), &thoughts.into()));
+    assert_eq!((&json["stop"], &json["tool_calls"]), (&"length".into(), &serde_json::json!([])));
+    assert_eq!((&json["usage"]["completion_tokens"], &json["model"]), (&8.into(), &"thinking.gguf".into()));
+    let raw: serde_json::Value =
+        serde_json::from_str(&tealight([&common[..], &["-q", "--json", "--raw"]].concat()).quietly()).unwrap();
+    assert!(raw["reasoning"].is_null() && raw["content"].is_string());
+
+    let tools = folder.path().join("tools.json");
+    let run = |text: &str| {
+        std::fs::write(&tools, text).unwrap();
+        tealight([&common[..], &["--tools", tools.to_str().unwrap()]].concat())
+    };
+    assert!(run("{").error(2).contains("not JSON"));
+    assert!(run("{}").error(2).contains("no list of definitions"));
+    assert_eq!(run(r#"[{"type": "function", "function": {"name": "f", "parameters": {}}}]"#).code, Some(0));
+}
+
+#[test]
+fn a_full_context_stops_shifts_or_fails() {
+    let m = model("qwen3");
+    let run = |what: &str| {
+        let args =
+            ["run", &m, "Hello", "-c", "60", "-n", "90", "--temp", "0", "--ignore-eos", "--context-overflow", what];
+        tealight(args.into_iter().chain(["--raw"]))
+    };
+    let stop = run("stop");
+    assert!(stop.code == Some(0) && stop.stderr.contains("the answer is cut"), "{}", stop.stderr);
+    let shift = run("shift");
+    assert!(shift.code == Some(0) && shift.stderr.contains("left out from here on"), "{}", shift.stderr);
+    assert!(shift.text().starts_with(stop.text().trim_end()) && shift.text().len() > stop.text().len());
+    let error = run("error");
+    assert_eq!((error.code, error.text().trim_end()), (Some(2), stop.text().trim_end()));
+    assert!(error.stderr.contains("error: the context is full"), "{}", error.stderr);
+    assert_eq!(run("forget").code, Some(2));
+}
