@@ -80,11 +80,11 @@ fn round_trip(template: &ChatTemplate, source: &str, case: &Value, i: usize) -> 
     // Some call one tool at a time, so their templates leave out the others.
     let one = source.contains("<|channel|>") || source.contains("<|message_sep|>");
     let calls = if one { calls.into_iter().take(1).collect() } else { calls };
-    let has_calls = calls.iter().all(|(name, _)| answer.contains(name.as_str()));
+    let has_calls = !calls.is_empty() && calls.iter().all(|(name, _)| answer.contains(name.as_str()));
     // Tags that a template does not know are text to it.
     let known = !answer.contains("<think>") || source.contains("<think>") || source.contains("</think>");
     let has_reasoning = known && !reasoning.is_empty() && answer.contains(&reasoning);
-    if !(has_calls && !calls.is_empty()) && !has_reasoning {
+    if !has_calls && !has_reasoning {
         return Ok((0, 0));
     }
     let format = Format::detect(source, &|_| false, Some(&case["tools"]).filter(|t| !t.is_null()));
@@ -110,10 +110,11 @@ fn round_trip(template: &ChatTemplate, source: &str, case: &Value, i: usize) -> 
     }
     // What the template drops or moves to the thoughts is not said; some write `None` for nothing.
     let is_said = said.trim() == text || said.is_empty() && !answer.contains(&text) || thought.trim() == text;
-    if !is_said && !(text.is_empty() && matches!(said.trim(), "None" | "null")) {
+    let is_nothing = text.is_empty() && matches!(said.trim(), "None" | "null");
+    if !is_said && !is_nothing {
         return Err(format!("{what}: said {said:?}"));
     }
-    Ok((usize::from(has_calls && !calls.is_empty()), usize::from(has_reasoning)))
+    Ok((usize::from(has_calls), usize::from(has_reasoning)))
 }
 
 #[test]

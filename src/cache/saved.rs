@@ -184,7 +184,7 @@ pub fn read(file: &[u8]) -> Result<Contents> {
         other => return Err(refused(format!("a saved session of the unknown version {other}"))),
     }
     let n_section = u32_at(12);
-    if n_section > MAX_SECTIONS || n_section < 3 || n_section.is_multiple_of(2) {
+    if !(3..=MAX_SECTIONS).contains(&n_section) || n_section.is_multiple_of(2) {
         return Err(refused(format!("{n_section} sections: expected an odd number from 3 to {MAX_SECTIONS}")));
     }
     let table_end = HEAD_BYTES + n_section as usize * ENTRY_BYTES;
