@@ -253,8 +253,11 @@ impl ChatStore {
 
     fn lock(&self, name: &ChatName) -> Result<File> {
         let path = self.file(name, "lock");
-        let file = File::options().write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(|e| Error::io("cannot open", &path, e))?;
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path).map_err(|e| Error::io("cannot open", &path, e))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(fs::TryLockError::WouldBlock) => {

@@ -39,6 +39,33 @@ fn a_named_chat_goes_on_where_it_was() {
     assert!(third.stderr.contains("3 turns") && third.text().is_empty(), "{}", third.stderr);
 }
 
+/// Whenever a chat is killed, what was answered before is there, and it goes on.
+#[test]
+fn a_killed_chat_keeps_what_was_answered() {
+    let folder = TempDir::new("killed");
+    let m = model("qwen3");
+    talk(&folder, &[&m, "--name", "work"], "Hello\n");
+    let mut seen = 1;
+    for wait_ms in [30, 60, 90, 120, 180, 250] {
+        let mut command = command(["chat", "--name", "work", "-n", "3", "--temp", "0", "--device", "cpu", "-c", "250"]);
+        command.env("TEALIGHT_DATA_DIR", folder.path()).stdin(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let _ = child.stdin.as_mut().expect("piped").write_all(b"And you?\nAnd you?\n");
+        // Wherever it is then: reading, writing an answer, keeping it, or waiting for the next line.
+        std::thread::sleep(std::time::Duration::from_millis(wait_ms));
+        child.kill().expect("it can be killed");
+        child.wait().expect("it ends");
+        let json: serde_json::Value =
+            serde_json::from_str(&kept(&folder, &["chats", "--json"], b"").quietly()).unwrap();
+        let turns = json["chats"][0]["turns"].as_u64().expect("a whole conversation");
+        assert!((seen..=seen + 2).contains(&turns), "{turns} turns behind {seen}");
+        seen = turns;
+    }
+    let run = talk(&folder, &["--name", "work"], "/undo\n");
+    assert!(run.code == Some(0) && run.stderr.contains(&format!("{seen} turn")), "{}", run.stderr);
+    assert!(!run.stderr.contains("read again, because"), "{}", run.stderr);
+}
+
 #[test]
 fn another_model_is_refused_and_may_read_it_all() {
     let folder = TempDir::new("other-model");

@@ -33,6 +33,11 @@ impl SavedSession {
     /// [`ErrorKind::Io`] when it cannot be read, [`ErrorKind::Model`] when it is no such file, of another version, cut
     /// off or damaged.
     pub fn open(path: &Path) -> Result<Self> {
+        let meta = std::fs::metadata(path).map_err(|e| Error::io("cannot open", path, e))?;
+        if !meta.is_file() || meta.len() == 0 {
+            let found = if meta.is_file() { "an empty file" } else { "no regular file" };
+            return Err(Error::new(ErrorKind::Model, format!("not a saved session: {found}")).in_file(path));
+        }
         let map = Map::open_as(path, "a saved session")?;
         let contents = saved::read(&map).map_err(|e| e.in_file(path))?;
         let about: Value = serde_json::from_str(&contents.text).map_err(|e| {

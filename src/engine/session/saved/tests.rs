@@ -196,8 +196,9 @@ fn hostile_files_are_refused_whole() {
         bytes[at] = !bytes[at];
         refused(&bytes);
     }
-    assert!(model.restore(&folder.file("absent"), &options).is_err());
-    assert!(model.restore(&folder.0, &options).is_err(), "a folder");
+    let error = |path: &Path| model.restore(path, &options).err().expect("a refusal");
+    assert_eq!(error(&folder.file("absent")).kind(), ErrorKind::Io);
+    assert!(error(&folder.0).to_string().contains("no regular file"));
 }
 
 /// Rows that lie about themselves under right checksums: nothing is read beyond them.
