@@ -2,6 +2,8 @@
 //! far one can go back. The bytes belong to the back-ends.
 #![forbid(unsafe_code)]
 
+pub mod saved;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{CacheSpec, Plan, Span};
 
@@ -35,6 +37,27 @@ impl RowSlots {
     /// Slots that are needed to hold the positions up to now; storage may grow with it.
     pub fn slots_used(&self) -> usize {
         self.end.min(self.n_slot) as usize
+    }
+
+    /// The oldest position that is held.
+    pub const fn first(&self) -> u32 {
+        self.first
+    }
+
+    /// Takes over what another cache of the same kind held, whose oldest position was `first` of `end` in `n_slot`
+    /// slots. `false`, and nothing changes, where they would lie in other slots here or cannot be gone on from.
+    fn restore(&mut self, first: u32, end: u32, n_slot: u32) -> bool {
+        let same_places = match self.span {
+            // A slot is a position.
+            Span::Full => first == 0 && end <= n_slot && end <= self.n_slot,
+            Span::Slide(_) => n_slot == self.n_slot,
+        };
+        let possible =
+            same_places && first <= end && end - first <= self.n_slot && first <= self.span.first_visible(end).min(end);
+        if possible {
+            (self.first, self.end) = (first, end);
+        }
+        possible
     }
 
     /// Positions that are held.
@@ -104,6 +127,19 @@ impl Positions {
         Ok(())
     }
 
+    /// Takes over what another sequence of `len` positions held: the oldest position and the slots of every cache.
+    /// `false`, and nothing changes, where this one cannot hold it so.
+    pub fn restore(&mut self, len: u32, caches: &[(u32, u32)]) -> bool {
+        let mut slots = self.slots.clone();
+        let fits = len <= self.n_ctx && caches.len() == slots.len();
+        let mut each = slots.iter_mut().zip(caches);
+        let possible = fits && each.all(|(s, (first, n_slot))| s.restore(*first, len, *n_slot));
+        if possible {
+            (self.slots, self.len) = (slots, len);
+        }
+        possible
+    }
+
     /// Forgets everything from `len` on, if every cache can; else nothing changes.
     pub fn rewind(&mut self, len: u32) -> bool {
         let mut slots = self.slots.clone();
@@ -162,5 +198,22 @@ mod tests {
         assert!(!s.rewind(90), "the window has moved on");
         s.clear();
         assert_eq!(s.held(), 0..0);
+    }
+
+    #[test]
+    fn slots_take_over_what_they_can_go_on_from_and_nothing_else() {
+        let mut full = slots(Span::Full);
+        assert!(full.restore(0, 60, 64), "another context length is no matter");
+        assert_eq!(full.held(), 0..60);
+        for (first, end, n_slot) in [(1, 60, 100), (0, 101, 200), (0, 65, 64), (70, 60, 100)] {
+            assert!(!full.restore(first, end, n_slot), "{first} {end} {n_slot}");
+        }
+        let mut ring = slots(Span::Slide(10));
+        assert!(ring.restore(36, 100, 64));
+        assert_eq!(ring.held(), 36..100);
+        for (first, end, n_slot) in [(36, 100, 128), (35, 100, 64), (99, 100, 64), (0, u32::MAX, 64)] {
+            assert!(!ring.restore(first, end, n_slot), "{first} {end} {n_slot}");
+        }
+        assert_eq!(ring.held(), 36..100);
     }
 }

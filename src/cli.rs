@@ -10,6 +10,7 @@ mod args;
 mod argv;
 mod bench;
 mod chat;
+mod chats;
 mod devices;
 mod files;
 mod form;
@@ -22,7 +23,9 @@ mod manual;
 mod output;
 mod perplexity;
 mod progress;
+mod prompt_cache;
 mod quantize;
+mod reply;
 mod run;
 mod sampling;
 mod screen;
@@ -88,6 +91,7 @@ fn dispatch(command: Option<Command>, out: &mut Output, interrupt: &Interrupt) -
     match command {
         Some(Command::Run(args)) => run::run(*args, out, interrupt),
         Some(Command::Chat(args)) => chat::run(*args, out, interrupt),
+        Some(Command::Chats(args)) => chats::run(&args, out),
         Some(Command::Tokenize(args)) => tokenize::run(&args, out),
         Some(Command::Inspect(args)) => inspect::run(&args, out),
         Some(Command::Logits(args)) => logits::run(&args, out, interrupt),

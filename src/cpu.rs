@@ -18,7 +18,7 @@ mod sequence;
 pub use exec::{CpuBackend, CpuOptions, InputSum};
 pub use limits::Limits;
 pub use pool::Team;
-pub use sequence::CpuSequence;
+pub use sequence::{CpuSequence, MappedRows, SavedRows};
 
 /// Threads to use unless told otherwise: physical performance cores, at most what this process may use.
 pub fn default_threads() -> usize {

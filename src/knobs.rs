@@ -75,6 +75,9 @@ knobs! {
     /// Folder of what is cheap to lose: compiled shaders, verdicts about GPUs. `None` keeps nothing, which is the
     /// library's default; the environment gives the folder of the system, or, when the variable is empty, none.
     cache_dir: Option<PathBuf> = None, "TEALIGHT_CACHE_DIR", else system_cache_dir;
+    /// Folder of what people want to keep: named chats. `None` keeps nothing, which is the library's default; the
+    /// environment gives the folder of the system, or, when the variable is empty, none.
+    data_dir: Option<PathBuf> = None, "TEALIGHT_DATA_DIR", else system_data_dir;
 }
 
 /// Which kernels a GPU runs.
@@ -125,7 +128,7 @@ impl Value for Option<PathBuf> {
 /// Where the system keeps caches of programs, `None` without a home. Relative folders do not count, as
 /// <https://specifications.freedesktop.org/basedir-spec> has it.
 fn system_cache_dir(value_of: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let folder = |name: &str| value_of(name).map(PathBuf::from).filter(|f| f.is_absolute());
+    let folder = |name: &str| absolute(value_of, name);
     let caches = if cfg!(windows) {
         folder("LOCALAPPDATA")
     } else if cfg!(target_vendor = "apple") {
@@ -134,6 +137,23 @@ fn system_cache_dir(value_of: &impl Fn(&str) -> Option<OsString>) -> Option<Path
         folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
     };
     caches.map(|caches| caches.join("tealight"))
+}
+
+/// Where the system keeps data of programs, `None` without a home.
+fn system_data_dir(value_of: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let folder = |name: &str| absolute(value_of, name);
+    let data = if cfg!(windows) {
+        folder("APPDATA")
+    } else if cfg!(target_vendor = "apple") {
+        folder("HOME").map(|home| home.join("Library/Application Support"))
+    } else {
+        folder("XDG_DATA_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/share")))
+    };
+    data.map(|data| data.join("tealight"))
+}
+
+fn absolute(value_of: &impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
+    value_of(name).map(PathBuf::from).filter(|f| f.is_absolute())
 }
 
 /// Does the environment name drivers of Vulkan, so that a GPU may be there of which the system shows nothing?

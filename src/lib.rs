@@ -3,7 +3,7 @@
 //! The rooms, from the file to the answer: [`gguf`] is the gate that every file passes; [`text`] turns
 //! text into tokens and back; `arch` describes model families as data and lowers them to a [`plan`];
 //! `cpu` executes plans; [`sample`] chooses tokens; `engine` is the public interface that ties them.
-//! [`chat`] holds what conversations need beyond it; [`convert`] makes files.
+//! [`convert`] makes files. [`chat`] holds what conversations need beyond all that.
 
 mod arch;
 mod cache;
@@ -19,12 +19,14 @@ pub mod gguf;
 pub mod gpu;
 pub mod knobs;
 pub mod plan;
+pub mod reply;
 pub mod sample;
 pub mod text;
 
 pub use engine::{
-    CancelToken, Chat, ChatTurn, DeviceChoice, DeviceInfo, Event, GenerateOptions, Generation, GpuCheck, GpuLayers,
-    InputSum, Model, ModelOptions, Session, SessionOptions, StopReason, Summary, Want, devices,
+    CancelToken, Chat, ChatTurn, ContextOverflow, DeviceChoice, DeviceInfo, Event, GenerateOptions, Generation,
+    GpuCheck, GpuLayers, InputSum, Model, ModelOptions, SavedSession, Session, SessionOptions, StopReason, Summary,
+    Want, devices,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use knobs::Knobs;

@@ -12,17 +12,24 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("knobs", &["error"]),
     ("gguf", &["quant", "error"]),
     ("text", &["gguf", "error"]),
+    ("reply", &["error"]),
     ("plan", &["quant", "error"]),
     ("cache", &["plan", "quant", "error"]),
     ("arch", &["plan", "gguf", "quant", "error"]),
     ("cpu", &["plan", "cache", "quant", "knobs", "error"]),
     ("gpu", &["plan", "cache", "quant", "knobs", "error"]),
     ("sample", &["text", "error"]),
-    ("engine", &["arch", "cache", "cpu", "error", "gguf", "gpu", "knobs", "plan", "quant", "sample", "text"]),
+    ("engine", &["arch", "cache", "cpu", "error", "gguf", "gpu", "knobs", "plan", "quant", "reply", "sample", "text"]),
     ("convert", &["gguf", "quant", "arch", "text", "error", "knobs"]),
-    ("chat", &["engine", "sample", "text", "error", "knobs"]),
-    ("cli", &["arch", "chat", "convert", "engine", "error", "gguf", "knobs", "plan", "quant", "sample", "text"]),
-    ("main", &["chat", "cli", "convert", "engine", "error", "gguf", "knobs", "plan", "quant", "sample", "text"]),
+    ("chat", &["engine", "gguf", "reply", "sample", "text", "error", "knobs"]),
+    (
+        "cli",
+        &["arch", "chat", "convert", "engine", "error", "gguf", "knobs", "plan", "quant", "reply", "sample", "text"],
+    ),
+    (
+        "main",
+        &["chat", "cli", "convert", "engine", "error", "gguf", "knobs", "plan", "quant", "reply", "sample", "text"],
+    ),
 ];
 
 /// Names that `lib.rs` re-exports, and the room that each comes from.

@@ -6,12 +6,13 @@ use std::time::Duration;
 use tealight::engine::{Event, GenerateOptions, Notice, StopReason, Summary};
 use tealight::sample::SampleOptions;
 use tealight::sample::grammar::Grammar;
-use tealight::{DeviceChoice, Model, ModelOptions, Result, SessionOptions};
+use tealight::{ContextOverflow, DeviceChoice, Model, ModelOptions, Result, SessionOptions};
 
-use super::args::{AnswerArgs, StartArgs};
+use super::args::{AnswerArgs, Overflow, StartArgs};
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::progress::Progress;
+use super::reply::Shown;
 use super::{Outcome, input};
 
 /// Opens a model that writes text. Its vocabulary and its weights are read meanwhile: [`prepare`] waits for what is
@@ -81,8 +82,14 @@ impl AnswerArgs {
     /// The options of an answer of this form; with `escape` its stop texts are written with backslashes.
     pub(crate) fn resolve(&self, sampling: SampleOptions, form: Option<Grammar>, escape: bool) -> GenerateOptions {
         let mut options = GenerateOptions::new(sampling);
-        // Both negative numbers mean the same here: the model may always end, and the context is never shifted.
+        // Both negative numbers mean the same here: the model may always end, and what happens in a full context is
+        // said by a flag of its own.
         options.max_tokens = u32::try_from(self.predict).ok();
+        options.overflow = match self.context_overflow {
+            Overflow::Stop => ContextOverflow::Stop,
+            Overflow::Shift => ContextOverflow::Shift,
+            Overflow::Error => ContextOverflow::Error,
+        };
         options.stop = self.reverse_prompt.iter().map(|text| escaped(text, escape)).collect();
         options.render_special = self.special;
         options.grammar = form;
@@ -111,17 +118,20 @@ fn escaped(text: &str, escape: bool) -> String {
 /// Writes an answer as it comes. Its figures are `None` only if the answer ends without any.
 pub(crate) fn stream(events: impl Iterator<Item = Result<Event>>, out: &mut Output) -> Outcome<Option<Summary>> {
     let mut progress = Some(Progress::start(out, "reading the prompt"));
+    let mut shown = Shown::default();
     let mut summary = None;
     for event in events {
-        match event? {
+        let event = event?;
+        match event {
             Event::Prompt { done, total } => progress.iter().for_each(|p| p.set(done, total)),
-            Event::Text(text) => {
+            _ => {
                 // The bar goes before the first text comes: both may be on one terminal.
                 progress = None;
-                out.model_text(&text)?;
+                shown.event(&event, out)?;
             }
-            Event::Stop(figures) => summary = Some(figures),
-            _ => {}
+        }
+        if let Event::Stop(figures) = event {
+            summary = Some(figures);
         }
     }
     Ok(summary)
@@ -130,7 +140,10 @@ pub(crate) fn stream(events: impl Iterator<Item = Result<Event>>, out: &mut Outp
 /// Tells people how the answer went.
 pub(crate) fn report(summary: &Summary, n_ctx: u32, show_timings: bool, out: &Output) {
     if summary.reason == StopReason::ContextFull {
-        out.warning(&format!("the answer is cut: the context of {n_ctx} tokens is full (a larger one: -c)"));
+        out.warning(&format!(
+            "the answer is cut: the context of {n_ctx} tokens is full (a larger one: -c; to go on \
+             without its beginning: --context-overflow shift)"
+        ));
     }
     if show_timings {
         out.timing(&timing(summary));

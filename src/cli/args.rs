@@ -13,8 +13,10 @@ use tealight::plan::CacheType;
 use tealight::{DeviceChoice, GpuCheck, GpuLayers, Knobs, ModelOptions, SessionOptions};
 
 use super::bench::{Numbers, pair};
-use super::chat::Think;
+use super::chat::{KeptArgs, Think};
+use super::chats::ChatsArgs;
 use super::form::FormArgs;
+use super::prompt_cache::PromptCacheArgs;
 use super::sampling::SamplingArgs;
 use super::{Outcome, usage};
 use models::{IMATRIX_NOTES, QUANTIZE_NOTES};
@@ -75,6 +77,9 @@ pub(crate) enum Command {
     /// Hold a conversation
     #[command(after_help = super::chat::commands(), override_usage = "tealight chat [OPTIONS] MODEL")]
     Chat(Box<ChatArgs>),
+    /// List, show, remove and export the chats of `chat --name`
+    #[command(override_usage = "tealight chats [OPTIONS] [COMMAND]")]
+    Chats(ChatsArgs),
     /// Show what a file holds, what it needs, and whether it runs
     #[command(override_usage = "tealight inspect [OPTIONS] MODEL")]
     Inspect(InspectArgs),
@@ -139,6 +144,11 @@ pub(crate) struct ModelFlag {
 }
 
 impl ModelFlag {
+    /// Does anything name a model?
+    pub(crate) fn is_named(&self, words: &[OsString]) -> bool {
+        !words.is_empty() || self.model.is_some() || self.model_from_env.is_some()
+    }
+
     /// Tells the model apart from at most one further word.
     pub(crate) fn resolve(&self, words: &[OsString], accepts_text: bool) -> Outcome<(PathBuf, Option<OsString>)> {
         let limit = usize::from(self.model.is_none()) + usize::from(accepts_text);
@@ -283,6 +293,9 @@ pub(crate) struct AnswerArgs {
     /// Text that ends the answer, repeatable
     #[arg(short, long = "reverse-prompt", alias = "stop", value_name = "TEXT", allow_hyphen_values = true)]
     pub reverse_prompt: Vec<String>,
+    /// When the context is full: stop = end the answer, shift = leave out the oldest turns, error
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Overflow::Stop, hide_possible_values = true)]
+    pub context_overflow: Overflow,
     /// Show control tokens as text (short: -sp)
     #[arg(long)]
     pub special: bool,
@@ -299,6 +312,14 @@ impl AnswerArgs {
     pub(crate) fn shows_timings(&self) -> bool {
         !self.no_show_timings
     }
+}
+
+/// What happens when the context is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Overflow {
+    Stop,
+    Shift,
+    Error,
 }
 
 #[derive(Debug, Args)]
@@ -318,6 +339,12 @@ pub(crate) struct RunArgs {
     /// With --raw: names of control tokens in the prompt become control tokens
     #[arg(long, requires = "raw")]
     pub parse_special: bool,
+    /// One JSON object in the end: content, reasoning, tool calls, why it ended, figures
+    #[arg(long)]
+    pub json: bool,
+    /// Tools that the model may call: a JSON list of definitions as OpenAI has them
+    #[arg(long, value_name = "FILE", conflicts_with = "raw")]
+    pub tools: Option<PathBuf>,
     /// Read `\n`, `\t`, `\"`, `\\` and such in the prompt, system message and stop texts as what they stand for
     #[arg(short, long, overrides_with = "no_escape")]
     pub escape: bool,
@@ -325,6 +352,8 @@ pub(crate) struct RunArgs {
     no_escape: bool,
     #[command(flatten)]
     pub answer: AnswerArgs,
+    #[command(flatten)]
+    pub prompt_cache: PromptCacheArgs,
     #[command(flatten)]
     pub model: ModelFlag,
     #[command(flatten)]
@@ -351,6 +380,8 @@ pub(crate) struct ChatArgs {
     /// Model file
     #[arg(value_name = "MODEL")]
     pub words: Vec<OsString>,
+    #[command(flatten)]
+    pub kept: KeptArgs,
     #[command(flatten)]
     pub answer: AnswerArgs,
     /// File of earlier input lines [default: tealight/history in the folder of application state]

@@ -3,11 +3,11 @@
 mod command;
 mod complete;
 mod files;
+mod kept;
 mod lines;
 mod settings;
 mod status;
 mod talk;
-mod think;
 mod view;
 
 use super::args::ChatArgs;
@@ -15,18 +15,39 @@ use super::interrupt::Interrupt;
 use super::output::Output;
 use super::{Failure, Outcome};
 pub(crate) use command::summary as commands;
+use kept::Kept;
+pub(crate) use kept::{KeptArgs, store};
 use lines::{Input, Lines};
 use talk::{Next, Talk};
 pub(crate) use view::Think;
 
 pub(crate) fn run(args: ChatArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
-    let (path, _) = args.model.resolve(&args.words, false)?;
+    let mut kept = Kept::open(&args.kept)?;
+    let path = match kept.model().filter(|_| !args.model.is_named(&args.words)) {
+        Some(path) => path,
+        None => args.model.resolve(&args.words, false)?.0,
+    };
     let mut talk = Talk::open(&path, &args, out, interrupt)?;
+    talk.go_on(&mut kept, out)?;
     let mut lines = Lines::open(&args, out)?;
     talk.has_editor = lines.is_editor();
     if lines.is_interactive() {
         out.notice(&format!("{} - /help shows commands", talk.introduction()));
     }
+    let outcome = hold(&mut talk, &mut lines, &mut kept, out, interrupt);
+    // Whatever ended the conversation, it is kept.
+    let end = kept.finish(talk.chat());
+    outcome.and(end)
+}
+
+/// Does what line after line asks for.
+fn hold(
+    talk: &mut Talk<'_>,
+    lines: &mut Lines,
+    kept: &mut Kept<'_>,
+    out: &mut Output,
+    interrupt: &Interrupt,
+) -> Outcome {
     // The last question, while it is edited.
     let mut draft: Option<String> = None;
     let mut n_interrupt = 0;
@@ -52,6 +73,7 @@ pub(crate) fn run(args: ChatArgs, out: &mut Output, interrupt: &Interrupt) -> Ou
             Some(_) => talk.replace(&line, out, interrupt),
             None => talk.turn(&line, out, interrupt),
         };
+        kept.after_turn(talk.chat())?;
         match turn {
             Ok(Next::Ask) => {}
             Ok(Next::Edit(text)) => draft = Some(text),

@@ -1,16 +1,21 @@
 //! Keys and values of one sequence.
 
 use half::f16;
+use memmap2::MmapMut;
 use tealight_quant as quant;
 
 use super::kernels::{CHUNK, KEY_GROUP, KernelSet};
 use super::pool::Shared;
 use crate::cache::Positions;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{CacheSpec, CacheType, Plan, SequenceMemory};
 
 /// Rows that a cache grows by at least.
 const GROWTH: usize = 256;
+
+/// Slots that are saved beyond those in use where storage has them, so that text goes on in the map of a saved session
+/// for a while before its rows are copied.
+const SAVED_ROOM: usize = 128;
 
 /// Quantized rows of a cache: [n_slot, width] in blocks of Q8_0.
 pub(super) struct BlockRows {
@@ -94,12 +99,51 @@ impl RowStore {
         self.width
     }
 
-    fn grow(&mut self, n_row: usize, n_slot: usize) -> Result<()> {
-        let have = match &self.storage {
+    /// Rows that there is storage for.
+    fn n_row(&self) -> usize {
+        match &self.storage {
             Storage::F32(x) => x.len() / self.width.max(1),
             Storage::F16(x) => x.len() / self.width.max(1),
             Storage::Blocks(x) => x.words.len() / x.row_words.max(1),
+        }
+    }
+
+    /// The first `n_row` rows as they lie, whole blocks of them.
+    fn saved(&self, n_row: usize) -> &[u8] {
+        match &self.storage {
+            Storage::F32(x) => bytemuck::cast_slice(x.read(0..n_row * self.width)),
+            Storage::F16(x) => bytemuck::cast_slice(x.read(0..n_row * self.width)),
+            Storage::Blocks(x) => bytemuck::cast_slice(x.words.read(0..n_row * x.row_words)),
+        }
+    }
+
+    /// Takes rows over that [`RowStore::saved`] gave. `false` where they are not so many, or lie badly.
+    fn restore(&mut self, n_row: usize, map: MmapMut) -> bool {
+        let row_bytes = match &self.storage {
+            Storage::F32(_) => 4 * self.width,
+            Storage::F16(_) => 2 * self.width,
+            Storage::Blocks(x) => 4 * x.row_words,
         };
+        if !n_row.is_multiple_of(CHUNK) || n_row.checked_mul(row_bytes) != Some(map.len()) {
+            return false;
+        }
+        let storage = match &self.storage {
+            Storage::F32(_) => Shared::from_map(map).map(Storage::F32),
+            Storage::F16(_) => Shared::from_map(map).map(Storage::F16),
+            Storage::Blocks(x) => {
+                let row_words = x.row_words;
+                Shared::from_map(map).map(|words| Storage::Blocks(BlockRows { words, row_words }))
+            }
+        };
+        match storage {
+            Some(storage) => self.storage = storage,
+            None => return false,
+        }
+        true
+    }
+
+    fn grow(&mut self, n_row: usize, n_slot: usize) -> Result<()> {
+        let have = self.n_row();
         if n_row <= have {
             return Ok(());
         }
@@ -224,6 +268,71 @@ impl CpuSequence {
             let slots = self.positions.slots(i);
             cache.k.grow(slots.slots_used(), slots.n_slot())?;
             cache.v.grow(slots.slots_used(), slots.n_slot())?;
+        }
+        Ok(())
+    }
+}
+
+/// Rows of one cache as they lie.
+pub struct SavedRows<'a> {
+    /// The oldest position that is held.
+    pub first: u32,
+    /// Slots of the cache.
+    pub n_slot: u32,
+    /// Slots that `k` and `v` hold, from the first on.
+    pub n_row: u32,
+    /// Keys.
+    pub k: &'a [u8],
+    /// Values.
+    pub v: &'a [u8],
+}
+
+/// Rows of one cache that were saved, in private maps.
+pub struct MappedRows {
+    /// The oldest position that is held.
+    pub first: u32,
+    /// Slots of the cache that they were saved from.
+    pub n_slot: u32,
+    /// Slots that `k` and `v` hold, from the first on.
+    pub n_row: u32,
+    /// Keys.
+    pub k: MmapMut,
+    /// Values.
+    pub v: MmapMut,
+}
+
+impl CpuSequence {
+    /// All rows, by cache, for [`CpuSequence::restore`].
+    pub fn saved<'s>(&'s self) -> Vec<SavedRows<'s>> {
+        let rows = |(i, cache): (usize, &'s CacheRows)| {
+            let slots = self.positions.slots(i);
+            let used = slots.slots_used().next_multiple_of(CHUNK);
+            let n_row = (used + SAVED_ROOM).min(cache.k.n_row()).min(cache.v.n_row());
+            let (k, v) = (cache.k.saved(n_row), cache.v.saved(n_row));
+            SavedRows { first: slots.first(), n_slot: slots.n_slot() as u32, n_row: n_row as u32, k, v }
+        };
+        self.caches.iter().enumerate().map(rows).collect()
+    }
+
+    /// Takes over the rows of a sequence of `len` positions that was saved with the same plan and cache types.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Model`] when the rows do not fit; the sequence is empty then.
+    pub fn restore(&mut self, len: u32, saved: Vec<MappedRows>) -> Result<()> {
+        let misfit = |what: &str| Error::new(ErrorKind::Model, format!("the saved rows do not fit: {what}"));
+        let slots: Vec<(u32, u32)> = saved.iter().map(|rows| (rows.first, rows.n_slot)).collect();
+        if !self.positions.restore(len, &slots) {
+            self.positions.clear();
+            return Err(misfit("other positions are held, or in other places")
+                .with_hint("use the context length (-c) that it was saved with"));
+        }
+        for (i, rows) in saved.into_iter().enumerate() {
+            let (n_row, cache) = (rows.n_row as usize, &mut self.caches[i]);
+            let enough = self.positions.slots(i).slots_used() <= n_row;
+            if !enough || !cache.k.restore(n_row, rows.k) || !cache.v.restore(n_row, rows.v) {
+                self.positions.clear();
+                return Err(misfit(&format!("{n_row} rows in cache {i}")));
+            }
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use super::load::{Inner, MappedWeights};
 use super::notice::Notice;
 #[cfg(feature = "gpu")]
 use super::placement;
-use crate::cpu::{self, CpuBackend, CpuOptions, CpuSequence, InputSum, Limits, Team};
+use crate::cpu::{self, CpuBackend, CpuOptions, CpuSequence, InputSum, Limits, MappedRows, SavedRows, Team};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Gguf;
 #[cfg(feature = "gpu")]
@@ -181,6 +181,27 @@ impl Executor {
         let gpu = None;
         let cpu = self.cpu.as_ref().map(|part| CpuSequence::new(&part.plan, n_ctx, n_batch, k, v)).transpose()?;
         Ok(Memory { cpu, gpu, tokens: Vec::new(), n_ctx, n_batch, types: (k, v), moves: self.moves })
+    }
+
+    /// The rows of a memory, and the name of what computed them. `None` where a GPU keeps a part.
+    pub fn saved<'m>(&self, memory: &'m Memory) -> Option<(&'static str, Vec<SavedRows<'m>>)> {
+        let part = self.cpu.as_ref().filter(|_| self.gpu.is_none() && memory.moves == self.moves)?;
+        Some((part.backend.kernels(), memory.cpu.as_ref()?.saved()))
+    }
+
+    /// Name of the kernels whose rows [`Executor::restore`] takes. `None` where a GPU keeps a part.
+    pub fn kernels_of_rows(&self) -> Option<&'static str> {
+        self.cpu.as_ref().filter(|_| self.gpu.is_none()).map(|part| part.backend.kernels())
+    }
+
+    /// Makes a memory hold `tokens`, by rows that [`Executor::saved`] gave of the same plan, types and kernels.
+    pub fn restore(&mut self, memory: &mut Memory, tokens: &[u32], rows: Vec<MappedRows>) -> Result<()> {
+        let cpu = memory.cpu.as_mut().filter(|_| self.gpu.is_none() && memory.moves == self.moves);
+        let cpu = cpu.ok_or_else(|| Error::new(ErrorKind::Internal, "rows for a sequence on a GPU"))?;
+        memory.tokens.clear();
+        cpu.restore(tokens.len() as u32, rows)?;
+        memory.tokens.extend_from_slice(tokens);
+        Ok(())
     }
 
     /// What the matrices on the CPU were multiplied with, by their names.
@@ -377,6 +398,11 @@ impl Backend for Executor {
 }
 
 impl Memory {
+    /// Storage of keys and values.
+    pub fn types(&self) -> (CacheType, CacheType) {
+        self.types
+    }
+
     fn each(&mut self) -> impl Iterator<Item = &mut dyn SequenceMemory> {
         let cpu = self.cpu.as_mut().map(|s| s as &mut dyn SequenceMemory);
         cpu.into_iter().chain(self.gpu.as_mut().map(|s| s as &mut dyn SequenceMemory))

@@ -1,10 +1,12 @@
 //! Writing text: an iterator of events that reads a prompt, then samples token after token.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::session::{Session, Want};
 use crate::error::{Error, ErrorKind, Result};
+use crate::reply::{Parser, Part, ToolCall};
 #[cfg(feature = "grammar")]
 use crate::sample::grammar::{Grammar, Guide};
 use crate::sample::{SampleOptions, Sampler, Tokens};
@@ -22,6 +24,10 @@ pub struct GenerateOptions {
     pub stop: Vec<String>,
     /// Show control tokens as text.
     pub render_special: bool,
+    /// What happens when the context is full.
+    pub overflow: ContextOverflow,
+    /// In a conversation: give the answer as it is written, thoughts and calls of tools as text.
+    pub plain: bool,
     /// The form that the answer keeps to, from its first token on.
     #[cfg(feature = "grammar")]
     pub grammar: Option<Grammar>,
@@ -32,6 +38,29 @@ impl GenerateOptions {
     pub fn new(sampling: SampleOptions) -> Self {
         Self { sampling, ..Self::default() }
     }
+
+    /// Is the form of the answer given?
+    pub(super) fn has_form(&self) -> bool {
+        #[cfg(feature = "grammar")]
+        return self.grammar.is_some();
+        #[cfg(not(feature = "grammar"))]
+        false
+    }
+}
+
+/// What happens when the context is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ContextOverflow {
+    /// The answer ends there, with [`StopReason::ContextFull`].
+    #[default]
+    Stop,
+    /// The oldest part is left out and the rest is read again, as if the text had begun there. Of a conversation whole
+    /// turns are left out, and never the system message or the last question; of other text half of it, and not the
+    /// token that begins a text. Where nothing more can be left out the answer ends.
+    Shift,
+    /// The answer ends there with an error.
+    Error,
 }
 
 /// What happens while text is written.
@@ -47,6 +76,17 @@ pub enum Event {
     },
     /// Further text; whole characters.
     Text(String),
+    /// Further thoughts before the answer, in a conversation with a model that marks them.
+    Reasoning(String),
+    /// A tool that is called, in a conversation.
+    ToolCall(ToolCall),
+    /// The context was full: its beginning is left out from here on.
+    Shift {
+        /// Messages of the conversation that were left out; 0 of text without messages.
+        messages: usize,
+        /// Tokens that were left out.
+        tokens: usize,
+    },
     /// The end.
     Stop(Summary),
 }
@@ -118,6 +158,8 @@ enum Phase {
     Write,
     /// The last text is out, the end is not.
     Ended(StopReason),
+    /// The last text is out, what went wrong is not.
+    Failed(Option<Error>),
     Finished,
 }
 
@@ -234,6 +276,13 @@ pub(super) struct Writer {
     next: Next,
     /// The token that was written last, which the session has not read yet.
     unread: Option<u32>,
+    /// All tokens of the answer.
+    written: Vec<u32>,
+    overflow: ContextOverflow,
+    /// What takes the answer apart, in a conversation.
+    reply: Option<Parser>,
+    /// Events that come before anything else is computed.
+    queue: VecDeque<Event>,
     phase: Phase,
     prompt_time: Duration,
     generate_time: Duration,
@@ -267,27 +316,60 @@ impl Writer {
             stops: StopStrings::new(options.stop.iter().cloned()),
             next: Next::Logits(Vec::new()),
             unread: None,
+            written: Vec::new(),
+            overflow: options.overflow,
+            reply: None,
+            queue: VecDeque::new(),
             phase: Phase::Prompt { done: 0 },
             prompt_time: Duration::ZERO,
             generate_time: Duration::ZERO,
         })
     }
 
-    /// The next event, until it returns `None`.
-    pub fn next(&mut self, session: &mut Session) -> Option<Result<Event>> {
-        let event = match self.phase {
-            Phase::Prompt { done } => self.read(session, done),
-            Phase::Write => self.write(session),
-            Phase::Ended(reason) => Ok(self.stop(reason)),
-            Phase::Finished => return None,
-        };
-        match event {
-            Err(e) if e.kind() == ErrorKind::Interrupted => Some(Ok(self.finish(StopReason::Cancelled))),
-            Err(e) => {
-                self.phase = Phase::Finished;
-                Some(Err(e))
+    /// Takes the answer apart by this parser.
+    pub fn take_apart(&mut self, reply: Parser) {
+        self.reply = Some(reply);
+    }
+
+    /// The next event, until it returns `None`. `shift` makes room in a full context.
+    pub fn next(&mut self, session: &mut Session, shift: &mut Shift<'_>) -> Option<Result<Event>> {
+        loop {
+            if let Some(event) = self.queue.pop_front() {
+                return Some(Ok(event));
             }
-            ok => Some(ok),
+            let event = match self.phase {
+                Phase::Prompt { done } => self.read(session, done),
+                Phase::Write => self.write(session, shift),
+                Phase::Ended(reason) => self.stop(reason),
+                Phase::Failed(ref mut error) => error.take().map_or_else(|| self.stop(StopReason::Cancelled), Err),
+                Phase::Finished => return None,
+            };
+            let event = match event {
+                Err(e) if e.kind() == ErrorKind::Interrupted => self.finish(StopReason::Cancelled),
+                other => other,
+            };
+            match (event, &mut self.reply) {
+                (Ok(Event::Text(text)), Some(reply)) => {
+                    let parts = reply.push(&text, true);
+                    self.queue.extend(parts.into_iter().map(event_of));
+                }
+                (Ok(end @ Event::Stop(_)), Some(reply)) => {
+                    self.queue.extend(reply.finish().into_iter().map(event_of));
+                    self.queue.push_back(end);
+                    self.reply = None;
+                }
+                (Err(e), reply) => {
+                    // What was held back is said before what went wrong; the error waits for its turn.
+                    let rest = reply.take().map(|mut reply| reply.finish()).unwrap_or_default();
+                    if rest.is_empty() {
+                        self.phase = Phase::Finished;
+                        return Some(Err(e));
+                    }
+                    self.queue.extend(rest.into_iter().map(event_of));
+                    self.phase = Phase::Failed(Some(e));
+                }
+                (event, _) => return Some(event),
+            }
         }
     }
 
@@ -304,14 +386,14 @@ impl Writer {
     }
 
     /// Writes tokens until there is text to show.
-    fn write(&mut self, session: &mut Session) -> Result<Event> {
+    fn write(&mut self, session: &mut Session, shift: &mut Shift<'_>) -> Result<Event> {
         let start = Instant::now();
-        let event = self.write_some(session);
+        let event = self.write_some(session, shift);
         self.generate_time += start.elapsed();
         event
     }
 
-    fn write_some(&mut self, session: &mut Session) -> Result<Event> {
+    fn write_some(&mut self, session: &mut Session, shift: &mut Shift<'_>) -> Result<Event> {
         let model = session.model().clone();
         let vocab = model.vocab()?;
         loop {
@@ -319,13 +401,13 @@ impl Writer {
                 self.next.read(&self.sampler, &self.form, session, &[id], Want::Last)?;
             }
             if self.n_written >= self.max_tokens {
-                return Ok(self.finish(StopReason::Length));
+                return self.finish(StopReason::Length);
             }
             if session.cancel_token().is_cancelled() {
-                return Ok(self.finish(StopReason::Cancelled));
+                return self.finish(StopReason::Cancelled);
             }
             if self.n_written == 0 && self.form.is_complete()? {
-                return Ok(self.finish(StopReason::Complete));
+                return self.finish(StopReason::Complete);
             }
             let id = self.next.choose(&mut self.sampler, &mut self.form, model.n_output())?;
             self.sampler.accept(id);
@@ -333,34 +415,57 @@ impl Writer {
             if vocab.is_eog(id) {
                 let text = if self.render_special { self.decoder.push(vocab, id) } else { String::new() };
                 let text = self.stops.push(&text);
-                return Ok(self.last_text(text, StopReason::EndOfText));
+                return self.last_text(text, StopReason::EndOfText);
             }
             self.n_written += 1;
+            self.written.push(id);
             let text = self.decoder.push(vocab, id);
             let text = self.stops.push(&text);
+            self.mark(vocab, id, &text);
             if self.stops.stopped().is_some() {
-                return Ok(self.last_text(text, StopReason::StopString));
+                return self.last_text(text, StopReason::StopString);
             }
             if self.form.is_complete()? {
-                return Ok(self.last_text(text, StopReason::Complete));
-            }
-            if session.room() == 0 {
-                return Ok(self.last_text(text, StopReason::ContextFull));
+                return self.last_text(text, StopReason::Complete);
             }
             // The text is shown before the next token is computed.
             self.unread = Some(id).filter(|_| self.n_written < self.max_tokens);
-            if !text.is_empty() {
+            if session.room() == 0 && self.unread.is_some() {
+                let n_before = self.written.len() - 1;
+                let made_room = match self.overflow {
+                    ContextOverflow::Shift => shift(session, &self.written[..n_before])?,
+                    ContextOverflow::Stop | ContextOverflow::Error => None,
+                };
+                let Some(dropped) = made_room else { return self.last_text(text, StopReason::ContextFull) };
+                self.queue.push_back(dropped);
+            }
+            if !text.is_empty() || !self.queue.is_empty() {
                 return Ok(Event::Text(text));
             }
         }
     }
 
+    /// Tells who takes the answer apart of a control token, which is no text.
+    fn mark(&mut self, vocab: &Vocab, id: u32, text: &str) {
+        let Some(reply) = &mut self.reply else { return };
+        let name = vocab.token_text(id);
+        if self.render_special || !text.is_empty() || name.is_empty() || !vocab.piece(id, false).is_empty() {
+            return;
+        }
+        // No character and no stop string goes on behind it.
+        let rest = self.decoder.finish();
+        let rest = self.stops.push(&rest) + &self.stops.finish();
+        let mut parts = reply.push(&rest, true);
+        parts.extend(reply.push(&String::from_utf8_lossy(name), false));
+        self.queue.extend(parts.into_iter().map(event_of));
+    }
+
     /// What is held back, then the end.
-    fn finish(&mut self, reason: StopReason) -> Event {
+    fn finish(&mut self, reason: StopReason) -> Result<Event> {
         self.last_text(String::new(), reason)
     }
 
-    fn last_text(&mut self, mut text: String, reason: StopReason) -> Event {
+    fn last_text(&mut self, mut text: String, reason: StopReason) -> Result<Event> {
         if reason != StopReason::StopString {
             let rest = self.decoder.finish();
             text += &self.stops.push(&rest);
@@ -370,12 +475,17 @@ impl Writer {
             return self.stop(reason);
         }
         self.phase = Phase::Ended(reason);
-        Event::Text(text)
+        Ok(Event::Text(text))
     }
 
-    fn stop(&mut self, reason: StopReason) -> Event {
+    fn stop(&mut self, reason: StopReason) -> Result<Event> {
+        if reason == StopReason::ContextFull && self.overflow == ContextOverflow::Error {
+            let text = format!("the context is full: the answer breaks off after {} tokens", self.n_written);
+            return Err(Error::new(ErrorKind::Usage, text)
+                .with_hint("use a larger context (-c), or --context-overflow stop or shift"));
+        }
         self.phase = Phase::Finished;
-        Event::Stop(Summary {
+        Ok(Event::Stop(Summary {
             reason,
             n_prompt: self.prompt.len(),
             n_cached: self.n_cached,
@@ -383,8 +493,35 @@ impl Writer {
             prompt_time: self.prompt_time,
             generate_time: self.generate_time,
             seed: self.sampler.seed(),
-        })
+        }))
     }
+}
+
+/// Makes room in a full session, whose last tokens are those given: the answer so far. `None`: there is nothing that
+/// could be left out. Else the event that says what was.
+pub(super) type Shift<'a> = dyn FnMut(&mut Session, &[u32]) -> Result<Option<Event>> + 'a;
+
+fn event_of(part: Part) -> Event {
+    match part {
+        Part::Text(text) => Event::Text(text),
+        Part::Reasoning(text) => Event::Reasoning(text),
+        Part::Call(call) => Event::ToolCall(call),
+    }
+}
+
+/// Leaves out half of what a session holds, behind the token that begins a text.
+fn shift_text(session: &mut Session) -> Result<Option<Event>> {
+    let tokens = session.tokens();
+    let bos = session.model().vocab()?.bos();
+    let n_keep = usize::from(tokens.first().is_some_and(|id| Some(*id) == bos));
+    let n_drop = tokens.len().saturating_sub(n_keep).div_ceil(2);
+    if n_drop == 0 {
+        return Ok(None);
+    }
+    let rest = [&tokens[..n_keep], &tokens[n_keep + n_drop..]].concat();
+    session.clear();
+    session.feed(&rest, u32::MAX, Want::None, &mut |_| {})?;
+    Ok(Some(Event::Shift { messages: 0, tokens: n_drop }))
 }
 
 /// An answer in the making. Dropping it stops the writing; the session keeps what was written.
@@ -397,7 +534,14 @@ impl Iterator for Generation<'_> {
     type Item = Result<Event>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.writer.next(self.session)
+        self.writer.next(self.session, &mut |session, _| shift_text(session))
+    }
+}
+
+impl Generation<'_> {
+    /// The session as it stands: between events.
+    pub fn session(&self) -> &Session {
+        self.session
     }
 }
 

@@ -116,6 +116,8 @@ pub(super) struct Inner {
     #[cfg(feature = "grammar")]
     token_table: OnceLock<Arc<TokenTable>>,
     template: OnceLock<Option<ChatTemplate>>,
+    /// What tells the file from others, found at the first use.
+    pub identity: OnceLock<u64>,
     /// Whether the matrices are being brought into memory, or were.
     pub reads_ahead: AtomicBool,
     /// The threads of all programs, started at the first use.
@@ -186,6 +188,7 @@ impl Model {
             #[cfg(feature = "grammar")]
             token_table: OnceLock::new(),
             template: OnceLock::new(),
+            identity: OnceLock::new(),
             reads_ahead: AtomicBool::new(false),
             team: Mutex::new(None),
             programs: Default::default(),

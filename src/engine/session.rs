@@ -1,5 +1,7 @@
 //! One sequence of tokens and what the model remembers of it.
 
+mod saved;
+
 use std::sync::Arc;
 
 use super::cancel::CancelToken;
@@ -7,6 +9,8 @@ use super::executor::{Executor, Loading, Memory};
 use super::load::{Model, Program};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Backend, CacheType, MemoryEstimate, Probe, Rows, SequenceMemory};
+
+pub use saved::SavedSession;
 
 /// How a session is made.
 #[derive(Clone, Debug)]

@@ -22,6 +22,13 @@ pub struct AtomicFile {
     destination: PathBuf,
 }
 
+/// Who may read a file, as far as the system's own rules allow it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    Anyone,
+    Owner,
+}
+
 /// Large enough that the cost of a system call vanishes beside the copy, and that the page cache of Linux holds the
 /// file in pages of 2 MiB, which are read faster.
 const BUFFER_BYTES: usize = 4 << 20;
@@ -34,6 +41,18 @@ impl AtomicFile {
     /// [`ErrorKind::Usage`] when the destination is an input or no regular file, [`ErrorKind::Io`] when
     /// its folder cannot be written to.
     pub fn create(destination: &Path, inputs: &[&Path]) -> Result<Self> {
+        Self::create_for(Readers::Anyone, destination, inputs)
+    }
+
+    /// As [`AtomicFile::create`], for what is nobody else's business: on Unix only the owner may read it.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::create`].
+    pub fn create_private(destination: &Path) -> Result<Self> {
+        Self::create_for(Readers::Owner, destination, &[])
+    }
+
+    fn create_for(readers: Readers, destination: &Path, inputs: &[&Path]) -> Result<Self> {
         let refuse = |message: String| Err(Error::new(ErrorKind::Usage, message).in_file(destination));
         let Some(name) = destination.file_name() else {
             return refuse("found no file name, expected a path to a file".into());
@@ -49,7 +68,7 @@ impl AtomicFile {
             }
             Err(_) => {}
         }
-        let (part, file) = create_part(destination, name)?;
+        let (part, file) = create_part(destination, name, readers)?;
         let out = Some(BufWriter::with_capacity(BUFFER_BYTES, file));
         Ok(Self { out, part, destination: destination.to_owned() })
     }
@@ -113,7 +132,7 @@ impl Drop for AtomicFile {
 }
 
 /// Opens and locks a new `.part` file.
-fn create_part(destination: &Path, name: &OsStr) -> Result<(PathBuf, File)> {
+fn create_part(destination: &Path, name: &OsStr, readers: Readers) -> Result<(PathBuf, File)> {
     remove_stale(destination, name);
     for attempt in 0u32.. {
         let mut part = OsString::from(".");
@@ -121,7 +140,15 @@ fn create_part(destination: &Path, name: &OsStr) -> Result<(PathBuf, File)> {
         part.push(format!(".{}-{attempt}.part", std::process::id()));
         let part = destination.with_file_name(part);
         let cannot = |e| Error::io("cannot create a file", &part, e);
-        let file = match OpenOptions::new().write(true).create_new(true).open(&part) {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        if readers == Readers::Owner {
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        }
+        #[cfg(not(unix))]
+        let _ = readers;
+        let file = match options.open(&part) {
             Ok(file) => file,
             Err(e) if e.kind() == IoKind::AlreadyExists && attempt < 100 => continue,
             Err(e) => return Err(cannot(e)),

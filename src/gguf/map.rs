@@ -11,7 +11,7 @@ use std::ops::{Deref, Range};
 use std::path::Path;
 use std::time::SystemTime;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut, MmapOptions};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -88,6 +88,18 @@ impl Map {
         #[cfg(unix)]
         // SAFETY: the map is shared and read only, so its pages hold nothing that the file does not.
         let _ = unsafe { self.bytes.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    }
+
+    /// Maps a part of the file once more, so that it can be written to in memory; the file stays as it is.
+    pub(crate) fn private(&self, range: Range<usize>, path: &Path) -> Result<MmapMut> {
+        if range.start > range.end || range.end > self.bytes.len() {
+            return Err(Error::new(ErrorKind::Internal, "a part of a file lies outside of it").in_file(path));
+        }
+        let mut options = MmapOptions::new();
+        options.offset(range.start as u64).len(range.len());
+        // SAFETY: the map is private and this process's own, so nobody else writes to it; writers of the file are
+        // excluded by contract (docs/security.md).
+        unsafe { options.map_copy(&self.file) }.map_err(|e| Error::io("cannot map", path, e))
     }
 
     /// Fails if the file is not as it was when it was opened.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod chat;
+mod chats;
 #[path = "../common/mod.rs"]
 mod common;
 mod devices;
@@ -118,7 +119,7 @@ fn vocabulary_only(folder: &TempDir, name: &str) -> String {
     path.to_string_lossy().into_owned()
 }
 
-const COMMANDS: [&str; 10] =
-    ["bench", "imatrix", "perplexity", "quantize", "run", "chat", "inspect", "tokenize", "logits", "devices"];
+const COMMANDS: [&str; 11] =
+    ["bench", "chats", "imatrix", "perplexity", "quantize", "run", "chat", "inspect", "tokenize", "logits", "devices"];
 /// Those that read a model.
 const MODEL_COMMANDS: [&str; 6] = ["bench", "run", "chat", "inspect", "tokenize", "logits"];

@@ -126,7 +126,9 @@ pub(crate) fn summary() -> String {
     let names: Vec<_> = TABLE.iter().map(|spec| format!("/{} {}", spec.names[0], spec.argument)).collect();
     let names: Vec<_> = names.iter().map(|name| name.trim_end()).collect();
     format!(
-        "Without a terminal each line of standard input is one turn.\n\nCommands in a conversation:\n  {}",
+        "Without a terminal each line of standard input is one turn.\n\nCommands in a conversation:\n  {}\n\n\
+         With --name the conversation is kept, and goes on at once when it is opened again:\n  \
+         tealight chat model.gguf --name work\n  tealight chat --name work",
         names.join(", ")
     )
 }

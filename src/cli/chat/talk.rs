@@ -5,7 +5,7 @@ use std::path::Path;
 use tealight::engine::{GenerateOptions, StopReason};
 use tealight::error::printable;
 use tealight::sample::RANDOM_SEED;
-use tealight::text::{ChatInput, Encode};
+use tealight::text::Encode;
 use tealight::{Chat, Model};
 
 use super::super::args::ChatArgs;
@@ -15,6 +15,7 @@ use super::super::screen::Look;
 use super::super::{Failure, Outcome, answer, files as words, terminal, usage};
 use super::command::{self, Action, Line};
 use super::files::{self, Attachment};
+use super::kept::Kept;
 use super::settings::{Change, Settings};
 use super::status::{self, Context, Totals};
 use super::view::{self, Shown, Think};
@@ -76,6 +77,20 @@ impl<'a> Talk<'a> {
         };
         talk.apply_think(out);
         Ok(talk)
+    }
+
+    /// Goes on with a conversation that is kept, if there is one; a system message of the command line replaces its.
+    pub(super) fn go_on(&mut self, kept: &mut Kept<'_>, out: &Output) -> Outcome {
+        kept.begin(&mut self.chat, out)?;
+        if let Some(text) = self.args.answer.system(false)? {
+            self.chat.set_system(Some(&text));
+        }
+        Ok(())
+    }
+
+    /// The conversation.
+    pub(super) fn chat(&self) -> &Chat {
+        &self.chat
     }
 
     fn model(&self) -> &Model {
@@ -369,7 +384,6 @@ impl<'a> Talk<'a> {
             look: self.look(out),
             wraps: self.settings.word_wrap,
             hides_thoughts: self.settings.think == Some(Think::Hide),
-            begins_in_thought: self.begins_in_thought(),
         };
         let guard = interrupt.stoppable();
         let echo = terminal::without_echo_of_control();
@@ -416,18 +430,6 @@ impl<'a> Talk<'a> {
             true => Look::Styled,
         }
     }
-
-    /// Whether the template has opened the thought already: what it writes behind a question ends in the tag.
-    fn begins_in_thought(&self) -> bool {
-        let Ok(Some(template)) = self.model().chat_template() else { return false };
-        let question = [serde_json::json!({"role": "user", "content": "?"})];
-        let mut input = ChatInput::new(&question);
-        if let Some(asked) = self.settings.think.filter(|t| *t != Think::Hide) {
-            let values = self.switches().into_iter().map(|name| (name.to_owned(), (asked == Think::On).into()));
-            input.extra.extend(values);
-        }
-        template.render(&input).is_ok_and(|text| text.trim_end().ends_with("<think>"))
-    }
 }
 
 /// The settings that the command line asks for.
@@ -443,7 +445,7 @@ fn settings(args: &ChatArgs, options: GenerateOptions) -> Settings {
 }
 
 /// What a CPU computes with; other names are those of GPUs.
-const CPU_KERNELS: [&str; 7] = ["scalar", "avx2", "avxvnni", "avx512", "neon", "dotprod", "i8mm"];
+const CPU_KERNELS: [&str; 8] = ["scalar", "avx2", "avxvnni", "avx512", "amx", "neon", "dotprod", "i8mm"];
 
 /// What templates call the switch for thinking: Qwen, GLM, SmolLM and others; DeepSeek and Granite.
 const THINK_VARIABLES: [&str; 2] = ["enable_thinking", "thinking"];

@@ -7,8 +7,7 @@ use tealight::engine::{Event, Summary};
 use super::super::output::Output;
 use super::super::progress::Progress;
 use super::super::screen::{Look, Screen};
-use super::super::{Outcome, terminal};
-use super::think::{Part, Splitter};
+use super::super::{Outcome, reply, terminal};
 
 /// Whether a model thinks before it answers, and whether that is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -27,82 +26,97 @@ pub(super) struct Shown {
     pub(super) wraps: bool,
     /// Thoughts are left out.
     pub(super) hides_thoughts: bool,
-    /// The prompt ends within a thought.
-    pub(super) begins_in_thought: bool,
+}
+
+impl Shown {
+    /// What may be shown of a model's text: a program gets every byte.
+    fn safe<'t>(&self, text: &'t str) -> std::borrow::Cow<'t, str> {
+        match self.look {
+            Look::Raw => text.into(),
+            _ => terminal::safe(text).into(),
+        }
+    }
 }
 
 /// One answer.
 struct View {
     shown: Shown,
-    splitter: Splitter,
     markdown: Markdown,
     screen: Screen,
     /// What came last was a thought.
     in_thought: bool,
+    /// What came last was a call of a tool, on a line of its own.
+    called: bool,
 }
 
 impl View {
     fn new(shown: Shown) -> Self {
         let screen = Screen::new(shown.look, if shown.wraps { terminal::columns } else { || 0 });
-        let splitter = Splitter::new(shown.begins_in_thought);
-        Self { shown, splitter, markdown: Markdown::default(), screen, in_thought: false }
+        Self { shown, markdown: Markdown::default(), screen, in_thought: false, called: false }
     }
 
-    /// Takes text and gives what can be seen of it.
-    fn push(&mut self, text: &str) -> String {
-        // A program gets every byte, unless it has asked for less.
-        match self.shown.look {
-            Look::Raw if !self.shown.hides_thoughts => text.to_owned(),
-            Look::Raw => {
-                let parts = self.splitter.push(text);
-                self.parts(parts)
+    /// Takes what happens and gives what can be seen of it.
+    fn event(&mut self, event: &Event) -> String {
+        match event {
+            Event::Reasoning(_) if self.shown.hides_thoughts => String::new(),
+            Event::Reasoning(thought) => {
+                let mut text = String::new();
+                if !std::mem::replace(&mut self.in_thought, true) {
+                    text += &self.tag("<think>\n");
+                    self.screen.set_dim(true);
+                }
+                text + &self.plain(&self.shown.safe(thought))
             }
-            _ => {
-                let parts = self.splitter.push(&terminal::safe(text));
-                self.parts(parts)
+            Event::Text(answer) => {
+                let mut text = self.end_thought();
+                if std::mem::take(&mut self.called) {
+                    text += &self.plain("\n");
+                }
+                text + &self.answer(&self.shown.safe(answer))
             }
+            Event::ToolCall(call) => {
+                let text = self.end_thought() + &self.line_end();
+                self.called = true;
+                text + &self.plain(&self.shown.safe(&reply::object(call).to_string()))
+            }
+            _ => String::new(),
         }
+    }
+
+    fn answer(&mut self, text: &str) -> String {
+        match self.shown.look {
+            Look::Styled => self.screen.show(&self.markdown.push(text)),
+            Look::Wrapped => self.plain(text),
+            // A program gets every byte.
+            Look::Raw => text.to_owned(),
+        }
+    }
+
+    fn end_thought(&mut self) -> String {
+        if !std::mem::take(&mut self.in_thought) {
+            return String::new();
+        }
+        let mut text = match self.shown.look {
+            Look::Raw => "\n".to_owned(),
+            _ => self.screen.finish(),
+        };
+        self.screen.set_dim(false);
+        text += &self.tag("</think>\n");
+        text + &self.plain("\n")
+    }
+
+    /// Ends a line of the answer that has begun.
+    fn line_end(&mut self) -> String {
+        let rest = self.markdown.finish();
+        self.screen.show(&rest) + &self.screen.finish()
     }
 
     /// Gives what is held back, and ends the line on a terminal.
     fn finish(&mut self) -> String {
-        let parts = self.splitter.finish();
-        let text = self.parts(parts);
         if self.shown.look == Look::Raw {
-            return text;
+            return self.end_thought();
         }
-        let rest = self.markdown.finish();
-        text + &self.screen.show(&rest) + &self.screen.finish()
-    }
-
-    fn parts(&mut self, parts: Vec<Part>) -> String {
-        let mut text = String::new();
-        for part in parts {
-            match part {
-                Part::Thought(_) if self.shown.hides_thoughts => {}
-                Part::Thought(thought) => {
-                    if !std::mem::replace(&mut self.in_thought, true) {
-                        text += &self.tag("<think>\n");
-                        self.screen.set_dim(true);
-                    }
-                    text += &self.plain(&thought);
-                }
-                Part::Answer(answer) => {
-                    if std::mem::take(&mut self.in_thought) {
-                        text += &self.screen.finish();
-                        self.screen.set_dim(false);
-                        text += &self.tag("</think>\n");
-                        text += &self.plain("\n");
-                    }
-                    text += &match self.shown.look {
-                        Look::Styled => self.screen.show(&self.markdown.push(&answer)),
-                        Look::Wrapped => self.plain(&answer),
-                        Look::Raw => answer,
-                    };
-                }
-            }
-        }
-        text
+        self.line_end()
     }
 
     /// Where nothing can be dim, the tags say what is thought.
@@ -111,6 +125,9 @@ impl View {
     }
 
     fn plain(&mut self, text: &str) -> String {
+        if self.shown.look == Look::Raw {
+            return text.to_owned();
+        }
         self.screen.show(&[Piece::Text(text.to_owned(), Style::default())])
     }
 }
@@ -142,8 +159,8 @@ fn write(
     for event in events {
         match event? {
             Event::Prompt { done, total } => progress.iter().for_each(|p| p.set(done, total)),
-            Event::Text(text) => {
-                let seen = view.push(&text);
+            event @ (Event::Reasoning(_) | Event::Text(_) | Event::ToolCall(_)) => {
+                let seen = view.event(&event);
                 if !seen.is_empty() {
                     // The bar goes before the text comes: both may be on one terminal.
                     progress = None;
@@ -154,6 +171,7 @@ fn write(
                     progress = Some(Progress::start(out, "thinking"));
                 }
             }
+            Event::Shift { messages, tokens } => out.warning(&reply::left_out(messages, tokens)),
             Event::Stop(figures) => summary = Some(figures),
             _ => {}
         }
@@ -171,29 +189,57 @@ fn put(text: &str, look: Look, out: &mut Output) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tealight::reply::{Format, Part};
 
-    fn shown(look: Look, hides_thoughts: bool, text: &str) -> String {
-        let mut view = View::new(Shown { look, wraps: true, hides_thoughts, begins_in_thought: false });
-        let shown: String = text.chars().map(|c| view.push(c.encode_utf8(&mut [0; 4]))).collect();
+    fn shown(look: Look, hides_thoughts: bool, thought: &str, answer: &str) -> String {
+        let mut view = View::new(Shown { look, wraps: true, hides_thoughts });
+        let mut shown = String::new();
+        for c in thought.chars() {
+            shown += &view.event(&Event::Reasoning(c.into()));
+        }
+        for c in answer.chars() {
+            shown += &view.event(&Event::Text(c.into()));
+        }
         shown + &view.finish()
     }
 
     #[test]
     fn thoughts_are_dim_or_named_or_left_out() {
-        let text = "<think>\nHm **a**.\n</think>\n\n**Yes**";
-        assert_eq!(shown(Look::Styled, false, text), "\x1b[0;2mHm **a**.\x1b[0m\n\n\x1b[0;1mYes\x1b[0m\n");
-        assert_eq!(shown(Look::Wrapped, false, text), "<think>\nHm **a**.\n</think>\n\n**Yes**\n");
-        assert_eq!(shown(Look::Styled, true, text), "\x1b[0;1mYes\x1b[0m\n");
-        assert_eq!(shown(Look::Raw, false, text), text);
-        assert_eq!(shown(Look::Raw, true, text), "**Yes**");
+        let (thought, answer) = ("Hm **a**.", "**Yes**");
+        let show = |look, hides| shown(look, hides, thought, answer);
+        assert_eq!(show(Look::Styled, false), "\x1b[0;2mHm **a**.\x1b[0m\n\n\x1b[0;1mYes\x1b[0m\n");
+        assert_eq!(show(Look::Wrapped, false), "<think>\nHm **a**.\n</think>\n\n**Yes**\n");
+        assert_eq!(show(Look::Styled, true), "\x1b[0;1mYes\x1b[0m\n");
+        assert_eq!(show(Look::Raw, false), "<think>\nHm **a**.\n</think>\n\n**Yes**");
+        assert_eq!(show(Look::Raw, true), "**Yes**");
+        assert_eq!(shown(Look::Raw, false, thought, ""), "<think>\nHm **a**.\n</think>\n\n");
+    }
+
+    #[test]
+    fn calls_of_tools_have_lines_of_their_own() {
+        let mut parser = Format::detect("<tool_call>", &|_| false, None).parser("", 0);
+        let parts = parser.push("<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n</tool_call>", true);
+        let [Part::Call(call)] = &parts[..] else { panic!("{parts:?}") };
+        for (look, want) in [
+            (Look::Raw, "I **look**.\n{call}\nDone."),
+            (Look::Wrapped, "I **look**.\n{call}\nDone.\n"),
+            (Look::Styled, "I \x1b[0;1mlook\x1b[0m.\n{call}\nDone.\n"),
+        ] {
+            let mut view = View::new(Shown { look, wraps: false, hides_thoughts: false });
+            let mut text = view.event(&Event::Text("I **look**.".into()));
+            text += &view.event(&Event::ToolCall(call.clone()));
+            text += &view.event(&Event::Text("Done.".into()));
+            text += &view.finish();
+            assert_eq!(text, want.replace("{call}", &reply::object(call).to_string()), "{look:?}");
+        }
     }
 
     #[test]
     fn no_control_character_of_a_model_reaches_a_terminal() {
-        let text = "a\x1b]0;t\x07 \x1b[2Jb\u{9b}31m\u{202e}c\r\n```\n\x1b[1m\n```\n<think>\x1b[3m";
-        let plain = shown(Look::Wrapped, false, text);
-        assert_eq!(plain, "a]0;t [2Jb31mc\n```\n[1m\n```\n<think>[3m\n");
-        let styled = shown(Look::Styled, false, text);
+        let text = "a\x1b]0;t\x07 \x1b[2Jb\u{9b}31m\u{202e}c\r\n```\n\x1b[1m\n```\n";
+        let plain = shown(Look::Wrapped, false, "\x1b[3m", text);
+        assert_eq!(plain, "<think>\n[3m\n</think>\n\na]0;t [2Jb31mc\n```\n[1m\n```\n");
+        let styled = shown(Look::Styled, false, "\x1b[3m", text);
         let ours = ["\x1b[0m", "\x1b[0;2m"];
         assert_eq!(styled.matches('\x1b').count(), ours.iter().map(|s| styled.matches(s).count()).sum::<usize>());
     }
