@@ -38,6 +38,10 @@ pub(crate) struct Screen {
     blanks: usize,
     /// The word that is not complete yet.
     word: Vec<(String, Style)>,
+    /// Characters of it.
+    n_held: usize,
+    /// A beginning of the word has been written: it is longer than a line.
+    is_torn: bool,
     /// The styles that the terminal has now, as parameters of SGR.
     current: String,
     out: String,
@@ -45,6 +49,8 @@ pub(crate) struct Screen {
 
 /// A line of the frame is no longer than this.
 const MAX_RULE: usize = 60;
+/// Characters of a word that are waited for; some languages and many codes have no blanks.
+const MAX_WORD: usize = 60;
 /// Where the terminal's tab stops are.
 const TAB: usize = 8;
 
@@ -72,6 +78,8 @@ impl Screen {
             leads: Vec::new(),
             blanks: 0,
             word: Vec::new(),
+            n_held: 0,
+            is_torn: false,
             current: String::new(),
             out: String::new(),
         }
@@ -139,6 +147,11 @@ impl Screen {
                         Some((word, last)) if *last == style => word.push(c),
                         _ => self.word.push((c.into(), style)),
                     }
+                    self.n_held += 1;
+                    if self.n_held >= MAX_WORD {
+                        self.write_word();
+                        self.is_torn = true;
+                    }
                 }
             }
         }
@@ -162,8 +175,15 @@ impl Screen {
         self.out.push_str(text);
     }
 
-    /// Writes the word, on the next line if it does not fit on this one.
+    /// Writes the word, which is complete.
     fn flush(&mut self) {
+        self.write_word();
+        self.is_torn = false;
+    }
+
+    /// Writes what there is of the word, on the next line if it does not fit on this one.
+    fn write_word(&mut self) {
+        self.n_held = 0;
         if self.word.is_empty() {
             return;
         }
@@ -172,7 +192,7 @@ impl Screen {
         // Of whole parts: an emoji of several characters has another width than they have together.
         let width: usize = word.iter().map(|(text, _)| text.width()).sum();
         let used = self.column + self.blanks;
-        if !self.unwrapped && used + width > self.width && self.column > self.lead_width() {
+        if !self.unwrapped && !self.is_torn && used + width > self.width && self.column > self.lead_width() {
             self.wrap();
         } else {
             if self.column <= self.lead_width() {
@@ -353,6 +373,17 @@ mod tests {
         // A letter with its accent is one column, a family of emoji two.
         assert_eq!(lines("e\u{301}e\u{301}e\u{301}e\u{301} abcde", 10), ["e\u{301}e\u{301}e\u{301}e\u{301} abcde"]);
         assert_eq!(lines("👩\u{200d}👩\u{200d}👧 abcdefg", 10), ["👩\u{200d}👩\u{200d}👧 abcdefg"]);
+    }
+
+    #[test]
+    fn a_word_without_an_end_is_not_waited_for() {
+        let mut screen = Screen::new(Look::Wrapped, || 20);
+        let mut show = |text: &str| screen.show(&[Piece::Text(text.into(), Style::default())]);
+        assert_eq!(show(&format!("ab {}", "x".repeat(MAX_WORD - 1))), "ab");
+        assert_eq!(show("xx"), format!("\n{}", "x".repeat(MAX_WORD)));
+        // The terminal goes on breaking it: nothing comes into the midst of it.
+        assert_eq!(show(&"y".repeat(MAX_WORD)), format!("x{}", "y".repeat(MAX_WORD - 1)));
+        assert_eq!(show(" end and so"), "y end and");
     }
 
     #[test]

@@ -57,6 +57,11 @@ fn an_answer_is_shown_with_its_markdown_and_its_figures() {
     t.wait_for("**bold**");
     t.wait_for_prompt();
     assert_eq!(t.text().matches("t/s, prompt").count(), 1);
+    t.line("/set markdown on");
+    t.line("/clear");
+    t.line("/set json-schema {\"const\": \"*a* and **b**\"}");
+    t.line("As JSON");
+    t.wait_for("\"*a* and **b**\"\n");
     leave(t);
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Settings {
     pub(super) word_wrap: bool,
     /// What gives the answer its form, as it was typed.
     pub(super) form: Option<String>,
+    /// The form is JSON, which is shown as it is.
+    pub(super) is_json: bool,
 }
 
 /// The flags that may change in a conversation.
@@ -126,7 +128,7 @@ impl Settings {
             return Ok(());
         }
         if value == "none" && is_form {
-            (self.options.grammar, self.form) = (None, None);
+            (self.options.grammar, self.form, self.is_json) = (None, None, false);
             return Ok(());
         }
         let matches = parser().try_get_matches_from([format!("--{name}={value}")]).map_err(|e| explained(name, &e))?;
@@ -144,6 +146,7 @@ impl Settings {
         if let Some(form) = typed.answer.form.resolve()? {
             options.grammar = Some(form);
             self.form = Some(format!("{name}: {value}"));
+            self.is_json = name == "json-schema";
         }
         self.options = options;
         Ok(())

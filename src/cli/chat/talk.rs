@@ -426,6 +426,7 @@ impl<'a> Talk<'a> {
     fn look(&self, out: &Output) -> Look {
         match out.stdout_is_terminal() && !out.is_dumb() {
             false => Look::Raw,
+            true if self.settings.is_json => Look::Raw,
             true if out.is_plain() || !self.settings.markdown => Look::Wrapped,
             true => Look::Styled,
         }
@@ -436,6 +437,7 @@ impl<'a> Talk<'a> {
 fn settings(args: &ChatArgs, options: GenerateOptions) -> Settings {
     Settings {
         form: options.grammar.is_some().then(|| "as the command line has it".to_owned()),
+        is_json: args.answer.form.json_schema.is_some(),
         options,
         think: args.view.think,
         shows_timings: args.answer.shows_timings(),
