@@ -49,12 +49,12 @@ def items(lines):
 
 
 def everyday():
-    """Questions that have an answer of their own: (wordings, answer)."""
+    """Questions that have an answer of their own: (wordings, answer, held-out wording)."""
     path = HERE / "everyday.tsv"
     if not path.exists():
         return []
     rows = [line.split("\t") for line in path.read_text().splitlines() if line and not line.startswith("#")]
-    return [(row[0].split(" | "), row[1]) for row in rows]
+    return [(row[0].split(" | "), row[2], row[1]) for row in rows]
 
 
 def plain(text):
@@ -147,6 +147,7 @@ class Corpus:
         self.everyday = everyday()
         self.everyday_share = self.EVERYDAY if everyday_share is None else everyday_share
         held = [plain(q) for lines in sections("heldout.txt").values() for q in lines]
+        held += [plain(q) for _, _, q in self.everyday]
         self.held_short = {tuple(h) for h in held if len(h) < 3}
         self.held_long = {tuple(h) for h in held if len(h) >= 3}
         self.held_lengths = sorted({len(h) for h in self.held_long})
@@ -253,7 +254,7 @@ class Corpus:
             elif kind < self.OUT_OF_SCOPE + self.NOT_UNDERSTOOD:
                 return self.gibberish(), self.answer["not_understood"], "not_understood"
             elif self.everyday and kind < self.OUT_OF_SCOPE + self.NOT_UNDERSTOOD + self.everyday_share:
-                wordings, answer = self.rng.choice(self.everyday)
+                wordings, answer, _ = self.rng.choice(self.everyday)
                 text = self.noisy(self.rng.choice(wordings), strength)
                 if not self.is_held_out(text):
                     return text, answer, "everyday"

@@ -165,8 +165,13 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     corpus = Corpus(args.seed)
     table, questions = corpus.table, held_out()
-    sample = [corpus.example()[0] for _ in range(60_000)]
-    tokenizer = train_tokenizer(sample + [f["text"] for f in table] * 40 + ["user\n", "assistant\n"] * 2000, args.out / "tokenizer.json")
+    sample = [corpus.example()[0] for _ in range(60_000)] + [a for _, a, _ in corpus.everyday] * 20
+    if args.resume:
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(args.out / "tokenizer.json"))
+    else:
+        tokenizer = train_tokenizer(sample + [f["text"] for f in table] * 40 + ["user\n", "assistant\n"] * 2000, args.out / "tokenizer.json")
     model = Spark(args.drop)
     matrices = [p for layer in model.layers for p in layer.parameters() if p.ndim == 2]
     others = [model.embed.weight, model.norm] + [p for layer in model.layers for p in layer.parameters() if p.ndim == 1]
