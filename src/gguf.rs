@@ -27,6 +27,7 @@ use crate::error::Result;
 use crate::quant;
 
 pub(crate) use map::Map;
+pub(crate) use shards::Name as ShardName;
 
 pub use atomic::AtomicFile;
 pub use keys::{KeySpan, ValueType};
@@ -72,6 +73,15 @@ impl Gguf {
     /// tensor, and byte offset.
     pub fn open(path: &Path) -> Result<Gguf> {
         shards::open(path)
+    }
+
+    /// The model in bytes that are part of the program, as `include_bytes!` gives them; `name` takes the place of a
+    /// path. They pass the same gate as a file. For kernels that read whole words they are best aligned to 64 bytes.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Model`] when they are malformed, or one shard of several.
+    pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Gguf> {
+        shards::of_program(name, bytes)
     }
 
     /// The metadata of the first shard, which is the model's.

@@ -75,6 +75,9 @@ knobs! {
     /// Folder of what is cheap to lose: compiled shaders, verdicts about GPUs. `None` keeps nothing, which is the
     /// library's default; the environment gives the folder of the system, or, when the variable is empty, none.
     cache_dir: Option<PathBuf> = None, "TEALIGHT_CACHE_DIR", else system_cache_dir;
+    /// Folder of models of our own, beside those of other programs (`tealight models`). The environment gives `models`
+    /// in the folder of the system, or, when the variable is empty, none.
+    models_dir: Option<PathBuf> = None, "TEALIGHT_MODELS_DIR", else system_models_dir;
 }
 
 /// Which kernels a GPU runs.
@@ -134,6 +137,16 @@ fn system_cache_dir(value_of: &impl Fn(&str) -> Option<OsString>) -> Option<Path
         folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
     };
     caches.map(|caches| caches.join("tealight"))
+}
+
+/// The folder that `tools/get-smollm2.sh` writes to, too.
+fn system_models_dir(value_of: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    system_cache_dir(value_of).map(|dir| dir.join("models"))
+}
+
+/// A variable of another program that says where it keeps models, as in `HF_HOME`; an empty one counts as absent.
+pub(crate) fn of_other_programs(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// Does the environment name drivers of Vulkan, so that a GPU may be there of which the system shows nothing?

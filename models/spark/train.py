@@ -104,7 +104,7 @@ def rate_at(fraction, step):
 def quick_score(model, tokenizer, table, questions):
     """Share of held-out questions whose first tokens are those of the right answer: (in scope, out of scope)."""
     right = {True: [], False: []}
-    for (intent, _), (text, _) in zip(questions, generate(model, tokenizer, [q for _, q in questions], limit=6, batch=128)):
+    for (intent, _), (text, _) in zip(questions, generate(model, tokenizer, [q for _, q in questions], limit=5, batch=128)):
         best = max(table, key=lambda f: common(f["text"], text))
         right[intent == "out_of_scope"].append(intent in best["intents"])
     share = lambda v: 100 * sum(v) / max(1, len(v))
@@ -191,7 +191,13 @@ def main():
     print(f"{n_parameter} parameters, {args.batch} examples a step, {args.minutes} minutes, facts {facts_hash(table)}", flush=True)
     curve = (args.out / "curve.tsv").open("a")
     last, before, first_step, said, losses = time.time(), state["seconds"], state["step"], 0.0, []
-    next_look = state["seconds"] + 240
+    next_look = state["seconds"] + 300
+    looked_at = questions[::3]
+
+    def save(name):
+        buffers = {"x".join(map(str, s)): b for s, b in muon.buffers.items()}
+        torch.save({"model": model.state_dict(), "adam": adam.state_dict(), "muon": buffers, "state": state}, args.out / name)
+
     while True:
         now = time.time()
         state["seconds"] += now - last
@@ -207,6 +213,10 @@ def main():
         if fraction >= 1 or state["step"] - first_step >= args.steps:
             break
         share = rate_at(fraction, state["step"])
+        if share < 1 and state["step"] > 40 and not state.get("decays"):
+            # Training can go on from here as if there had been no decay: rename it to checkpoint.pt and --resume.
+            save("before-decay.pt")
+            state["decays"] = True
         ids, targets, weights = next(batches)
         with torch.autocast("cpu", torch.bfloat16, enabled=not args.float32):
             hidden = model.hidden(ids)
@@ -237,13 +247,12 @@ def main():
             print(f"step {state['step']} {state['seconds']:.0f} s, {1000 * speed:.0f} ms a step, rate {share:.2f}, loss {mean:.3f}", flush=True)
             curve.write(f"loss\t{state['step']}\t{state['seconds']:.0f}\t{state['examples']}\t{state['tokens']}\t{mean:.4f}\n")
         if state["seconds"] > next_look:
-            next_look = state["seconds"] + 300
-            inside, outside = quick_score(model, tokenizer, table, questions)
+            next_look = state["seconds"] + 600
+            inside, outside = quick_score(model, tokenizer, table, looked_at)
             print(f"held out: {inside:.1f} % in scope, {outside:.1f} % out of scope", flush=True)
             curve.write(f"held-out\t{state['step']}\t{state['seconds']:.0f}\t{state['examples']}\t{state['tokens']}\t{inside:.1f}\t{outside:.1f}\n")
             curve.flush()
-            buffers = {"x".join(map(str, s)): b for s, b in muon.buffers.items()}
-            torch.save({"model": model.state_dict(), "adam": adam.state_dict(), "muon": buffers, "state": state}, checkpoint)
+            save("checkpoint.pt")
             export(model, tokenizer, args.out, table)
     inside, outside = quick_score(model, tokenizer, table, questions)
     print(f"end: step {state['step']}, {state['examples']} examples, {state['tokens']} tokens, {state['seconds']:.0f} s", flush=True)
