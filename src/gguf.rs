@@ -148,6 +148,14 @@ impl Gguf {
         self.shards.iter().map(|s| s.map.len() as u64)
     }
 
+    /// The whole mapped file of a shard.
+    ///
+    /// # Panics
+    /// When there are not so many shards.
+    pub fn file_bytes(&self, shard: usize) -> &[u8] {
+        &self.shards[shard].map
+    }
+
     /// The format version of the first shard: 2 or 3.
     pub fn version(&self) -> u32 {
         self.shards[0].version

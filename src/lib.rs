@@ -3,7 +3,7 @@
 //! The rooms, from the file to the answer: [`gguf`] is the gate that every file passes; [`text`] turns
 //! text into tokens and back; `arch` describes model families as data and lowers them to a [`plan`];
 //! `cpu` executes plans; [`sample`] chooses tokens; `engine` is the public interface that ties them.
-//! [`convert`] makes files.
+//! [`convert`] makes files; [`shelf`] finds those that are there.
 
 mod arch;
 mod cache;
@@ -19,6 +19,7 @@ pub mod gpu;
 pub mod knobs;
 pub mod plan;
 pub mod sample;
+pub mod shelf;
 pub mod text;
 
 pub use engine::{

@@ -18,10 +18,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cpu", &["plan", "cache", "quant", "knobs", "error"]),
     ("gpu", &["plan", "cache", "quant", "knobs", "error"]),
     ("sample", &["text", "error"]),
+    ("shelf", &["gguf", "error", "knobs"]),
     ("engine", &["arch", "cache", "cpu", "error", "gguf", "gpu", "knobs", "plan", "quant", "sample", "text"]),
     ("convert", &["gguf", "quant", "arch", "text", "error", "knobs"]),
     ("chat", &["engine", "sample", "text", "error", "knobs"]),
-    ("cli", &["arch", "chat", "convert", "engine", "error", "gguf", "knobs", "plan", "quant", "sample", "text"]),
+    (
+        "cli",
+        &["arch", "chat", "convert", "engine", "error", "gguf", "knobs", "plan", "quant", "sample", "shelf", "text"],
+    ),
     ("main", &["chat", "cli", "convert", "engine", "error", "gguf", "knobs", "plan", "quant", "sample", "text"]),
 ];
 

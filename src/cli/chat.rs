@@ -14,9 +14,9 @@ use command::Command;
 use lines::Lines;
 
 pub(crate) fn run(args: ChatArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
-    let (path, _) = args.model.resolve(&args.words, false)?;
+    let (subject, _) = args.model.choose(&args.words, false)?;
     let form = args.answer.form.resolve()?;
-    let model = answer::open(&path, &args.compute.resolve()?, &args.start, out)?;
+    let model = answer::open(&subject, &args.compute.resolve()?, &args.start, out)?;
     let session = args.context.resolve(args.cache.resolve(args.compute.exact));
     {
         let _guard = interrupt.stoppable();

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 
-use super::Found;
+use super::{Found, Keeper};
 
 /// What a word means on the shelf.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,7 +19,12 @@ pub enum Match<'a> {
 /// Counts each file once, gives every model a name of its own, and puts all in order.
 pub(super) fn settle(models: &mut Vec<Found>) {
     let mut seen = HashSet::new();
-    models.retain(|m| seen.insert(fs::canonicalize(&m.path).unwrap_or_else(|_| m.path.clone())));
+    models.retain(|m| {
+        let file = fs::canonicalize(&m.path).unwrap_or_else(|_| m.path.clone());
+        // Tags of ollama are names that people chose, so each of them counts.
+        let tag = if m.keeper == Keeper::Ollama { m.name.clone() } else { String::new() };
+        seen.insert((file, tag))
+    });
     let words: Vec<String> = models.iter().map(|m| tame(&m.name)).collect();
     let mut uses: HashMap<String, usize> = HashMap::new();
     for word in &words {

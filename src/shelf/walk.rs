@@ -122,7 +122,7 @@ pub(super) fn hub(root: &Path, notes: &mut Vec<String>) -> Vec<Found> {
     let mut all = Vec::new();
     let mut repos: Vec<PathBuf> = match fs::read_dir(root) {
         Ok(entries) => entries.flatten().take(MAX_ENTRIES).map(|e| e.path()).collect(),
-        Err(_) => return all,
+        Err(_) => return Vec::new(),
     };
     repos.sort();
     for repo in repos {
