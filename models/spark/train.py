@@ -154,6 +154,7 @@ def main():
     parser.add_argument("--rate-embedding", type=float, default=2e-3)
     parser.add_argument("--drop", type=float, default=0.1)
     parser.add_argument("--question-weight", type=float, default=0.1)
+    parser.add_argument("--bag", type=int, default=300_000, help="questions of the first stage (bag.py); 0: none")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--float32", action="store_true", help="do not use bfloat16 for the products")
@@ -173,6 +174,11 @@ def main():
     else:
         tokenizer = train_tokenizer(sample + [f["text"] for f in table] * 40 + ["user\n", "assistant\n"] * 2000, args.out / "tokenizer.json")
     model = Spark(args.drop)
+    if not args.resume and args.bag:
+        import bag
+
+        texts = set(corpus.answer.values()) | {a for _, a, _ in corpus.everyday}
+        bag.begin_with(model, bag.train(corpus, tokenizer, texts, args.bag, questions), texts, tokenizer)
     matrices = [p for layer in model.layers for p in layer.parameters() if p.ndim == 2]
     others = [model.embed.weight, model.norm] + [p for layer in model.layers for p in layer.parameters() if p.ndim == 1]
     muon = Muon(matrices)
