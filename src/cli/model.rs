@@ -184,7 +184,8 @@ fn default() -> Outcome<Subject> {
         } else {
             String::new()
         };
-        let notice = format!("no model named: {} answers, the only one on this machine{other}", only.name);
+        let notice =
+            format!("no model named: {} answers, the only one on this machine that converses{other}", only.name);
         return Ok(Subject { origin: Origin::File(only.path.clone()), notice: Some(notice) });
     }
     if !has_built_in() {

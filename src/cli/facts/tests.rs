@@ -95,7 +95,7 @@ fn every_flag_in_an_answer_is_one_of_the_program() {
     known.extend(["--help", "--version", "-ngl"].map(String::from));
     let absent: HashSet<&str> = NOT_YET.iter().flat_map(|c| c.split(' ')).filter(|w| w.starts_with('-')).collect();
     for fact in all() {
-        for code in fact.answer.split('`').skip(1).step_by(2) {
+        for code in fact.answer.split('`').skip(1).step_by(2).filter(|c| !c.starts_with("cargo ")) {
             for word in code.split(' ').filter(|w| w.starts_with('-') && w.len() > 1) {
                 let is_known = known.contains(word) || absent.contains(word);
                 assert!(is_known, "{}: `{word}`", fact.id);
