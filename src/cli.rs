@@ -11,15 +11,20 @@ mod argv;
 mod bench;
 mod chat;
 mod chats;
+mod check;
 mod devices;
+mod facts;
 mod files;
 mod form;
+mod help;
 mod imatrix;
 mod input;
 mod inspect;
 mod interrupt;
 mod logits;
 mod manual;
+mod model;
+mod models;
 mod output;
 mod perplexity;
 mod progress;
@@ -102,7 +107,19 @@ fn dispatch(command: Option<Command>, out: &mut Output, interrupt: &Interrupt) -
         Some(Command::Devices(args)) => devices::run(&args, out),
         Some(Command::Completions(args)) => manual::completions(&args, out),
         Some(Command::Man(args)) => manual::pages(&args, out),
+        Some(Command::Models(args)) => models::run(&args, out),
+        Some(Command::Check(args)) => check::run(&args, out, interrupt),
+        Some(Command::Help(args)) => help::run(&args, out),
+        None if !input::is_piped() => without_a_command(out, interrupt),
         None => Err(usage("no command given", args::FIRST_STEPS)),
+    }
+}
+
+/// A person at a terminal gets a conversation.
+fn without_a_command(out: &mut Output, interrupt: &Interrupt) -> Outcome {
+    match Cli::try_parse_from(["tealight", "chat"]).map(|cli| cli.command) {
+        Ok(Some(Command::Chat(args))) => chat::run(*args, out, interrupt),
+        _ => Err(usage("no command given", args::FIRST_STEPS)),
     }
 }
 

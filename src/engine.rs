@@ -2,6 +2,7 @@
 //! memory. The engine prints nothing, ends no process, installs no handlers; any call can be cancelled.
 #![forbid(unsafe_code)]
 
+mod built_in;
 mod cancel;
 mod chat;
 #[cfg(feature = "gpu")]
@@ -25,6 +26,7 @@ mod warm;
 pub use crate::cpu::Limits;
 #[doc(hidden)]
 pub use crate::cpu::bench as kernel_bench;
+pub use built_in::{BUILT_IN, BUILT_IN_FACTS, built_in};
 pub use cancel::CancelToken;
 pub use chat::{Chat, ChatTurn};
 pub use device::{DeviceChoice, DeviceInfo, DeviceKind, GpuCheck, GpuLayers, devices};
@@ -32,3 +34,4 @@ pub use generate::{ContextOverflow, Event, GenerateOptions, Generation, StopReas
 pub use load::{InputSum, Model, ModelOptions};
 pub use notice::{Notice, Placement};
 pub use session::{SavedSession, Session, SessionOptions, Want};
+pub use warm::available_memory;

@@ -27,6 +27,7 @@ use crate::error::Result;
 use crate::quant;
 
 pub(crate) use map::Map;
+pub(crate) use shards::Name as ShardName;
 
 pub use atomic::AtomicFile;
 pub use keys::{KeySpan, ValueType};
@@ -72,6 +73,20 @@ impl Gguf {
     /// tensor, and byte offset.
     pub fn open(path: &Path) -> Result<Gguf> {
         shards::open(path)
+    }
+
+    /// The model in bytes that are part of the program, as `include_bytes!` gives them; `name` takes the place of a
+    /// path. They pass the same gate as a file. For kernels that read whole words they are best aligned to 64 bytes.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Model`] when they are malformed, or one shard of several.
+    pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Gguf> {
+        shards::of_program(name, bytes)
+    }
+
+    /// Is it part of the program, by [`Gguf::from_static`]? No file has its name then.
+    pub fn is_static(&self) -> bool {
+        self.shards[0].map.is_program()
     }
 
     /// The metadata of the first shard, which is the model's.
@@ -136,6 +151,14 @@ impl Gguf {
     /// The sizes of the files in bytes, in the order of shards.
     pub fn file_sizes(&self) -> impl ExactSizeIterator<Item = u64> {
         self.shards.iter().map(|s| s.map.len() as u64)
+    }
+
+    /// The whole mapped file of a shard.
+    ///
+    /// # Panics
+    /// When there are not so many shards.
+    pub fn file_bytes(&self, shard: usize) -> &[u8] {
+        &self.shards[shard].map
     }
 
     /// The format version of the first shard: 2 or 3.

@@ -78,6 +78,9 @@ knobs! {
     /// Folder of what people want to keep: named chats. `None` keeps nothing, which is the library's default; the
     /// environment gives the folder of the system, or, when the variable is empty, none.
     data_dir: Option<PathBuf> = None, "TEALIGHT_DATA_DIR", else system_data_dir;
+    /// Folder of models of our own, beside those of other programs (`tealight models`). The environment gives `models`
+    /// in the folder of the system, or, when the variable is empty, none.
+    models_dir: Option<PathBuf> = None, "TEALIGHT_MODELS_DIR", else system_models_dir;
 }
 
 /// Which kernels a GPU runs.
@@ -154,6 +157,16 @@ fn system_data_dir(value_of: &impl Fn(&str) -> Option<OsString>) -> Option<PathB
 
 fn absolute(value_of: &impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
     value_of(name).map(PathBuf::from).filter(|f| f.is_absolute())
+}
+
+/// The folder that `tools/get-smollm2.sh` writes to, too.
+fn system_models_dir(value_of: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    system_cache_dir(value_of).map(|dir| dir.join("models"))
+}
+
+/// A variable of another program that says where it keeps models, as in `HF_HOME`; an empty one counts as absent.
+pub(crate) fn of_other_programs(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// Does the environment name drivers of Vulkan, so that a GPU may be there of which the system shows nothing?

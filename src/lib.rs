@@ -3,7 +3,7 @@
 //! The rooms, from the file to the answer: [`gguf`] is the gate that every file passes; [`text`] turns
 //! text into tokens and back; `arch` describes model families as data and lowers them to a [`plan`];
 //! `cpu` executes plans; [`sample`] chooses tokens; `engine` is the public interface that ties them.
-//! [`convert`] makes files. [`chat`] holds what conversations need beyond all that.
+//! [`convert`] makes files; [`shelf`] finds those that are there. [`chat`] holds what conversations need beyond all that.
 
 mod arch;
 mod cache;
@@ -21,6 +21,7 @@ pub mod knobs;
 pub mod plan;
 pub mod reply;
 pub mod sample;
+pub mod shelf;
 pub mod text;
 
 pub use engine::{

@@ -19,12 +19,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cpu", &["plan", "cache", "quant", "knobs", "error"]),
     ("gpu", &["plan", "cache", "quant", "knobs", "error"]),
     ("sample", &["text", "error"]),
+    ("shelf", &["gguf", "error", "knobs"]),
     ("engine", &["arch", "cache", "cpu", "error", "gguf", "gpu", "knobs", "plan", "quant", "reply", "sample", "text"]),
     ("convert", &["gguf", "quant", "arch", "text", "error", "knobs"]),
     ("chat", &["engine", "gguf", "reply", "sample", "text", "error", "knobs"]),
     (
         "cli",
-        &["arch", "chat", "convert", "engine", "error", "gguf", "knobs", "plan", "quant", "reply", "sample", "text"],
+        &[
+            "arch", "chat", "convert", "engine", "error", "gguf", "knobs", "plan", "quant", "reply", "sample", "shelf",
+            "text",
+        ],
     ),
     (
         "main",

@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::engine::Model;
+use crate::engine::{BUILT_IN, Model};
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::AtomicFile;
 
@@ -317,8 +317,11 @@ impl NamedChat {
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
         let path = model.gguf().path();
         let record = ChatRecord {
-            // A name that leads there from any folder.
-            model: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            model: match model.gguf().is_static() {
+                true => BUILT_IN.into(),
+                // A name that leads there from any folder.
+                false => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            },
             model_identity: model.identity(),
             created_s: self.record.as_ref().map_or(now_s, |r| r.created_s),
             used_s: now_s,

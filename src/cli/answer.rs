@@ -1,6 +1,5 @@
 //! What `run` and `chat` share: options of an answer, and showing it as it comes.
 
-use std::path::Path;
 use std::time::Duration;
 
 use tealight::engine::{Event, GenerateOptions, Notice, StopReason, Summary};
@@ -10,6 +9,7 @@ use tealight::{ContextOverflow, DeviceChoice, Model, ModelOptions, Result, Sessi
 
 use super::args::{AnswerArgs, Overflow, StartArgs};
 use super::interrupt::Interrupt;
+use super::model::Subject;
 use super::output::Output;
 use super::progress::Progress;
 use super::reply::Shown;
@@ -17,10 +17,11 @@ use super::{Outcome, input};
 
 /// Opens a model that writes text. Its vocabulary and its weights are read meanwhile: [`prepare`] waits for what is
 /// needed.
-pub(crate) fn open(path: &Path, options: &ModelOptions, start: &StartArgs, out: &Output) -> Outcome<Model> {
+pub(crate) fn open(subject: &Subject, options: &ModelOptions, start: &StartArgs, out: &Output) -> Outcome<Model> {
     let progress = Progress::start(out, "loading the model");
-    let model = Model::open(path, options)?;
+    let model = subject.open(options)?;
     drop(progress);
+    subject.tell(out);
     super::logits::check_writes_text(&model)?;
     if matches!(options.device, DeviceChoice::Cpu | DeviceChoice::Auto) && !start.warm {
         model.read_ahead();

@@ -2,6 +2,7 @@
 //! meaning are llama.cpp's where it has them.
 
 mod models;
+mod shelf;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,12 +22,15 @@ use super::sampling::SamplingArgs;
 use super::{Outcome, usage};
 use models::{IMATRIX_NOTES, QUANTIZE_NOTES};
 pub(crate) use models::{ImatrixArgs, PerplexityArgs, QuantizeArgs};
+use shelf::{CHECK_NOTES, MODELS_NOTES};
+pub(crate) use shelf::{CheckArgs, HelpArgs, ModelsArgs};
 
 pub(crate) const FIRST_STEPS: &str = "begin with one of
 
   tealight run MODEL.gguf \"a question\"   one answer
   tealight chat MODEL.gguf               a conversation
   tealight inspect MODEL.gguf            what a file holds and needs
+  tealight models                        the models on this machine
 
 `tealight --help` shows all commands";
 
@@ -46,7 +50,7 @@ command line wins.";
 
 /// Runs language models from GGUF files on this machine.
 #[derive(Debug, Parser)]
-#[command(name = "tealight", version, after_help = EXIT_CODES, args_override_self = true)]
+#[command(name = "tealight", version, after_help = EXIT_CODES, args_override_self = true, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub shared: Shared,
@@ -72,14 +76,20 @@ pub(crate) struct Shared {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Answer one prompt, from arguments, files and standard input
-    #[command(after_help = RUN_NOTES, override_usage = "tealight run [OPTIONS] MODEL [PROMPT]")]
+    #[command(after_help = RUN_NOTES, override_usage = "tealight run [OPTIONS] [MODEL] [PROMPT]")]
     Run(Box<RunArgs>),
     /// Hold a conversation
-    #[command(after_help = super::chat::commands(), override_usage = "tealight chat [OPTIONS] MODEL")]
+    #[command(after_help = super::chat::commands(), override_usage = "tealight chat [OPTIONS] [MODEL]")]
     Chat(Box<ChatArgs>),
     /// List, show, remove and export the chats of `chat --name`
     #[command(override_usage = "tealight chats [OPTIONS] [COMMAND]")]
     Chats(ChatsArgs),
+    /// List the models on this machine, whose names stand for their files
+    #[command(after_help = MODELS_NOTES, override_usage = "tealight models [OPTIONS]")]
+    Models(ModelsArgs),
+    /// Tell whether a model runs here: memory, speed, and faults of its file
+    #[command(after_help = CHECK_NOTES, override_usage = "tealight check [OPTIONS] MODEL")]
+    Check(CheckArgs),
     /// Show what a file holds, what it needs, and whether it runs
     #[command(override_usage = "tealight inspect [OPTIONS] MODEL")]
     Inspect(InspectArgs),
@@ -110,6 +120,9 @@ pub(crate) enum Command {
     /// List the GPUs that `--device` takes
     #[command(override_usage = "tealight devices [OPTIONS]")]
     Devices(DevicesArgs),
+    /// Print the help of a command, or answer a question about a topic
+    #[command(override_usage = "tealight help [COMMAND | TOPIC]")]
+    Help(HelpArgs),
 }
 
 const RUN_NOTES: &str =
@@ -150,7 +163,7 @@ impl ModelFlag {
     }
 
     /// Tells the model apart from at most one further word.
-    pub(crate) fn resolve(&self, words: &[OsString], accepts_text: bool) -> Outcome<(PathBuf, Option<OsString>)> {
+    pub(crate) fn split(&self, words: &[OsString], accepts_text: bool) -> Outcome<(PathBuf, Option<OsString>)> {
         let limit = usize::from(self.model.is_none()) + usize::from(accepts_text);
         if words.len() > limit {
             let extra = words[limit].to_string_lossy().into_owned();
@@ -324,7 +337,8 @@ pub(crate) enum Overflow {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Model file, then the prompt; `-` as the prompt reads standard input
+    /// Model file or name, then the prompt; `-` as the prompt reads standard input. Without a model the small
+    /// built-in one answers, or the only one on this machine
     #[arg(value_names = ["MODEL", "PROMPT"])]
     pub words: Vec<OsString>,
     /// The prompt
@@ -377,7 +391,7 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
-    /// Model file
+    /// Model file or name; without one the small built-in model answers, or the only one on this machine
     #[arg(value_name = "MODEL")]
     pub words: Vec<OsString>,
     #[command(flatten)]
@@ -625,7 +639,7 @@ mod tests {
     fn check(flag: Option<&str>, env: Option<&str>, words: &[&str], expected: Option<(&str, Option<&str>)>) {
         let flag = ModelFlag { model: flag.map(Into::into), model_from_env: env.map(Into::into) };
         let words: Vec<OsString> = words.iter().map(Into::into).collect();
-        let found = flag.resolve(&words, true).ok();
+        let found = flag.split(&words, true).ok();
         assert_eq!(found, expected.map(|(model, text)| (model.into(), text.map(Into::into))), "{words:?}");
     }
 

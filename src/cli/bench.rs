@@ -4,7 +4,7 @@ mod kernels;
 mod report;
 mod table;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use tealight::engine::Limits;
@@ -41,15 +41,16 @@ pub(crate) fn run(args: &BenchArgs, out: &mut Output, interrupt: &Interrupt) -> 
     let _guard = interrupt.stoppable();
     let mut table = Table::new(args.output, report::HEAD);
     for path in &models {
+        let subject = super::model::named(path.as_os_str())?;
         for &n_threads in &args.threads() {
-            measure_model(path, n_threads, &tests, args, &mut table, out, interrupt)?;
+            measure_model(&subject, n_threads, &tests, args, &mut table, out, interrupt)?;
         }
     }
     out.bytes(table.tail().as_bytes())
 }
 
 fn measure_model(
-    path: &Path,
+    subject: &super::model::Subject,
     n_threads: Option<usize>,
     tests: &[Test],
     args: &BenchArgs,
@@ -58,14 +59,14 @@ fn measure_model(
     interrupt: &Interrupt,
 ) -> Outcome {
     let options = args.options(n_threads)?;
-    let model = Model::open(path, &options)?;
+    let model = subject.open(&options)?;
     super::logits::check_writes_text(&model)?;
     answer::warn(&model, out);
-    let subject = Subject::of(&model, args)?;
+    let of_model = Subject::of(&model, args)?;
     for test in tests {
         let cache = args.cache.resolve(false);
         let measured = measure(&model, &cache, *test, args, out, interrupt)?;
-        let row = Row { subject: &subject, model: &model, test: *test, measured: &measured };
+        let row = Row { subject: &of_model, model: &model, test: *test, measured: &measured };
         out.bytes(table.row(&row.object()?, &row.markdown()?).as_bytes())?;
     }
     Ok(())

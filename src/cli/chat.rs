@@ -13,7 +13,7 @@ mod view;
 use super::args::ChatArgs;
 use super::interrupt::Interrupt;
 use super::output::Output;
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, model};
 pub(crate) use command::summary as commands;
 use kept::Kept;
 pub(crate) use kept::{KeptArgs, store};
@@ -23,11 +23,11 @@ pub(crate) use view::Think;
 
 pub(crate) fn run(args: ChatArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
     let mut kept = Kept::open(&args.kept)?;
-    let path = match kept.model().filter(|_| !args.model.is_named(&args.words)) {
-        Some(path) => path,
-        None => args.model.resolve(&args.words, false)?.0,
+    let subject = match kept.model().filter(|_| !args.model.is_named(&args.words)) {
+        Some(path) => model::named(path.as_os_str())?,
+        None => args.model.choose(&args.words, false)?.0,
     };
-    let mut talk = Talk::open(&path, &args, out, interrupt)?;
+    let mut talk = Talk::open(&subject, &args, out, interrupt)?;
     talk.go_on(&mut kept, out)?;
     let mut lines = Lines::open(&args, out)?;
     talk.has_editor = lines.is_editor();

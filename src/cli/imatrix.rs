@@ -24,9 +24,9 @@ pub(crate) fn run(args: &ImatrixArgs, out: &mut Output, interrupt: &Interrupt) -
         }
         return finish(&known, args, &inputs, out);
     };
-    let (path, _) = args.model.resolve(&args.words, false)?;
+    let (subject, _) = args.model.resolve(&args.words, false)?;
     let options = args.compute.resolve()?.with_sum_inputs(true);
-    let model = Model::open(&path, &options)?;
+    let model = subject.open(&options)?;
     let collected = collect(&model, file, args, options.knobs.n_ubatch as u32, out, interrupt)?;
     known.merge(collected)?;
     inputs.extend(model.gguf().shard_paths().chain([file]));

@@ -17,8 +17,8 @@ use super::output::Output;
 use super::{Outcome, files};
 
 pub(crate) fn run(args: &InspectArgs, out: &mut Output) -> Outcome {
-    let (path, _) = args.model.resolve(&args.words, false)?;
-    let gguf = Arc::new(Gguf::open(&path)?);
+    let (subject, _) = args.model.resolve(&args.words, false)?;
+    let gguf = Arc::new(subject.gguf()?);
     gguf.warnings().iter().for_each(|w| out.warning(w));
     let options = args.device.resolve()?;
     let session = args.context.resolve(args.cache.resolve(false));

@@ -15,9 +15,9 @@ use super::progress::Progress;
 use super::{Failure, Outcome, answer, input, perplexity, usage};
 
 pub(crate) fn run(args: &LogitsArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
-    let (path, _) = args.model.resolve(&args.words, false)?;
+    let (subject, _) = args.model.resolve(&args.words, false)?;
     let options = args.compute.resolve()?;
-    let model = Model::open(&path, &options)?;
+    let model = subject.open(&options)?;
     // A call must not feed more than a pass takes, so that the rows of one pass are all that is held.
     let n_batch = options.knobs.n_ubatch as u32;
     if args.nll {

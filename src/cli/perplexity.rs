@@ -105,7 +105,7 @@ impl Chunks {
 }
 
 pub(crate) fn run(args: &PerplexityArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
-    let (path, _) = args.model.resolve(&args.words, false)?;
+    let (subject, _) = args.model.resolve(&args.words, false)?;
     let options = args.compute.resolve()?;
     let base = args.kl_divergence_base.as_deref();
     let n_batch = options.knobs.n_ubatch as u32;
@@ -115,12 +115,12 @@ pub(crate) fn run(args: &PerplexityArgs, out: &mut Output, interrupt: &Interrupt
             usage("--kl-divergence needs a file", "give --kl-divergence-base FILE, written without --kl-divergence")
         })?;
         let mut base = BaseReader::open(base)?;
-        let model = Model::open(&path, &options)?;
+        let model = subject.open(&options)?;
         return compare(&model, &mut base, args.chunks, n_batch, &session, out, interrupt);
     }
     let file = args.file.as_deref().ok_or_else(|| usage("no text given", "give one by --file FILE"))?;
     let scoring = Scoring { file, n_ctx: args.ctx_size, n_chunk: args.chunks, n_batch, session };
-    let model = Model::open(&path, &options)?;
+    let model = subject.open(&options)?;
     score(&model, &scoring, base, out, interrupt)
 }
 

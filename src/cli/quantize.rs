@@ -34,7 +34,7 @@ impl Words {
         let Some((input, rest)) = words.split_first() else {
             return Err(usage("no model given", "as in `tealight quantize IN OUT Q4_K_M`"));
         };
-        let input = PathBuf::from(input);
+        let input = super::model::path_of(Path::new(input))?;
         let recipe = |word: &OsString| match word.to_string_lossy() {
             name if name.eq_ignore_ascii_case("COPY") => Ok(None),
             name => Recipe::parse(&name).map(Some),

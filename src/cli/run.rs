@@ -15,13 +15,13 @@ use super::reply::Whole;
 use super::{Failure, Outcome, answer, input, usage};
 
 pub(crate) fn run(args: RunArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
-    let (path, word) = args.model.resolve(&args.words, args.prompt.is_none())?;
+    let (subject, word) = args.model.choose(&args.words, args.prompt.is_none())?;
     let word = word.or_else(|| args.prompt.clone());
     let Some(prompt) = input::prompt(args.file.as_deref(), word, args.escape, out)? else {
         return Err(usage("no prompt given", "add one in quotes, or pipe it in; `tealight chat` holds a conversation"));
     };
     let form = args.answer.form.resolve()?;
-    let model = answer::open(&path, &args.compute.resolve()?, &args.start, out)?;
+    let model = answer::open(&subject, &args.compute.resolve()?, &args.start, out)?;
     let summary = write(&model, args, form, prompt, out, interrupt)?;
     match summary.is_some_and(|s| s.reason == StopReason::Cancelled) {
         true => Err(Failure::Interrupted),

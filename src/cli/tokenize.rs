@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use tealight::gguf::Gguf;
 use tealight::text::{Encode, Vocab};
 
 use super::args::TokenizeArgs;
@@ -12,13 +11,13 @@ use super::output::Output;
 use super::{Outcome, input, usage};
 
 pub(crate) fn run(args: &TokenizeArgs, out: &mut Output) -> Outcome {
-    let (path, word) = args.model.resolve(&args.words, true)?;
+    let (subject, word) = args.model.resolve(&args.words, true)?;
     let text = match word {
         Some(word) if word != OsStr::new("-") => input::bytes_of(word)?,
         None if !input::is_piped() => return Err(usage("no text given", "add one in quotes, or pipe it in")),
         _ => input::stdin()?,
     };
-    let gguf = Arc::new(Gguf::open(&path)?);
+    let gguf = Arc::new(subject.gguf()?);
     gguf.warnings().iter().for_each(|w| out.warning(w));
     let vocab = Vocab::load(&gguf)?;
     vocab.warnings().iter().for_each(|w| out.warning(w));

@@ -92,7 +92,7 @@ fn n_bytes(pieces: &[Piece]) -> u64 {
 }
 
 /// Bytes that can be used without driving others out, page cache included; `None` where the system does not tell.
-fn available_memory() -> Option<u64> {
+pub fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

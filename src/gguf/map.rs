@@ -18,12 +18,14 @@ use crate::error::{Error, ErrorKind, Result};
 /// No system has smaller pages.
 const SMALLEST_PAGE: usize = 4096;
 
-/// A regular file, mapped for reading.
+/// Bytes for reading: those of a regular file, mapped, or those that came with the program.
 #[derive(Debug)]
-pub(crate) struct Map {
-    bytes: Mmap,
-    file: File,
-    identity: Identity,
+pub(crate) struct Map(Origin);
+
+#[derive(Debug)]
+enum Origin {
+    File { bytes: Mmap, file: File, identity: Identity },
+    Program(&'static [u8]),
 }
 
 /// What changes when a file is written to.
@@ -45,6 +47,16 @@ impl Map {
         Self::open_as(path, "a GGUF file")
     }
 
+    /// Bytes that are part of the program, which loads them as it loads itself.
+    pub(super) fn of_program(bytes: &'static [u8]) -> Map {
+        Map(Origin::Program(bytes))
+    }
+
+    /// Are they part of the program?
+    pub(super) fn is_program(&self) -> bool {
+        matches!(self.0, Origin::Program(_))
+    }
+
     /// Opens and maps the regular file at `path`, which must not be empty; `what` it should be is for messages.
     pub(crate) fn open_as(path: &Path, what: &str) -> Result<Map> {
         // Opening a FIFO would wait for a writer, so what the name means is asked first.
@@ -63,21 +75,23 @@ impl Map {
         // read, because what is read then decides on the size of folios in the page cache.
         #[cfg(target_os = "linux")]
         let _ = bytes.advise(memmap2::Advice::HugePage);
-        Ok(Map { bytes, file, identity: Identity::of(&meta) })
+        Ok(Map(Origin::File { bytes, file, identity: Identity::of(&meta) }))
     }
 
     /// Reads these bytes of the file and maps their pages; what lies outside of it is left out.
     pub(super) fn populate(&self, range: Range<usize>) {
-        let end = range.end.min(self.bytes.len());
-        let Some(bytes) = self.bytes.get(range.start..end).filter(|b| !b.is_empty()) else { return };
-        // One call maps whole folios, without a fault for each page (Linux 5.14).
-        #[cfg(target_os = "linux")]
-        if self.bytes.advise_range(memmap2::Advice::PopulateRead, range.start, bytes.len()).is_ok() {
-            return;
-        }
-        // Larger reads than those that faults ask for.
+        let end = range.end.min(self.len());
+        let Some(bytes) = self.get(range.start..end).filter(|b| !b.is_empty()) else { return };
         #[cfg(unix)]
-        let _ = self.bytes.advise_range(memmap2::Advice::WillNeed, range.start, bytes.len());
+        if let Origin::File { bytes: map, .. } = &self.0 {
+            // One call maps whole folios, without a fault for each page (Linux 5.14).
+            #[cfg(target_os = "linux")]
+            if map.advise_range(memmap2::Advice::PopulateRead, range.start, bytes.len()).is_ok() {
+                return;
+            }
+            // Larger reads than those that faults ask for.
+            let _ = map.advise_range(memmap2::Advice::WillNeed, range.start, bytes.len());
+        }
         for byte in bytes.iter().step_by(SMALLEST_PAGE) {
             black_box(*byte);
         }
@@ -86,30 +100,35 @@ impl Map {
     /// Gives the pages back that are mapped; those that are needed again come from the file again.
     pub(crate) fn release(&self) {
         #[cfg(unix)]
-        // SAFETY: the map is shared and read only, so its pages hold nothing that the file does not.
-        let _ = unsafe { self.bytes.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        if let Origin::File { bytes, .. } = &self.0 {
+            // SAFETY: the map is shared and read only, so its pages hold nothing that the file does not.
+            let _ = unsafe { bytes.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        }
     }
 
     /// Maps a part of the file once more, so that it can be written to in memory; the file stays as it is.
     pub(crate) fn private(&self, range: Range<usize>, path: &Path) -> Result<MmapMut> {
-        if range.start > range.end || range.end > self.bytes.len() {
+        let Origin::File { bytes, file, .. } = &self.0 else {
+            return Err(Error::new(ErrorKind::Internal, "a part of the program is no file").in_file(path));
+        };
+        if range.start > range.end || range.end > bytes.len() {
             return Err(Error::new(ErrorKind::Internal, "a part of a file lies outside of it").in_file(path));
         }
         let mut options = MmapOptions::new();
         options.offset(range.start as u64).len(range.len());
         // SAFETY: the map is private and this process's own, so nobody else writes to it; writers of the file are
         // excluded by contract (docs/security.md).
-        unsafe { options.map_copy(&self.file) }.map_err(|e| Error::io("cannot map", path, e))
+        unsafe { options.map_copy(file) }.map_err(|e| Error::io("cannot map", path, e))
     }
 
     /// Fails if the file is not as it was when it was opened.
     pub(crate) fn check_unchanged(&self, path: &Path) -> Result<()> {
-        let meta = self.file.metadata().map_err(|e| Error::io("cannot read", path, e))?;
-        if Identity::of(&meta) == self.identity {
+        let Origin::File { file, identity, .. } = &self.0 else { return Ok(()) };
+        let meta = file.metadata().map_err(|e| Error::io("cannot read", path, e))?;
+        if Identity::of(&meta) == *identity {
             return Ok(());
         }
-        let message =
-            format!("the file changed while in use: found {} bytes, expected {}", meta.len(), self.identity.len);
+        let message = format!("the file changed while in use: found {} bytes, expected {}", meta.len(), identity.len);
         Err(Error::new(ErrorKind::Io, message).in_file(path).with_hint("open the model again"))
     }
 }
@@ -118,7 +137,10 @@ impl Deref for Map {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        match &self.0 {
+            Origin::File { bytes, .. } => bytes,
+            Origin::Program(bytes) => bytes,
+        }
     }
 }
 

@@ -47,10 +47,23 @@ pub(super) fn open(path: &Path) -> Result<Gguf> {
     gather(path, files)
 }
 
+/// Passes bytes of the program through the gate as a model of one file called `name`.
+pub(super) fn of_program(name: &str, bytes: &'static [u8]) -> Result<Gguf> {
+    let path = Path::new(name);
+    let file = check_file(path, Map::of_program(bytes))?;
+    match Metadata::new(&file.0).u64(COUNT)?.unwrap_or(1).max(1) {
+        1 => gather(path, vec![file]),
+        count => Err(misnamed(&file.0, None, count)),
+    }
+}
+
 type File = (Shard, Vec<TensorSpan>, Vec<String>);
 
 fn open_file(path: &Path) -> Result<File> {
-    let map = Map::open(path)?;
+    check_file(path, Map::open(path)?)
+}
+
+fn check_file(path: &Path, map: Map) -> Result<File> {
     let layout = scan::scan(&map).map_err(|e| {
         let error = Error::new(ErrorKind::Model, e.to_string()).in_file(path);
         let hint = e.hint();
@@ -186,16 +199,16 @@ fn check_tensors(gguf: &Gguf) -> Result<()> {
 
 /// The name of a shard, `<prefix>-00001-of-00003.gguf`.
 #[derive(Debug, PartialEq, Eq)]
-struct Name {
-    prefix: String,
+pub(crate) struct Name {
+    pub(crate) prefix: String,
     /// From 1 to `count`.
-    number: u64,
-    count: u64,
+    pub(crate) number: u64,
+    pub(crate) count: u64,
 }
 
 impl Name {
     /// Reads the name of a file; `None` if it does not follow the pattern.
-    fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
         let stem = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
         let (rest, count) = stem.rsplit_once("-of-")?;
         let (prefix, number) = rest.rsplit_once('-')?;
@@ -203,7 +216,7 @@ impl Name {
         (1..=count).contains(&number).then(|| Self { prefix: prefix.to_owned(), number, count })
     }
 
-    fn sibling(&self, number: u64) -> String {
+    pub(crate) fn sibling(&self, number: u64) -> String {
         format!("{}-{number:05}-of-{:05}.gguf", self.prefix, self.count)
     }
 }

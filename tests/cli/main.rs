@@ -3,15 +3,18 @@
 mod bench;
 mod chat;
 mod chats;
+mod check;
 #[path = "../common/mod.rs"]
 mod common;
 mod devices;
 #[cfg(target_os = "linux")]
 mod dialogues;
 mod files;
+mod help;
 mod inspect;
 mod logits;
 mod manual;
+mod models;
 mod quantize;
 mod run;
 #[cfg(target_os = "linux")]
@@ -59,10 +62,15 @@ fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tealight"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if name.starts_with("LLAMA_ARG_") || name.starts_with("TEALIGHT_") || name == "NO_COLOR" || name == "COLUMNS" {
+        let of_places = ["HF_", "HUGGINGFACE_", "XDG_", "OLLAMA_", "LLAMA_CACHE"];
+        let of_us = ["LLAMA_ARG_", "TEALIGHT_", "NO_COLOR", "COLUMNS"];
+        if of_us.iter().chain(&of_places).any(|prefix| name.starts_with(prefix)) {
             command.env_remove(name);
         }
     }
+    // The models of who runs the tests must not matter.
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("empty-home");
+    command.env("HOME", &home).env("USERPROFILE", &home).env("LOCALAPPDATA", &home);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -119,7 +127,21 @@ fn vocabulary_only(folder: &TempDir, name: &str) -> String {
     path.to_string_lossy().into_owned()
 }
 
-const COMMANDS: [&str; 11] =
-    ["bench", "chats", "imatrix", "perplexity", "quantize", "run", "chat", "inspect", "tokenize", "logits", "devices"];
+const COMMANDS: [&str; 14] = [
+    "bench",
+    "chats",
+    "check",
+    "imatrix",
+    "perplexity",
+    "quantize",
+    "run",
+    "chat",
+    "help",
+    "inspect",
+    "models",
+    "tokenize",
+    "logits",
+    "devices",
+];
 /// Those that read a model.
 const MODEL_COMMANDS: [&str; 6] = ["bench", "run", "chat", "inspect", "tokenize", "logits"];

@@ -41,8 +41,7 @@ fn wrong_usage_says_what_is_right() {
     check(&["run", m, "-ctk", "q9_0", "hi"], &["q9_0", "q8_0"]);
     check(&["run", m, "why", "not"], &["`not`", "quotes"]);
     check(&["run", m], &["no prompt", "tealight chat"]);
-    check(&["run"], &["no model"]);
-    check(&["chat"], &["no model"]);
+    check(&["inspect"], &["no model"]);
     check(&["run", m, "--raw", "-sys", "Be brief", "hi"], &["system message", "--raw"]);
     check(&["run", &model("phi2"), "-sys", "Be brief", "hi"], &["system message", "template"]);
     check(&["run", m, "-c", "8", "a text of more than eight tokens"], &["8", "-c"]);

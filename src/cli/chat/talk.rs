@@ -10,6 +10,7 @@ use tealight::{Chat, Model};
 
 use super::super::args::ChatArgs;
 use super::super::interrupt::Interrupt;
+use super::super::model::{self, Subject};
 use super::super::output::Output;
 use super::super::screen::Look;
 use super::super::{Failure, Outcome, answer, files as words, terminal, usage};
@@ -48,9 +49,9 @@ pub(super) struct Talk<'a> {
 
 impl<'a> Talk<'a> {
     /// Opens the model and begins.
-    pub(super) fn open(path: &Path, args: &'a ChatArgs, out: &Output, interrupt: &Interrupt) -> Outcome<Self> {
+    pub(super) fn open(subject: &Subject, args: &'a ChatArgs, out: &Output, interrupt: &Interrupt) -> Outcome<Self> {
         let form = args.answer.form.resolve()?;
-        let model = answer::open(path, &args.compute.resolve()?, &args.start, out)?;
+        let model = answer::open(subject, &args.compute.resolve()?, &args.start, out)?;
         let session = args.context.resolve(args.cache.resolve(args.compute.exact));
         {
             let _guard = interrupt.stoppable();
@@ -155,7 +156,7 @@ impl<'a> Talk<'a> {
             Action::File => self.attach(rest, out)?,
             Action::Stats => out.told(&self.stats()),
             Action::Model if rest.is_empty() => out.told(&self.info()),
-            Action::Model => self.change_model(&files::path(rest), out, interrupt)?,
+            Action::Model => self.change_model(&model::named(files::path(rest).as_os_str())?, out, interrupt)?,
             Action::Think => self.set_think(rest, out)?,
         }
         Ok(Next::Ask)
@@ -300,8 +301,8 @@ impl<'a> Talk<'a> {
     }
 
     /// Goes on with another model. The old one stays when that fails.
-    fn change_model(&mut self, path: &Path, out: &Output, interrupt: &Interrupt) -> Outcome {
-        let mut other = Self::open(path, self.args, out, interrupt)?;
+    fn change_model(&mut self, subject: &Subject, out: &Output, interrupt: &Interrupt) -> Outcome {
+        let mut other = Self::open(subject, self.args, out, interrupt)?;
         other.chat.set_messages(self.chat.messages().to_vec());
         other.has_editor = self.has_editor;
         other.attachments = std::mem::take(&mut self.attachments);
