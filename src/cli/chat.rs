@@ -21,7 +21,10 @@ pub(crate) use view::Think;
 
 pub(crate) fn run(args: ChatArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
     let (path, _) = args.model.resolve(&args.words, false)?;
-    let mut talk = Talk::open(&path, &args, out, interrupt)?;
+    let form = args.answer.form.resolve()?;
+    let mut chat = talk::open(&path, &args, out, interrupt)?;
+    chat.set_system(args.answer.system(false)?.as_deref());
+    let mut talk = Talk::new(chat, &args, form, out)?;
     let mut lines = Lines::open(&args, out)?;
     talk.has_editor = lines.is_editor();
     if lines.is_interactive() {
