@@ -22,13 +22,18 @@ use talk::{Next, Talk};
 pub(crate) use view::Think;
 
 pub(crate) fn run(args: ChatArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
+    let form = args.answer.form.resolve()?;
     let mut kept = Kept::open(&args.kept)?;
     let subject = match kept.model().filter(|_| !args.model.is_named(&args.words)) {
         Some(path) => model::named(path.as_os_str())?,
         None => args.model.choose(&args.words, false)?.0,
     };
-    let mut talk = Talk::open(&subject, &args, out, interrupt)?;
-    talk.go_on(&mut kept, out)?;
+    let mut chat = talk::open(&subject, &args, out, interrupt)?;
+    kept.begin(&mut chat, out)?;
+    if let Some(text) = args.answer.system(false)? {
+        chat.set_system(Some(&text));
+    }
+    let mut talk = Talk::new(chat, &args, form, out)?;
     let mut lines = Lines::open(&args, out)?;
     talk.has_editor = lines.is_editor();
     if lines.is_interactive() {

@@ -78,6 +78,7 @@ fn settings_are_those_of_the_flags() {
         ("/set ctx-size 5", "for good"),
         ("/set special maybe", "on or off"),
         ("/set repeat-penalty 0", "repeat_penalty"),
+        ("/set system-prompt-file x", "cannot change in a conversation"),
         ("/think maybe", "on, off and hide"),
         ("/show nothing", "`nothing`"),
         ("/save", "needs a path"),

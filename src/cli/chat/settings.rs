@@ -1,6 +1,6 @@
 //! `/set`: shows and changes how a conversation goes on, by the names of the flags.
 
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use tealight::Model;
 use tealight::engine::GenerateOptions;
 use tealight::error::printable;
@@ -38,8 +38,8 @@ struct Typed {
 
 /// Settings that are on or off.
 const SWITCHES: [&str; 5] = ["ignore-eos", "special", "show-timings", "markdown", "word-wrap"];
-/// Flags that say something else in a conversation, or that a switch stands for.
-const LEFT_OUT: [&str; 4] = ["system-prompt-file", "no-show-timings", "show-timings", "system-prompt"];
+/// Flags of answers that may be set; those of the sampler chain all may.
+const OF_ANSWERS: [&str; 6] = ["predict", "reverse-prompt", "json-schema", "grammar", "grammar-file", "regex"];
 
 /// What a change of settings leads to.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,12 +55,17 @@ fn parser() -> clap::Command {
     Typed::command().mut_args(|arg| arg.env(clap::builder::Resettable::Reset))
 }
 
+/// Long names of flags.
+fn flags(command: &clap::Command) -> Vec<String> {
+    command.get_arguments().filter_map(|a| a.get_long().map(str::to_owned)).collect()
+}
+
 /// Every setting.
 pub(super) fn names() -> impl Iterator<Item = String> {
-    let flags: Vec<String> = parser().get_arguments().filter_map(|a| a.get_long().map(str::to_owned)).collect();
-    let flags =
-        flags.into_iter().filter(|name| !SWITCHES.contains(&name.as_str()) && !LEFT_OUT.contains(&name.as_str()));
-    flags.chain(SWITCHES.map(str::to_owned)).chain(["think", "system", "reset"].map(str::to_owned))
+    let mut sampling = flags(&SamplingArgs::augment_args(clap::Command::new("")));
+    sampling.retain(|name| !SWITCHES.contains(&name.as_str()));
+    let others = OF_ANSWERS.into_iter().chain(SWITCHES).chain(["think", "system", "reset"]);
+    sampling.into_iter().chain(others.map(str::to_owned))
 }
 
 impl Settings {
@@ -134,6 +139,17 @@ impl Settings {
         let matches = parser().try_get_matches_from([format!("--{name}={value}")]).map_err(|e| explained(name, &e))?;
         let is_given = |id: &str| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
         let (predict, stop) = (is_given("predict"), is_given("reverse_prompt"));
+        // An alias stands for one of the names.
+        let given = parser()
+            .get_arguments()
+            .find(|a| is_given(a.get_id().as_str()))
+            .and_then(|a| a.get_long().map(str::to_owned));
+        if given.is_none_or(|flag| !names().any(|name| name == flag)) {
+            return Err(usage(
+                format!("`{}` cannot change in a conversation", printable(name)),
+                "`/set` shows the settings",
+            ));
+        }
         let typed = Typed::from_arg_matches(&matches).map_err(|e| explained(name, &e))?;
         let mut options = self.options.clone();
         options.sampling = typed.sampling.apply(options.sampling, model)?;
@@ -221,4 +237,24 @@ fn explained(name: &str, error: &clap::Error) -> super::super::Failure {
     let text = error.render().to_string();
     let text = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
     usage(text.to_owned(), "`tealight chat --help` says what the flags take")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever adds a flag decides what `/set` does about it.
+    #[test]
+    fn every_flag_of_answers_is_a_setting_or_known_not_to_be() {
+        let others = ["system-prompt", "system-prompt-file", "no-show-timings"];
+        for flag in flags(&AnswerArgs::augment_args(clap::Command::new(""))) {
+            let known = OF_ANSWERS.iter().chain(&SWITCHES).chain(&others).any(|name| *name == flag);
+            assert!(known, "--{flag}: let `Settings::flag` apply it and list it in `OF_ANSWERS`, or in this test");
+        }
+        let mut all: Vec<_> = names().collect();
+        let n = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), n);
+    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use tealight::engine::{GenerateOptions, StopReason};
 use tealight::error::printable;
 use tealight::sample::RANDOM_SEED;
+use tealight::sample::grammar::Grammar;
 use tealight::text::Encode;
 use tealight::{Chat, Model};
 
@@ -16,7 +17,6 @@ use super::super::screen::Look;
 use super::super::{Failure, Outcome, answer, files as words, terminal, usage};
 use super::command::{self, Action, Line};
 use super::files::{self, Attachment};
-use super::kept::Kept;
 use super::settings::{Change, Settings};
 use super::status::{self, Context, Totals};
 use super::view::{self, Shown, Think};
@@ -47,22 +47,26 @@ pub(super) struct Talk<'a> {
     pub(super) has_editor: bool,
 }
 
+/// Opens a model for a conversation.
+pub(super) fn open(subject: &Subject, args: &ChatArgs, out: &Output, interrupt: &Interrupt) -> Outcome<Chat> {
+    let model = answer::open(subject, &args.compute.resolve()?, &args.start, out)?;
+    let session = args.context.resolve(args.cache.resolve(args.compute.exact));
+    {
+        let _guard = interrupt.stoppable();
+        answer::prepare(&model, &session, &args.start, interrupt, out)?;
+    }
+    let mut chat = model.chat(&session)?;
+    answer::tell(&model, out);
+    answer::check_context(&model, chat.session().n_ctx(), out);
+    chat.set_cancel_token(interrupt.token());
+    Ok(chat)
+}
+
 impl<'a> Talk<'a> {
-    /// Opens the model and begins.
-    pub(super) fn open(subject: &Subject, args: &'a ChatArgs, out: &Output, interrupt: &Interrupt) -> Outcome<Self> {
-        let form = args.answer.form.resolve()?;
-        let model = answer::open(subject, &args.compute.resolve()?, &args.start, out)?;
-        let session = args.context.resolve(args.cache.resolve(args.compute.exact));
-        {
-            let _guard = interrupt.stoppable();
-            answer::prepare(&model, &session, &args.start, interrupt, out)?;
-        }
-        let mut chat = model.chat(&session)?;
-        answer::tell(&model, out);
-        answer::check_context(&model, chat.session().n_ctx(), out);
-        chat.set_cancel_token(interrupt.token());
-        chat.set_system(args.answer.system(false)?.as_deref());
-        let settings = settings(args, args.answer.resolve(args.sampling.clone().resolve(&model)?, form, false));
+    /// Holds a conversation by the settings of the command line.
+    pub(super) fn new(chat: Chat, args: &'a ChatArgs, form: Option<Grammar>, out: &Output) -> Outcome<Self> {
+        let model = chat.session().model();
+        let settings = settings(args, args.answer.resolve(args.sampling.clone().resolve(model)?, form, false));
         let kernels = model.kernels()?;
         let device = if CPU_KERNELS.contains(&kernels.as_str()) { format!("CPU {kernels}") } else { kernels };
         let mut talk = Self {
@@ -78,15 +82,6 @@ impl<'a> Talk<'a> {
         };
         talk.apply_think(out);
         Ok(talk)
-    }
-
-    /// Goes on with a conversation that is kept, if there is one; a system message of the command line replaces its.
-    pub(super) fn go_on(&mut self, kept: &mut Kept<'_>, out: &Output) -> Outcome {
-        kept.begin(&mut self.chat, out)?;
-        if let Some(text) = self.args.answer.system(false)? {
-            self.chat.set_system(Some(&text));
-        }
-        Ok(())
     }
 
     /// The conversation.
@@ -302,7 +297,8 @@ impl<'a> Talk<'a> {
 
     /// Goes on with another model. The old one stays when that fails.
     fn change_model(&mut self, subject: &Subject, out: &Output, interrupt: &Interrupt) -> Outcome {
-        let mut other = Self::open(subject, self.args, out, interrupt)?;
+        let form = self.args.answer.form.resolve()?;
+        let mut other = Self::new(open(subject, self.args, out, interrupt)?, self.args, form, out)?;
         other.chat.set_messages(self.chat.messages().to_vec());
         other.has_editor = self.has_editor;
         other.attachments = std::mem::take(&mut self.attachments);
