@@ -6,7 +6,7 @@ use super::*;
 /// A conversation whose answers are held to a form, so that what the screen shows is known.
 fn chat(start: &Start<'_>, rest: &[&str]) -> Terminal {
     let m = model("llama31");
-    start.tealight(&[&["chat", &m, "--no-history", "-s", "5", "-t", "2"], rest].concat())
+    start.tealight(&[&["chat", &m, "--no-history", "-s", "5", "-t", "2", "--device", "cpu"], rest].concat())
 }
 
 fn says(form: &str) -> Terminal {
@@ -248,7 +248,7 @@ fn lines_are_remembered_for_their_owner_alone() {
     let variables = [("XDG_STATE_HOME", state.as_str())];
     let start = Start { variables: &variables, ..Start::default() };
     let m = model("llama31");
-    let args = ["chat", m.as_str(), "--regex", "yes"];
+    let args = ["chat", m.as_str(), "--regex", "yes", "--device", "cpu"];
     let mut t = start.tealight(&args);
     t.line("What is a cat?");
     t.line("/stats");
@@ -341,7 +341,7 @@ fn control_characters_never_reach_the_terminal() {
     edit.write(Path::new(&path));
     let form = "a\\x1b\\]0;title\\x07b\\x1b\\[2Jc\\x9b31md\\u{202e}e\\re";
     let start = Start::default();
-    let args = ["chat", &path, "--no-history", "-s", "5", "--regex", form, "--no-color"];
+    let args = ["chat", &path, "--no-history", "-s", "5", "--regex", form, "--no-color", "--device", "cpu"];
     let mut t = start.tealight(&args);
     t.line("Hello");
     t.wait_for("t/s, prompt");

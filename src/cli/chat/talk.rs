@@ -400,7 +400,9 @@ impl<'a> Talk<'a> {
         if self.settings.shows_timings {
             out.timing(&status::line(&self.name(), context, (&summary).into(), &self.device, terminal::columns()));
         }
-        if let Some(warning) = status::warning(context, &mut self.warned) {
+        // Of a context that is full the report has spoken.
+        let warning = status::warning(context, &mut self.warned);
+        if let Some(warning) = warning.filter(|_| summary.reason != StopReason::ContextFull) {
             out.warning(&warning);
         }
         match summary.reason {
