@@ -113,6 +113,26 @@ fn an_answer_that_is_stopped_stays_and_can_be_gone_on_from() {
 }
 
 #[test]
+fn a_question_that_is_stopped_before_its_answer_is_not_kept() {
+    let folder = TempDir::new("dialogue-long");
+    let long = folder.path().join("long.txt");
+    std::fs::write(&long, "word ".repeat(200_000)).unwrap();
+    let mut t = chat(&Start::default(), &["-c", "2000000", "--regex", "yes"]);
+    t.line(&format!("/file {}", long.display()));
+    t.wait_for("go with the next question");
+    t.line("Hello");
+    t.wait_for("reading the prompt");
+    t.keys("\x03");
+    t.wait_for("stopped before the answer: the question is not kept");
+    t.line("/show messages");
+    t.line("/clear");
+    t.line("Hello");
+    t.wait_for("yes\nmodel | ");
+    assert!(!t.text().contains("[user]") && !t.text().contains("word"), "{}", t.text());
+    leave(t);
+}
+
+#[test]
 fn questions_are_asked_again_taken_back_and_edited() {
     let mut t = says("[a-e]{12}");
     t.line("First");
@@ -148,7 +168,10 @@ fn conversations_are_saved_and_loaded() {
     std::fs::write(&notes, "buy milk\n").unwrap();
     let mut t = says("yes");
     t.line(&format!("/file {}", notes.display()));
-    t.wait_for("go with the next question");
+    t.line(&format!("/file '{}'", notes.display()));
+    t.wait_for("go with the next question, beside 1 other file");
+    t.line("/clear");
+    t.line(&format!("/file {}", notes.display()));
     t.line("What to do?");
     t.wait_for("yes\nmodel | ");
     t.line(&format!("/save {file}"));
