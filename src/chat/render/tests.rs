@@ -155,6 +155,11 @@ fn bold(text: &str) -> Piece {
 fn blocks_have_their_pieces() {
     let check = |markdown: &str, pieces: &[Piece]| assert_eq!(read(markdown), pieces, "{markdown:?}");
     check("  - **a**:\tb", &[Piece::Lead(Lead::Indent(2)), Piece::Lead(Lead::Bullet), bold("a"), text(":\tb")]);
+    check("*   **a**  b", &[Piece::Lead(Lead::Bullet), bold("a"), text("  b")]);
+    check(
+        "1.  a\n  b",
+        &[Piece::Lead(Lead::Number("1.".into())), text("a"), Piece::LineEnd, Piece::Lead(Lead::Indent(2)), text("b")],
+    );
     check("12) x", &[Piece::Lead(Lead::Number("12)".into())), text("x")]);
     check("2. ", &[Piece::Lead(Lead::Number("2.".into()))]);
     check("2.5 x", &[text("2.5 x")]);
