@@ -170,6 +170,8 @@ fn blocks_have_their_pieces() {
     check("[text](https://a.b/c_d_e*)", &[text("[text](https://a.b/c_d_e*)")]);
     check(r"\(x\_1\) and \[y\]", &[text(r"\(x_1\) and \[y\]")]);
     check("5 * 3 * 2 _ a", &[text("5 * 3 * 2 _ a")]);
+    let italic = |text: &str| Piece::Text(text.into(), Style { italic: true, ..Style::default() });
+    check("x*a,***,", &[text("x"), italic("a,"), text("**,")]);
     check("snake_case_name", &[text("snake_case_name")]);
     check("**这是（重点）**说", &[bold("这是（重点）"), text("说")]);
     check("---", &[Piece::Rule]);
