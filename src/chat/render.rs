@@ -65,6 +65,8 @@ pub enum Piece {
 pub struct Markdown {
     state: State,
     inline: Inline,
+    /// The text of an item has not begun: blanks before it are its mark's.
+    before_item: bool,
     out: Vec<Piece>,
 }
 
@@ -120,7 +122,7 @@ enum Class {
 
 impl Default for Markdown {
     fn default() -> Self {
-        Self { state: State::begin(0), inline: Inline::default(), out: Vec::new() }
+        Self { state: State::begin(0), inline: Inline::default(), before_item: false, out: Vec::new() }
     }
 }
 
@@ -162,6 +164,7 @@ impl Markdown {
             State::Code { .. } => self.out.extend([Piece::LineEnd, Piece::CodeEnd]),
         }
         self.inline.end(&mut self.out);
+        self.before_item = false;
         self.state = State::begin(0);
         std::mem::take(&mut self.out)
     }
@@ -169,7 +172,11 @@ impl Markdown {
     fn character(&mut self, c: char) {
         match &mut self.state {
             State::Text if c == '\n' => self.end_line(),
-            State::Text => self.inline.push(c, &mut self.out),
+            State::Text if c == ' ' && self.before_item => {}
+            State::Text => {
+                self.before_item = false;
+                self.inline.push(c, &mut self.out);
+            }
             State::Start { held, depth } => {
                 let (mut held, depth) = (std::mem::take(held), *depth);
                 if c != '\n' {
@@ -264,12 +271,14 @@ impl Markdown {
                 indent(&mut self.out);
                 self.out.push(Piece::Lead(Lead::Bullet));
                 self.text(&held[skip..]);
+                self.before_item = true;
             }
             Class::Number { skip } => {
                 indent(&mut self.out);
                 let number = held[..skip].trim().to_owned();
                 self.out.push(Piece::Lead(Lead::Number(number)));
                 self.text(&held[skip..]);
+                self.before_item = true;
             }
             Class::Fence(fence) => self.state = State::Fence { fence, line: held.to_owned() },
         }
@@ -290,6 +299,7 @@ impl Markdown {
         // A rule is a line of its own already.
         let is_rule = matches!(self.out.last(), Some(Piece::Rule)) && matches!(self.state, State::Start { .. });
         self.inline.end(&mut self.out);
+        self.before_item = false;
         if !is_rule {
             self.out.push(Piece::LineEnd);
         }

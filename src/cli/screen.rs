@@ -363,6 +363,7 @@ mod tests {
             "it ends in the first column"
         );
         assert_eq!(lines("a\n\nb  \n", 10), ["a", "", "b"]);
+        assert_eq!(lines("\t\t\t\t\té f", 20), ["     é f"], "an indentation is no longer than a quarter of the line");
     }
 
     #[test]

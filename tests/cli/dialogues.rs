@@ -6,7 +6,7 @@ use super::*;
 /// A conversation whose answers are held to a form, so that what the screen shows is known.
 fn chat(start: &Start<'_>, rest: &[&str]) -> Terminal {
     let m = model("llama31");
-    start.tealight(&[&["chat", &m, "--no-history", "-s", "5", "-t", "2"], rest].concat())
+    start.tealight(&[&["chat", &m, "--no-history", "-s", "5", "-t", "2", "--device", "cpu"], rest].concat())
 }
 
 fn says(form: &str) -> Terminal {
@@ -113,6 +113,26 @@ fn an_answer_that_is_stopped_stays_and_can_be_gone_on_from() {
 }
 
 #[test]
+fn a_question_that_is_stopped_before_its_answer_is_not_kept() {
+    let folder = TempDir::new("dialogue-long");
+    let long = folder.path().join("long.txt");
+    std::fs::write(&long, "word ".repeat(200_000)).unwrap();
+    let mut t = chat(&Start::default(), &["-c", "2000000", "--regex", "yes"]);
+    t.line(&format!("/file {}", long.display()));
+    t.wait_for("go with the next question");
+    t.line("Hello");
+    t.wait_for("reading the prompt");
+    t.keys("\x03");
+    t.wait_for("stopped before the answer: the question is not kept");
+    t.line("/show messages");
+    t.line("/clear");
+    t.line("Hello");
+    t.wait_for("yes\nmodel | ");
+    assert!(!t.text().contains("[user]") && !t.text().contains("word"), "{}", t.text());
+    leave(t);
+}
+
+#[test]
 fn questions_are_asked_again_taken_back_and_edited() {
     let mut t = says("[a-e]{12}");
     t.line("First");
@@ -148,7 +168,10 @@ fn conversations_are_saved_and_loaded() {
     std::fs::write(&notes, "buy milk\n").unwrap();
     let mut t = says("yes");
     t.line(&format!("/file {}", notes.display()));
-    t.wait_for("go with the next question");
+    t.line(&format!("/file '{}'", notes.display()));
+    t.wait_for("go with the next question, beside 1 other file");
+    t.line("/clear");
+    t.line(&format!("/file {}", notes.display()));
     t.line("What to do?");
     t.wait_for("yes\nmodel | ");
     t.line(&format!("/save {file}"));
@@ -248,7 +271,7 @@ fn lines_are_remembered_for_their_owner_alone() {
     let variables = [("XDG_STATE_HOME", state.as_str())];
     let start = Start { variables: &variables, ..Start::default() };
     let m = model("llama31");
-    let args = ["chat", m.as_str(), "--regex", "yes"];
+    let args = ["chat", m.as_str(), "--regex", "yes", "--device", "cpu"];
     let mut t = start.tealight(&args);
     t.line("What is a cat?");
     t.line("/stats");
@@ -341,7 +364,7 @@ fn control_characters_never_reach_the_terminal() {
     edit.write(Path::new(&path));
     let form = "a\\x1b\\]0;title\\x07b\\x1b\\[2Jc\\x9b31md\\u{202e}e\\re";
     let start = Start::default();
-    let args = ["chat", &path, "--no-history", "-s", "5", "--regex", form, "--no-color"];
+    let args = ["chat", &path, "--no-history", "-s", "5", "--regex", form, "--no-color", "--device", "cpu"];
     let mut t = start.tealight(&args);
     t.line("Hello");
     t.wait_for("t/s, prompt");

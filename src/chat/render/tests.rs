@@ -155,6 +155,11 @@ fn bold(text: &str) -> Piece {
 fn blocks_have_their_pieces() {
     let check = |markdown: &str, pieces: &[Piece]| assert_eq!(read(markdown), pieces, "{markdown:?}");
     check("  - **a**:\tb", &[Piece::Lead(Lead::Indent(2)), Piece::Lead(Lead::Bullet), bold("a"), text(":\tb")]);
+    check("*   **a**  b", &[Piece::Lead(Lead::Bullet), bold("a"), text("  b")]);
+    check(
+        "1.  a\n  b",
+        &[Piece::Lead(Lead::Number("1.".into())), text("a"), Piece::LineEnd, Piece::Lead(Lead::Indent(2)), text("b")],
+    );
     check("12) x", &[Piece::Lead(Lead::Number("12)".into())), text("x")]);
     check("2. ", &[Piece::Lead(Lead::Number("2.".into()))]);
     check("2.5 x", &[text("2.5 x")]);
@@ -165,6 +170,8 @@ fn blocks_have_their_pieces() {
     check("[text](https://a.b/c_d_e*)", &[text("[text](https://a.b/c_d_e*)")]);
     check(r"\(x\_1\) and \[y\]", &[text(r"\(x_1\) and \[y\]")]);
     check("5 * 3 * 2 _ a", &[text("5 * 3 * 2 _ a")]);
+    let italic = |text: &str| Piece::Text(text.into(), Style { italic: true, ..Style::default() });
+    check("x*a,***,", &[text("x"), italic("a,"), text("**,")]);
     check("snake_case_name", &[text("snake_case_name")]);
     check("**这是（重点）**说", &[bold("这是（重点）"), text("说")]);
     check("---", &[Piece::Rule]);

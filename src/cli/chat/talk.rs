@@ -126,6 +126,7 @@ impl<'a> Talk<'a> {
             Action::Exit => return Ok(Next::Leave),
             Action::Clear => {
                 self.chat.clear();
+                self.attachments.clear();
                 self.warned = 0;
                 out.notice("a new conversation begins");
             }
@@ -281,7 +282,11 @@ impl<'a> Talk<'a> {
         let n_token = self.model().encode(text.as_bytes(), Encode { add_special: false, parse_special: false })?.len();
         let size = words::size(text.len() as u64);
         self.attachments.push(attachment);
-        out.notice(&format!("{size}, {} go with the next question", counted(n_token, "token")));
+        let others = match self.attachments.len() {
+            1 => String::new(),
+            n => format!(", beside {}", counted(n - 1, "other file")),
+        };
+        out.notice(&format!("{size}, {} go with the next question{others}", counted(n_token, "token")));
         let room = self.chat.session().room();
         if n_token > room {
             out.warning(&format!("the context has room for {} only", counted(room, "token")));
@@ -399,23 +404,25 @@ impl<'a> Talk<'a> {
         out.end_turn()?;
         answer::tell(&model, out);
         let Some(summary) = summary else { return Ok(()) };
+        if summary.reason == StopReason::Cancelled && summary.n_generated == 0 {
+            // Its figures are of a prompt that was not read to its end.
+            let stays = if text.is_some() { "the question is not kept" } else { "the old one stays" };
+            out.notice(&format!("stopped before the answer: {stays}"));
+            return Err(Failure::Interrupted);
+        }
         self.totals.add(&summary);
         let context = self.context();
         answer::report(&summary, context.n_ctx, false, out);
         if self.settings.shows_timings {
             out.timing(&status::line(&self.name(), context, (&summary).into(), &self.device, terminal::columns()));
         }
-        if let Some(warning) = status::warning(context, &mut self.warned) {
+        // Of a context that is full the report has spoken.
+        let warning = status::warning(context, &mut self.warned);
+        if let Some(warning) = warning.filter(|_| summary.reason != StopReason::ContextFull) {
             out.warning(&warning);
         }
         match summary.reason {
-            StopReason::Cancelled => {
-                if summary.n_generated == 0 {
-                    let stays = if text.is_some() { "the question is not kept" } else { "the old one stays" };
-                    out.notice(&format!("stopped before the answer: {stays}"));
-                }
-                Err(Failure::Interrupted)
-            }
+            StopReason::Cancelled => Err(Failure::Interrupted),
             _ => Ok(()),
         }
     }
