@@ -250,7 +250,7 @@ impl Chat {
         go_to(&mut self.session, &tokens, 1)?;
         let rest = &tokens[self.session.tokens().len()..];
         let mut writer = Writer::new(&self.session, rest, options)?;
-        if !options.plain && !options.has_form() {
+        if !options.plain && !options.render_special && !options.has_form() {
             let format = model.reply_format(self.tools.as_ref())?;
             if !format.is_plain() {
                 let n_call = self.messages.iter().filter_map(|m| Some(m["tool_calls"].as_array()?.len())).sum();
