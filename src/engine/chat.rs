@@ -318,6 +318,9 @@ impl View<'_> {
         }
         let messages = *self.n_left_out - before;
         let makes_room = messages > 0 && n_now + n_written < n_ctx;
+        if !makes_room {
+            *self.n_left_out = before;
+        }
         Ok(makes_room.then(|| Event::Shift { messages, tokens: n_before.saturating_sub(n_now) }))
     }
 }
