@@ -125,6 +125,12 @@ fn a_conversation_leaves_out_whole_turns_and_keeps_the_system_message() {
     chat.clear();
     let error = chat.say(&"word ".repeat(300), &options).err().expect("too long");
     assert_eq!((error.kind(), chat.messages().len()), (ErrorKind::Usage, 1));
+    // Nothing is left out for a question that does not fit anyway.
+    collect(chat.say("First?", &options).unwrap());
+    assert!(chat.say(&"word ".repeat(300), &options).is_err());
+    collect(chat.say("Second?", &options).unwrap());
+    let n = chat.messages().len() - 1;
+    assert!(chat.session().tokens().starts_with(&model.encode_chat(&chat.messages()[..n]).unwrap()));
 }
 
 #[test]

@@ -250,7 +250,7 @@ impl Chat {
         go_to(&mut self.session, &tokens, 1)?;
         let rest = &tokens[self.session.tokens().len()..];
         let mut writer = Writer::new(&self.session, rest, options)?;
-        if !options.plain && !options.has_form() {
+        if !options.plain && !options.render_special && !options.has_form() {
             let format = model.reply_format(self.tools.as_ref())?;
             if !format.is_plain() {
                 let n_call = self.messages.iter().filter_map(|m| Some(m["tool_calls"].as_array()?.len())).sum();
@@ -318,6 +318,9 @@ impl View<'_> {
         }
         let messages = *self.n_left_out - before;
         let makes_room = messages > 0 && n_now + n_written < n_ctx;
+        if !makes_room {
+            *self.n_left_out = before;
+        }
         Ok(makes_room.then(|| Event::Shift { messages, tokens: n_before.saturating_sub(n_now) }))
     }
 }

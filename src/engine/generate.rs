@@ -26,7 +26,8 @@ pub struct GenerateOptions {
     pub render_special: bool,
     /// What happens when the context is full.
     pub overflow: ContextOverflow,
-    /// In a conversation: give the answer as it is written, thoughts and calls of tools as text.
+    /// In a conversation: give the answer as it is written, thoughts and calls of tools as text. So are answers whose
+    /// form is given, and those that show control tokens.
     pub plain: bool,
     /// The form that the answer keeps to, from its first token on.
     #[cfg(feature = "grammar")]
@@ -349,6 +350,8 @@ impl Writer {
                 other => other,
             };
             match (event, &mut self.reply) {
+                // What waits is all that there is.
+                (Ok(Event::Text(text)), None) if text.is_empty() => {}
                 (Ok(Event::Text(text)), Some(reply)) => {
                     let parts = reply.push(&text, true);
                     self.queue.extend(parts.into_iter().map(event_of));

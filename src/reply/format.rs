@@ -131,9 +131,11 @@ impl Format {
         }
         let known = |sign: &str| template.contains(sign) || has_token(sign);
         let blocks = BLOCKS.iter().filter(|b| known(if b.sign.is_empty() { b.open } else { b.sign }));
+        // The end of thoughts may be a token of other use; some templates have it alone.
+        let thoughts = THOUGHTS.iter().filter(|(open, close)| known(open) || template.contains(close));
         let mut format = Self {
             blocks: blocks.collect(),
-            thoughts: THOUGHTS.iter().copied().filter(|(open, close)| known(open) || known(close)).collect(),
+            thoughts: thoughts.copied().collect(),
             silent: SILENT.iter().filter(|(_, sign)| template.contains(sign)).map(|(mark, _)| *mark).collect(),
             recipients: template.contains(">>>all"),
             tools: tools.cloned(),

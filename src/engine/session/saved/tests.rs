@@ -102,6 +102,25 @@ fn a_session_that_goes_on_is_saved_over_the_file_that_it_computes_on() {
     assert_eq!(feed(&mut model.restore(&path, &options).unwrap(), &tokens(40)), want);
 }
 
+/// As sessions on a GPU are saved.
+#[test]
+fn a_file_without_rows_keeps_the_text_and_is_not_gone_on_from() {
+    let folder = Folder::new("rowless");
+    let (model, path) = (model("llama31"), folder.file("s"));
+    let types = (CacheType::F16, CacheType::F16);
+    let key = Key { model: model.identity(), plan: 1, types, kernels: "none".into() };
+    let mut file = Vec::new();
+    saved::write(&mut file, &key, 64, r#"{"messages":[{"role":"user"}]}"#, &[1, 2, 3], &[]).unwrap();
+    std::fs::write(&path, file).unwrap();
+    let saved = SavedSession::open(&path).unwrap();
+    assert_eq!((saved.has_rows(), saved.tokens(), saved.messages().len()), (false, &[1, 2, 3][..], 1));
+    let mut session = model.session(&options(CacheType::F16, CacheType::F16)).unwrap();
+    feed(&mut session, &tokens(4));
+    let error = session.restore(&saved).unwrap_err();
+    assert!(error.to_string().contains("text alone") && session.tokens().len() == 4, "{error}");
+    assert!(session.keeps_rows());
+}
+
 #[test]
 fn messages_are_kept_and_only_the_owner_reads_them() {
     let folder = Folder::new("messages");
