@@ -5,9 +5,9 @@ use std::time::Duration;
 use tealight::engine::{Event, GenerateOptions, Notice, StopReason, Summary};
 use tealight::sample::SampleOptions;
 use tealight::sample::grammar::Grammar;
-use tealight::{ContextOverflow, DeviceChoice, Model, ModelOptions, Result, SessionOptions};
+use tealight::{DeviceChoice, Model, ModelOptions, Result, SessionOptions};
 
-use super::args::{AnswerArgs, Overflow, StartArgs};
+use super::args::{AnswerArgs, StartArgs};
 use super::interrupt::Interrupt;
 use super::model::Subject;
 use super::output::Output;
@@ -86,11 +86,7 @@ impl AnswerArgs {
         // Both negative numbers mean the same here: the model may always end, and what happens in a full context is
         // said by a flag of its own.
         options.max_tokens = u32::try_from(self.predict).ok();
-        options.overflow = match self.context_overflow {
-            Overflow::Stop => ContextOverflow::Stop,
-            Overflow::Shift => ContextOverflow::Shift,
-            Overflow::Error => ContextOverflow::Error,
-        };
+        options.overflow = self.context_overflow.into();
         options.stop = self.reverse_prompt.iter().map(|text| escaped(text, escape)).collect();
         options.render_special = self.special;
         options.grammar = form;

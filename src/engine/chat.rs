@@ -250,8 +250,13 @@ impl Chat {
         go_to(&mut self.session, &tokens, 1)?;
         let rest = &tokens[self.session.tokens().len()..];
         let mut writer = Writer::new(&self.session, rest, options)?;
-        if !options.plain && !options.render_special && !options.has_form() {
-            let format = model.reply_format(self.tools.as_ref())?;
+        if !options.plain && !options.render_special {
+            let mut format = model.reply_format(self.tools.as_ref())?;
+            if options.has_form() {
+                // What is asked for in a form may look like a call, and begins outside of any thought.
+                format = format.thoughts_only();
+                prompt.text.clear();
+            }
             if !format.is_plain() {
                 let n_call = self.messages.iter().filter_map(|m| Some(m["tool_calls"].as_array()?.len())).sum();
                 writer.take_apart(format.parser(&prompt.text, n_call));

@@ -147,6 +147,11 @@ impl Format {
         format
     }
 
+    /// Thoughts alone are taken apart.
+    pub fn thoughts_only(self) -> Self {
+        Self { thoughts: self.thoughts, ..Self::default() }
+    }
+
     /// Is there anything to take apart?
     pub fn is_plain(&self) -> bool {
         let marks = self.blocks.len() + self.thoughts.len() + self.silent.len();

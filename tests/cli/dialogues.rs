@@ -216,16 +216,26 @@ fn lines_fit_a_window_that_changes_its_size() {
 
 #[test]
 fn thoughts_are_dim_or_hidden() {
-    let mut t = says("<think>\nhm\n</think>\n\nyes");
+    let folder = TempDir::new("dialogue-thoughts");
+    let path = thinker(&folder);
+    let mut t = Start::default().tealight(&[
+        "chat",
+        &path,
+        "--no-history",
+        "-t",
+        "2",
+        "--device",
+        "cpu",
+        "--regex",
+        "<think>\nhm\n</think>\n\nyes",
+    ]);
     t.line("Hello");
-    t.wait_for("\nhm\n\nyes\nmodel | ");
+    t.wait_for("\nhm\n\nyes\nthinker | ");
     assert_eq!([t.look_of("hm"), t.look_of("yes")], [(false, true), (false, false)]);
     t.line("/clear");
     t.line("/think hide");
     t.line("Hidden?");
-    t.wait_for("Hidden?\nyes\nmodel");
-    t.line("/think off");
-    t.wait_for("no switch for thinking");
+    t.wait_for("Hidden?\nyes\nthinker");
     leave(t);
 }
 
@@ -233,27 +243,32 @@ fn thoughts_are_dim_or_hidden() {
 const THINKS: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>\
     {% if enable_thinking is not defined %}{% elif enable_thinking %}<think>\n{% else %}<think>\n\n</think>\n\n{% endif %}";
 
-#[test]
-fn a_template_is_told_whether_to_think() {
-    let folder = TempDir::new("dialogue-think");
+/// A model with that template.
+fn thinker(folder: &TempDir) -> String {
     let path = folder.path().join("thinker.gguf").to_string_lossy().into_owned();
     let mut edit = Edit::read(Path::new(&model("llama31")));
     edit.set("tokenizer.chat_template", THINKS);
     edit.write(Path::new(&path));
+    path
+}
+
+#[test]
+fn a_template_is_told_whether_to_think() {
+    let folder = TempDir::new("dialogue-think");
+    let path = thinker(&folder);
     let mut t = says("x");
+    t.line("/think off");
+    t.wait_for("no switch for thinking");
     t.line("Hello");
     // The other model goes on with the same messages, and with the settings of the command line.
     t.line(&format!("/model {path}"));
     t.wait_for("thinker goes on with the conversation");
     t.line("/show messages");
     t.wait_for("[user]\nHello\n\n[assistant]\nx");
-    t.line("/set regex h[m]</think>yes");
     t.line("/think on");
-    t.line("Really?");
-    t.wait_for("hm\n\nyes\nthinker | ");
-    assert_eq!([t.look_of("hm"), t.look_of("yes")], [(false, true), (false, false)]);
+    t.wait_for("the model is asked to think");
+    // A form is kept to from the answer's first letter on, so it is no thought, whatever the template has opened.
     t.line("/set regex no");
-    t.line("/think off");
     t.line("And now?");
     t.wait_for("And now?\nno\n");
     t.line("/model nowhere.gguf");

@@ -6,7 +6,7 @@ use tealight::engine::GenerateOptions;
 use tealight::error::printable;
 use tealight::sample::{Mirostat, RANDOM_SEED};
 
-use super::super::args::AnswerArgs;
+use super::super::args::{AnswerArgs, Overflow};
 use super::super::sampling::SamplingArgs;
 use super::super::{Outcome, usage};
 use super::view::Think;
@@ -39,7 +39,8 @@ struct Typed {
 /// Settings that are on or off.
 const SWITCHES: [&str; 5] = ["ignore-eos", "special", "show-timings", "markdown", "word-wrap"];
 /// Flags of answers that may be set; those of the sampler chain all may.
-const OF_ANSWERS: [&str; 6] = ["predict", "reverse-prompt", "json-schema", "grammar", "grammar-file", "regex"];
+const OF_ANSWERS: [&str; 7] =
+    ["predict", "reverse-prompt", "context-overflow", "json-schema", "grammar", "grammar-file", "regex"];
 
 /// What a change of settings leads to.
 #[derive(Debug, PartialEq, Eq)]
@@ -138,7 +139,7 @@ impl Settings {
         }
         let matches = parser().try_get_matches_from([format!("--{name}={value}")]).map_err(|e| explained(name, &e))?;
         let is_given = |id: &str| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
-        let (predict, stop) = (is_given("predict"), is_given("reverse_prompt"));
+        let (predict, stop, overflow) = (is_given("predict"), is_given("reverse_prompt"), is_given("context_overflow"));
         // An alias stands for one of the names.
         let given = parser()
             .get_arguments()
@@ -155,6 +156,9 @@ impl Settings {
         options.sampling = typed.sampling.apply(options.sampling, model)?;
         if predict {
             options.max_tokens = u32::try_from(typed.answer.predict).ok();
+        }
+        if overflow {
+            options.overflow = typed.answer.context_overflow.into();
         }
         if stop {
             options.stop.extend(typed.answer.reverse_prompt.iter().cloned());
@@ -218,6 +222,7 @@ impl Settings {
             ("ignore-eos", switch(s.ignore_eos)),
             ("predict", self.options.max_tokens.map_or("-1".into(), |n| n.to_string())),
             ("reverse-prompt", list(self.options.stop.iter().map(|t| format!("{t:?}")).collect())),
+            ("context-overflow", Overflow::from(self.options.overflow).to_string()),
             ("form", self.form.as_deref().map_or("none".into(), printable)),
             ("special", switch(self.options.render_special)),
             ("think", think.into()),
