@@ -49,7 +49,7 @@ pub(super) fn settle(models: &mut Vec<Found>) {
         }
         model.name = name;
     }
-    models.sort_by(|a, b| (a.keeper, a.name.to_lowercase()).cmp(&(b.keeper, b.name.to_lowercase())));
+    models.sort_by_key(|m| (m.keeper, m.name.to_lowercase()));
 }
 
 /// A name that can be typed and shown: what is blank or a control character becomes `_`.
