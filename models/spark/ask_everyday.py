@@ -1,4 +1,4 @@
-"""Asks a bigger model simple questions on our own engine; a person then reads what it says and fills everyday.tsv.
+"""Asks a bigger model simple questions on our own engine; what it says is then read, and what is true goes into everyday.tsv.
 
 Usage: ask_everyday.py TEALIGHT MODEL.gguf < questions.txt > answers.tsv
 

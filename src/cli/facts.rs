@@ -5,6 +5,9 @@
 
 use std::fmt::Write as _;
 
+use sha2::{Digest, Sha256};
+use tealight::engine::{BUILT_IN_FACTS, built_in};
+
 const TABLE: &str = include_str!("../../models/spark/facts.toml");
 
 /// Facts of this group are small talk: the model has them, the documentation does not.
@@ -36,8 +39,7 @@ impl Fact {
     }
 
     /// What the model says.
-    #[cfg_attr(not(test), allow(dead_code))]
-    pub(crate) fn said(&self) -> String {
+    fn said(&self) -> String {
         if self.label.is_empty() { self.answer.clone() } else { format!("{}: {}", self.label, self.answer) }
     }
 }
@@ -46,6 +48,24 @@ impl Fact {
 pub(crate) fn all() -> Vec<Fact> {
     // A unit test reads the table, so it cannot be malformed in a build that passed.
     parse(TABLE).unwrap_or_default()
+}
+
+/// A hash of what the table says, as `facts_hash` of `models/spark/corpus.py` has it.
+fn hash() -> String {
+    let mut sum = Sha256::new();
+    for fact in all() {
+        sum.update(format!("{}\t{}\n", fact.id, fact.said()));
+    }
+    sum.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+/// Did the built-in model learn the answers of this table?
+///
+/// # Errors
+/// As [`built_in`].
+pub(crate) fn are_learned() -> tealight::Result<bool> {
+    let Some(gguf) = built_in()? else { return Ok(false) };
+    Ok(gguf.metadata().str(BUILT_IN_FACTS)? == Some(hash().as_str()))
 }
 
 /// The table's answers as one page of Markdown.

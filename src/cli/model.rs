@@ -12,7 +12,7 @@ use tealight::{DeviceChoice, Error, ErrorKind, Knobs, Model, ModelOptions};
 
 use super::args::{FIRST_STEPS, ModelFlag};
 use super::output::Output;
-use super::{Failure, Outcome, usage};
+use super::{Failure, Outcome, facts, usage};
 
 /// A model that was named, or chosen where none was.
 #[derive(Debug, PartialEq, Eq)]
@@ -196,8 +196,9 @@ fn default() -> Outcome<Subject> {
         0 => "`tealight help get_models` tells how to get a bigger one".to_owned(),
         n => format!("`tealight models` lists the {n} bigger ones on this machine"),
     };
+    let age = if facts::are_learned()? { "" } else { "it is older than this program; " };
     let notice = format!(
-        "no model named: Spark answers, the small built-in model; it knows tealight and little else, and can be wrong\n{bigger}"
+        "no model named: Spark answers, a small built-in model that knows tealight and little else\n{age}it can be wrong; {bigger}"
     );
     Ok(Subject::built_in(Some(notice)))
 }

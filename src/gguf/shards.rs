@@ -260,4 +260,19 @@ mod tests {
         let name = Name::of(Path::new("/x/a-b-00002-of-00010.gguf")).expect("a shard name");
         assert_eq!(name.sibling(10), "a-b-00010-of-00010.gguf");
     }
+
+    #[test]
+    fn bytes_of_the_program_pass_the_same_gate() {
+        static MODEL: &[u8] = include_bytes!("../../tests/fixtures/qwen3/model.gguf");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3/model.gguf");
+        let (of_file, of_program) = (open(&path).unwrap(), of_program("inside", MODEL).unwrap());
+        assert_eq!(of_file.tensors(), of_program.tensors());
+        for tensor in of_file.tensors() {
+            assert_eq!(of_file.bytes(tensor), of_program.bytes(tensor), "{}", tensor.name);
+        }
+        assert_eq!(of_program.file_sizes().collect::<Vec<_>>(), [MODEL.len() as u64]);
+        assert!(of_program.check_unchanged().is_ok() && of_program.path() == Path::new("inside"));
+        let cut = super::of_program("inside", &MODEL[..MODEL.len() / 2]).unwrap_err();
+        assert_eq!((cut.kind(), cut.file()), (ErrorKind::Model, Some(Path::new("inside"))));
+    }
 }

@@ -49,7 +49,7 @@ pub(super) fn settle(models: &mut Vec<Found>) {
         }
         model.name = name;
     }
-    models.sort_by(|a, b| (a.keeper, a.name.to_lowercase()).cmp(&(b.keeper, b.name.to_lowercase())));
+    models.sort_by_key(|m| (m.keeper, m.name.to_lowercase()));
 }
 
 /// A name that can be typed and shown: what is blank or a control character becomes `_`.
@@ -72,16 +72,27 @@ pub(super) fn find<'a>(models: &'a [Found], word: &str) -> Match<'a> {
     }
 }
 
-/// What a model may be called beside its name: without publisher, without tag, without both, and by its file.
+/// What a model may be called beside its name: without publisher, without tag, without both, and by its file, with or
+/// without the type of its weights.
 fn aliases(model: &Found) -> Vec<String> {
     let name = model.name.to_lowercase();
     let short = name.rsplit('/').next().unwrap_or(&name).to_owned();
     let bare = |text: &str| text.split(':').next().unwrap_or(text).to_owned();
     let stem = model.path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
     let prefix = crate::gguf::ShardName::of(&model.path).map(|n| n.prefix.to_lowercase());
-    let mut all = vec![bare(&name), bare(&short), short, stem];
+    let untyped = prefix.as_ref().unwrap_or(&stem).rsplit_once(['-', '.']).filter(|(_, last)| is_type(last));
+    let mut all = vec![bare(&name), bare(&short), short];
+    all.extend(untyped.map(|(rest, _)| rest.to_owned()));
+    all.push(stem);
     all.extend(prefix);
     all
+}
+
+/// Is a word the name of a type of weights, as in `q4_k_m`, `iq2_xs`, `bf16`?
+fn is_type(word: &str) -> bool {
+    ["q", "iq", "tq", "f", "bf", "mxfp"]
+        .iter()
+        .any(|letters| word.strip_prefix(letters).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())))
 }
 
 /// Names that hold the word, then those that differ from it, or from a part of it, by few letters.

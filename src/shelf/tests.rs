@@ -161,6 +161,8 @@ fn names_are_unique_typable_and_found_in_short() {
     assert!(found.contains(&"u/r-GGUF/one-Q4_K_M") && found.contains(&"v/s-GGUF:Q8_0"), "{found:?}");
     assert!(matches!(shelf.find("one-q4_k_m"), Match::One(_)));
     assert!(matches!(shelf.find("V/S-gguf"), Match::One(_)));
+    assert!(matches!(shelf.find("One"), Match::One(m) if m.name.ends_with("one-Q4_K_M")));
+    assert!(matches!(shelf.find("s-7b"), Match::Several(_)));
     match shelf.find("s-GGUF:Q8_0") {
         Match::Several(all) => assert_eq!(all.len(), 2),
         other => panic!("{other:?}"),

@@ -22,7 +22,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn into_folder(&mut self, folder: &Path, depth: usize) {
+    fn descend(&mut self, folder: &Path, depth: usize) {
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
             // Most programs are not there; what is there and closed is worth a word.
@@ -41,7 +41,7 @@ impl Walk<'_> {
             // Links to files are followed, links to folders are not: they could lead in circles.
             let is_folder = fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir());
             if is_folder && depth < MAX_DEPTH && !is_hidden {
-                self.into_folder(&path, depth + 1);
+                self.descend(&path, depth + 1);
             } else if !is_hidden && is_gguf(&path) && size_of(&path).is_some() {
                 self.files.push(path);
             }
@@ -56,7 +56,7 @@ fn is_gguf(path: &Path) -> bool {
 /// The GGUF files below a folder, each with its target once.
 fn files(root: &Path, notes: &mut Vec<String>) -> Vec<PathBuf> {
     let mut walk = Walk { left: MAX_ENTRIES, files: Vec::new(), notes };
-    walk.into_folder(root, 0);
+    walk.descend(root, 0);
     walk.files
 }
 

@@ -85,8 +85,8 @@ fn ends(vocab: &Vocab, turn: &[u32], found: &mut Vec<Finding>) {
     let end = (1..=turn.len()).find(|&n| text_of(&turn[..n]).contains("ANSWERED"));
     let Some(end) = end else {
         // Templates that show the last question alone leave answers out; then the vocabulary decides.
-        if let Some(id) = vocab.eog().first() {
-            found.push(Finding::good("end", format!("answers end with {}", name(vocab, *id))));
+        if let Some(id) = vocab.eot().or(vocab.eos()).filter(|id| vocab.is_eog(*id)) {
+            found.push(Finding::good("end", format!("answers end with {}", name(vocab, id))));
         }
         return;
     };
