@@ -47,12 +47,14 @@ struct View {
     in_thought: bool,
     /// What came last was a call of a tool, on a line of its own.
     called: bool,
+    /// The line of raw text has begun.
+    in_line: bool,
 }
 
 impl View {
     fn new(shown: Shown) -> Self {
         let screen = Screen::new(shown.look, if shown.wraps { terminal::columns } else { || 0 });
-        Self { shown, markdown: Markdown::default(), screen, in_thought: false, called: false }
+        Self { shown, markdown: Markdown::default(), screen, in_thought: false, called: false, in_line: false }
     }
 
     /// Takes what happens and gives what can be seen of it.
@@ -88,7 +90,7 @@ impl View {
             Look::Styled => self.screen.show(&self.markdown.push(text)),
             Look::Wrapped => self.plain(text),
             // A program gets every byte.
-            Look::Raw => text.to_owned(),
+            Look::Raw => self.plain(text),
         }
     }
 
@@ -107,6 +109,9 @@ impl View {
 
     /// Ends a line of the answer that has begun.
     fn line_end(&mut self) -> String {
+        if self.shown.look == Look::Raw {
+            return if std::mem::take(&mut self.in_line) { "\n".to_owned() } else { String::new() };
+        }
         let rest = self.markdown.finish();
         self.screen.show(&rest) + &self.screen.finish()
     }
@@ -126,6 +131,7 @@ impl View {
 
     fn plain(&mut self, text: &str) -> String {
         if self.shown.look == Look::Raw {
+            self.in_line = if text.is_empty() { self.in_line } else { !text.ends_with('\n') };
             return text.to_owned();
         }
         self.screen.show(&[Piece::Text(text.to_owned(), Style::default())])
