@@ -133,6 +133,11 @@ pub(crate) fn summary() -> String {
     )
 }
 
+/// All names of commands, without the slash.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().flat_map(|spec| spec.names).copied()
+}
+
 /// What a line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
@@ -162,7 +167,6 @@ impl<'a> Line<'a> {
 
 /// The only command that begins with these letters, or that differs by one change.
 fn meant(name: &str) -> Option<&'static str> {
-    let names = || TABLE.iter().flat_map(|spec| spec.names).copied();
     let mut longer = names().filter(|n| n.starts_with(name));
     match (longer.next(), longer.next()) {
         (Some(only), None) => Some(only),
@@ -203,7 +207,7 @@ mod tests {
 
     #[test]
     fn every_name_is_one_command_s() {
-        let mut names: Vec<_> = TABLE.iter().flat_map(|spec| spec.names).collect();
+        let mut names: Vec<_> = names().collect();
         let n = names.len();
         names.sort();
         names.dedup();
