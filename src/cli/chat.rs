@@ -14,7 +14,9 @@ use super::args::ChatArgs;
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::{Failure, Outcome, model};
-pub(crate) use command::{names as command_names, summary as commands};
+#[cfg(test)]
+pub(crate) use command::names as command_names;
+pub(crate) use command::summary as commands;
 use kept::Kept;
 pub(crate) use kept::{KeptArgs, store};
 use lines::{Input, Lines};
