@@ -44,6 +44,9 @@ fn memory_follows_the_context() {
 fn the_page_for_people() {
     let page = tealight(["inspect", &model("qwen3"), "--tensors", "--plan"]).quietly();
     let page = page.replace(&work_of(&page), "[work]");
+    // What computes, and why, is the machine's business.
+    let (page, placement) = page.split_once("\nplacement\n").expect("a section of placement");
+    assert!(placement.starts_with("all steps: ") && placement.contains("\nwhy: "), "{placement}");
     insta::assert_snapshot!("inspect", page);
 }
 
