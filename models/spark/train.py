@@ -154,7 +154,7 @@ def main():
     parser.add_argument("--rate-embedding", type=float, default=5e-4)
     parser.add_argument("--drop", type=float, default=0.1)
     parser.add_argument("--question-weight", type=float, default=0.1)
-    parser.add_argument("--bag", type=int, default=300_000, help="questions of the first stage (bag.py); 0: none")
+    parser.add_argument("--bag", type=int, default=400_000, help="questions of the first stage (bag.py); 0: none")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--float32", action="store_true", help="do not use bfloat16 for the products")
