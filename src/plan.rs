@@ -6,27 +6,28 @@
 //! from whoever executes the plan.
 //!
 //! No step knows a model family, a metadata key or a layer index. A plan exists only in verified form:
-//! [`PlanBuilder::finish`] is the only way to make one. Start reading in `op.rs`.
+//! [`PlanBuilder::finish`] is the only way to make one. Start reading in `operand.rs` and `op.rs`.
 #![forbid(unsafe_code)]
 
+mod attend;
 mod backend;
 mod build;
 mod excerpt;
 mod memory;
 mod op;
+mod operand;
 mod print;
 mod verify;
 mod work;
 
+pub use attend::{Alibi, Attend, CacheSpec, Span, Temper};
 #[cfg(feature = "gpu")]
 pub(crate) use backend::choose_from_rows;
 pub use backend::{Backend, Probe, RowOrder, Rows, SequenceMemory, Weights};
 pub use build::PlanBuilder;
 pub use memory::{CacheType, MemoryEstimate};
-pub use op::{
-    Act, Alibi, Attend, BufId, Buffer, CacheId, CacheSpec, Index, NormKind, Operand, Pairs, Part, PoolKind, RopeTable,
-    Span, Step, TableId, Temper, WeightId, WeightRef,
-};
+pub use op::{Act, Index, NormKind, Pairs, Part, PoolKind, RopeTable, Step};
+pub use operand::{BufId, Buffer, CacheId, Operand, TableId, WeightId, WeightRef};
 pub use verify::PlanError;
 pub use work::Work;
 

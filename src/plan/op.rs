@@ -1,131 +1,8 @@
 //! Steps and their operands. `reads`, `writes` and `in_place` are what verification, liveness, printing
 //! and fusion need; they stand in one match each, so that a new step cannot forget them.
 
-use tealight_quant::BlockType;
-
-macro_rules! ids {
-    ($($(#[doc = $doc:literal])+ $name:ident;)*) => {$(
-        $(#[doc = $doc])+
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(pub(super) u32);
-
-        impl $name {
-            /// Position in the plan's list of such things.
-            pub const fn index(self) -> usize {
-                self.0 as usize
-            }
-        }
-    )*};
-}
-
-ids! {
-    /// A buffer of the plan.
-    BufId;
-    /// A weight of the plan.
-    WeightId;
-    /// A cache of the plan.
-    CacheId;
-    /// A table of rotation frequencies of the plan.
-    TableId;
-}
-
-/// Columns of a buffer: `heads` groups that lie `stride` apart, of each the `width` columns from `start` on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Operand {
-    /// The buffer.
-    pub buf: BufId,
-    /// First column.
-    pub start: u32,
-    /// Columns per head.
-    pub width: u32,
-    /// Number of heads; 1 for plain columns.
-    pub heads: u32,
-    /// Columns from one head to the next; 0 when there is one head.
-    pub stride: u32,
-}
-
-impl Operand {
-    /// Plain columns `start..start + width` of this operand, which must be plain itself.
-    #[must_use]
-    pub fn columns(self, start: u32, width: u32) -> Self {
-        debug_assert!(self.heads == 1 && start + width <= self.width);
-        Self { start: self.start + start, width, ..self }
-    }
-
-    /// This plain operand seen as `n` adjacent heads of `width` columns.
-    #[must_use]
-    pub fn split(self, n: u32, width: u32) -> Self {
-        debug_assert!(self.heads == 1 && n * width <= self.width);
-        Self { width, heads: n, stride: if n == 1 { 0 } else { width }, ..self }
-    }
-
-    /// Number of columns.
-    pub const fn len(self) -> u32 {
-        self.width * self.heads
-    }
-
-    /// Has it no columns?
-    pub const fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-
-    /// One past the last column.
-    pub const fn end(self) -> u32 {
-        self.start + (self.heads - 1) * self.stride + self.width
-    }
-
-    /// Do the columns follow one another without gaps?
-    pub const fn is_contiguous(self) -> bool {
-        self.heads == 1 || self.stride == self.width
-    }
-
-    /// First columns of the heads.
-    pub fn head_starts(self) -> impl Iterator<Item = usize> {
-        (0..self.heads).map(move |h| (self.start + h * self.stride) as usize)
-    }
-}
-
-/// A named buffer of [rows, width] f32.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Buffer {
-    /// Role of its contents, unique in the plan.
-    pub name: String,
-    /// Columns.
-    pub width: u32,
-}
-
-/// A weight that steps read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WeightRef {
-    /// Name in the model file.
-    pub name: String,
-    /// Block format.
-    pub ty: BlockType,
-    /// Outermost first: a matrix is [out, in].
-    pub shape: Vec<u64>,
-}
-
-impl WeightRef {
-    /// Length of a row, the innermost dimension.
-    pub fn row_len(&self) -> usize {
-        self.shape.last().map_or(1, |&n| n as usize)
-    }
-
-    /// Rows of all outer dimensions.
-    pub fn n_rows(&self) -> usize {
-        self.shape.iter().rev().skip(1).map(|&n| n as usize).product()
-    }
-
-    /// Bytes of one row.
-    pub fn row_bytes(&self) -> usize {
-        self.row_len() / self.ty.block_len() * self.ty.block_bytes()
-    }
-
-    /// Bytes in all.
-    pub fn bytes(&self) -> u64 {
-        (self.row_bytes() * self.n_rows()) as u64
-    }
-}
+use super::attend::Attend;
+use super::operand::{BufId, CacheId, Operand, TableId, WeightId};
 
 /// Angular frequencies of a rotation; scaling of every kind is already in them.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,41 +11,6 @@ pub struct RopeTable {
     pub freqs: Vec<f64>,
     /// Factor of cos and sin (attention factor of yarn and longrope).
     pub amp: f32,
-}
-
-/// Which keys the query at position q may see among its sequence's cached keys at positions k.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Span {
-    /// k <= q.
-    Full,
-    /// The last n: k <= q and q - k < n.
-    Slide(u32),
-}
-
-impl Span {
-    /// The oldest position that a query at `pos` sees.
-    pub const fn first_visible(self, pos: u32) -> u32 {
-        match self {
-            Self::Full => 0,
-            Self::Slide(n) => (pos + 1).saturating_sub(n),
-        }
-    }
-}
-
-/// Rows of keys and values that a sequence remembers: one pair per position.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CacheSpec {
-    /// Name, after the layer that fills it.
-    pub name: String,
-    /// Numbers of a key row: n_head_kv * head_dim.
-    pub k: u32,
-    /// Numbers of a value row.
-    pub v: u32,
-    /// Heads that a row consists of.
-    pub heads: u32,
-    /// What may be forgotten.
-    pub span: Span,
 }
 
 /// What picks the row of an embedding table.
@@ -249,65 +91,6 @@ pub struct Part {
     pub bias: Option<WeightId>,
     /// Factor of W x, before the bias.
     pub scale: f32,
-}
-
-/// Position-dependent temperature of the query: q *= 1 + scale * ln(1 + floor((pos + add) / length)).
-/// Source: Llama 4 and Ministral 3 in transformers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Temper {
-    /// Strength of the logarithm.
-    pub scale: f32,
-    /// Positions per step.
-    pub length: u32,
-    /// Offset of the position.
-    pub add: u32,
-}
-
-/// Biases that grow with the distance of a key: slope_h (key position - query position), from ALiBi (Press et al. 2021,
-/// arXiv 2108.12409). With n the largest power of two up to the number of heads, head h < n has the slope
-/// 2^(-max (h + 1) / n); head h >= n lies between two of those: 2^(-max (2 (h - n) + 1) / (2 n)).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Alibi {
-    /// Steepest exponent.
-    pub max: f32,
-}
-
-impl Alibi {
-    /// The slope of head `h` of `heads`.
-    pub fn slope(self, h: u32, heads: u32) -> f32 {
-        let n = 1u32 << heads.max(1).ilog2();
-        let exponent = match h < n {
-            true => (h + 1) as f32 / n as f32,
-            false => (2 * (h - n) + 1) as f32 / (2 * n) as f32,
-        };
-        (-self.max * exponent).exp2()
-    }
-}
-
-/// `out[h]` = sum_j softmax_j(score) v_j over the cached rows of the row's sequence that the span shows;
-/// score = softcap(scale * t(pos) * q_h . k_g) + alibi, g = h / (heads / kv_heads).
-#[derive(Clone, Debug, PartialEq)]
-pub struct Attend {
-    /// Queries, [heads, head_dim].
-    pub q: Operand,
-    /// Result, [heads * value head_dim].
-    pub out: Operand,
-    /// Keys and values.
-    pub cache: CacheId,
-    /// Query heads.
-    pub heads: u32,
-    /// Key and value heads.
-    pub kv_heads: u32,
-    /// Factor of the scores.
-    pub scale: f32,
-    /// Which keys are visible.
-    pub span: Span,
-    /// Soft cap c of the scores: c tanh(s / c).
-    pub softcap: Option<f32>,
-    /// Temperature of the query.
-    pub temper: Option<Temper>,
-    /// Biases by distance, added to the capped scores.
-    pub alibi: Option<Alibi>,
 }
 
 /// One operation of a forward pass. n rows; shapes are per row.
@@ -530,19 +313,5 @@ impl Step {
             }
             Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } => false,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slopes_of_other_counts_than_powers_of_two_lie_between() {
-        let slopes = |heads| (0..heads).map(|h| Alibi { max: 8.0 }.slope(h, heads)).collect::<Vec<_>>();
-        let powers = |exponents: &[i32]| exponents.iter().map(|e| 2f32.powi(-e)).collect::<Vec<_>>();
-        assert_eq!(slopes(8), powers(&[1, 2, 3, 4, 5, 6, 7, 8]));
-        assert_eq!(slopes(6), powers(&[2, 4, 6, 8, 1, 3]));
-        assert_eq!(slopes(1), powers(&[8]));
     }
 }

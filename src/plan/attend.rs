@@ -1,0 +1,111 @@
+//! Attention: what is remembered, who sees it, and the step.
+
+use super::operand::{CacheId, Operand};
+
+/// Which keys the query at position q may see among its sequence's cached keys at positions k.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Span {
+    /// k <= q.
+    Full,
+    /// The last n: k <= q and q - k < n.
+    Slide(u32),
+}
+
+impl Span {
+    /// The oldest position that a query at `pos` sees.
+    pub const fn first_visible(self, pos: u32) -> u32 {
+        match self {
+            Self::Full => 0,
+            Self::Slide(n) => (pos + 1).saturating_sub(n),
+        }
+    }
+}
+
+/// Rows of keys and values that a sequence remembers: one pair per position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheSpec {
+    /// Name, after the layer that fills it.
+    pub name: String,
+    /// Numbers of a key row: n_head_kv * head_dim.
+    pub k: u32,
+    /// Numbers of a value row.
+    pub v: u32,
+    /// Heads that a row consists of.
+    pub heads: u32,
+    /// What may be forgotten.
+    pub span: Span,
+}
+
+/// Position-dependent temperature of the query: q *= 1 + scale * ln(1 + floor((pos + add) / length)).
+/// Source: Llama 4 and Ministral 3 in transformers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Temper {
+    /// Strength of the logarithm.
+    pub scale: f32,
+    /// Positions per step.
+    pub length: u32,
+    /// Offset of the position.
+    pub add: u32,
+}
+
+/// Biases that grow with the distance of a key: slope_h (key position - query position), from ALiBi (Press et al. 2021,
+/// arXiv 2108.12409). With n the largest power of two up to the number of heads, head h < n has the slope
+/// 2^(-max (h + 1) / n); head h >= n lies between two of those: 2^(-max (2 (h - n) + 1) / (2 n)).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Alibi {
+    /// Steepest exponent.
+    pub max: f32,
+}
+
+impl Alibi {
+    /// The slope of head `h` of `heads`.
+    pub fn slope(self, h: u32, heads: u32) -> f32 {
+        let n = 1u32 << heads.max(1).ilog2();
+        let exponent = match h < n {
+            true => (h + 1) as f32 / n as f32,
+            false => (2 * (h - n) + 1) as f32 / (2 * n) as f32,
+        };
+        (-self.max * exponent).exp2()
+    }
+}
+
+/// `out[h]` = sum_j softmax_j(score) v_j over the cached rows of the row's sequence that the span shows;
+/// score = softcap(scale * t(pos) * q_h . k_g) + alibi, g = h / (heads / kv_heads).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attend {
+    /// Queries, [heads, head_dim].
+    pub q: Operand,
+    /// Result, [heads * value head_dim].
+    pub out: Operand,
+    /// Keys and values.
+    pub cache: CacheId,
+    /// Query heads.
+    pub heads: u32,
+    /// Key and value heads.
+    pub kv_heads: u32,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// Which keys are visible.
+    pub span: Span,
+    /// Soft cap c of the scores: c tanh(s / c).
+    pub softcap: Option<f32>,
+    /// Temperature of the query.
+    pub temper: Option<Temper>,
+    /// Biases by distance, added to the capped scores.
+    pub alibi: Option<Alibi>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slopes_of_other_counts_than_powers_of_two_lie_between() {
+        let slopes = |heads| (0..heads).map(|h| Alibi { max: 8.0 }.slope(h, heads)).collect::<Vec<_>>();
+        let powers = |exponents: &[i32]| exponents.iter().map(|e| 2f32.powi(-e)).collect::<Vec<_>>();
+        assert_eq!(slopes(8), powers(&[1, 2, 3, 4, 5, 6, 7, 8]));
+        assert_eq!(slopes(6), powers(&[2, 4, 6, 8, 1, 3]));
+        assert_eq!(slopes(1), powers(&[8]));
+    }
+}
