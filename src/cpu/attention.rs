@@ -73,6 +73,8 @@ pub(super) struct AttendWork<'a> {
     pub kv_head: usize,
     /// Position of each row.
     pub pos: &'a [u32],
+    /// The step's sinks.
+    pub sinks: Option<&'a [f32]>,
 }
 
 /// Parts that rows at these positions see.
@@ -171,8 +173,16 @@ impl AttendWork<'_> {
     fn finish(&self, scratch: &mut AttendScratch, mut result: impl FnMut(usize, usize, &[f32])) {
         let (group, State { max_sum, acc }) = (self.group(), &mut scratch.total);
         for (i, acc) in acc.chunks_exact_mut(self.dv()).enumerate() {
-            self.set.scale_f32(1.0 / max_sum[i].1, acc);
-            result(i / group, self.kv_head * group + i % group, acc);
+            let (head, (max, sum)) = (self.kv_head * group + i % group, max_sum[i]);
+            let factor = match self.sinks.map(|sinks| sinks[head]) {
+                Some(sink) => {
+                    let top = max.max(sink);
+                    (max - top).exp() / (sum * (max - top).exp() + (sink - top).exp())
+                }
+                None => 1.0 / sum,
+            };
+            self.set.scale_f32(factor, acc);
+            result(i / group, head, acc);
         }
     }
 

@@ -13,7 +13,8 @@ use super::kernels::attend;
 use super::kernels::linear::Linear;
 use super::planes::{GROUP_LEN, Planes, planes};
 use crate::plan::{
-    Act, Attend, BufId, CacheId, CacheType, Index, NormKind, Operand, Pairs, Plan, PoolKind, Step, TableId, WeightId,
+    Act, Attend, BufId, CacheId, CacheType, Index, NormKind, Operand, Pairs, Plan, PoolKind, Span, Step, TableId,
+    WeightId,
 };
 
 /// Largest number of rows for which a matrix is read by the kernel for single rows.
@@ -317,6 +318,9 @@ impl<'a> Lowering<'a> {
                 if a.q.buf == a.out.buf {
                     return Err("attention within one buffer".into());
                 }
+                if a.sinks.is_some() || matches!(a.span, Span::Chunk(_)) {
+                    return Err("no kernels for attention with sinks or within chunks".into());
+                }
                 self.push(Kernels::OfSequence, vec![], vec![], Grid::Attend(a.clone()), 0);
             }
             Step::Gate { x, out, act, by } => {
@@ -327,7 +331,11 @@ impl<'a> Lowering<'a> {
                     Act::Relu => (3, [0.0; 4]),
                     Act::Relu2 => (4, [0.0; 4]),
                     Act::Xielu { positive, negative, beta, eps } => (5, [positive, negative, beta, eps]),
+                    Act::Sigmoid | Act::ClampedSwiglu { .. } => return Err("no kernel for the activation".into()),
                 };
+                if x.len() < out.len() {
+                    return Err("no kernel for one gate of many columns".into());
+                }
                 let kernel =
                     self.rows_kernel("gate").with("math").set("WG", WG).set("ACT", act).set("BY", by.is_some().into());
                 let b = by.unwrap_or(*x);
@@ -372,6 +380,7 @@ impl<'a> Lowering<'a> {
                 }
                 self.taken = true;
             }
+            Step::Route(_) | Step::Experts(_) => return Err("no kernels for experts".into()),
             Step::Pool { x, out, kind } => {
                 self.no_rows_behind_take()?;
                 if x.buf == out.buf {

@@ -193,6 +193,7 @@ mod tests {
             softcap: None,
             temper: None,
             alibi: None,
+            sinks: None,
         };
         b.push(Step::Attend(Box::new(attend)));
         b.output(out);

@@ -1,10 +1,10 @@
 //! One pass over the phases, as every thread of the team walks it.
 
 use super::batch::{Batch, Tile};
-use super::phases::Phase;
+use super::phases::{Phase, Prepare};
 use super::{ATTEND_ROWS, CpuBackend, PHASE_ROWS, Scratch};
 use crate::cpu::attention::{self, AttendScratch, AttendWork};
-use crate::cpu::linear::{self, Cut, Kinds, LinearScratch, RowsWork};
+use crate::cpu::linear::{self, Cut, LinearScratch, RowGroup, RowsWork};
 use crate::cpu::pool::{MAX_CHUNKS, Worker};
 use crate::cpu::rows::{RowContext, RowList, softcap};
 use crate::plan::{Attend, Operand, PoolKind, Step};
@@ -27,7 +27,8 @@ impl<'p> TileAt<'p> {
         let sequence = pass.rows.sequences[self.tile.seq];
         let cache = &sequence.caches[step.cache.index()];
         let slots = sequence.positions.slots(step.cache.index());
-        AttendWork { set: pass.rows.set, step, cache, slots, kv_head, pos: self.pos() }
+        let sinks = step.sinks.map(|id| pass.rows.vectors[id.index()].as_slice());
+        AttendWork { set: pass.rows.set, step, cache, slots, kv_head, pos: self.pos(), sinks }
     }
 
     fn row(&self, row: usize) -> usize {
@@ -83,6 +84,10 @@ impl Pass<'_> {
                     worker.step(1, |_| self.take(&steps[*step]))
                 }
                 Phase::Pool(step) => worker.step(1, |_| self.pool(&steps[*step])),
+                Phase::Experts(step, phase) => match &steps[*step] {
+                    Step::Experts(e) => self.experts(worker, list.len(), e, phase, &mut scratch.linear),
+                    _ => unreachable!("the phase was made from Experts"),
+                },
             };
             if !go_on {
                 return;
@@ -98,7 +103,7 @@ impl Pass<'_> {
         worker: &mut Worker<'_>,
         list: &RowList,
         steps: &[Step],
-        prepare: Option<(Operand, Kinds)>,
+        prepare: Option<Prepare>,
         first: bool,
         scratch: &mut Scratch,
     ) -> bool {
@@ -110,8 +115,11 @@ impl Pass<'_> {
                     self.rows.rotate_tables(row, list.pos[row]);
                 }
                 steps.iter().for_each(|step| self.rows.run(step, list, row, &mut scratch.rows));
-                if let Some((x, kinds)) = prepare {
-                    kinds.put(&self.backend.activations, self.rows.set, row, n, self.rows.read(row, x));
+                if let Some(Prepare { x, kinds, only_one }) = prepare
+                    && (n == 1 || !only_one)
+                {
+                    let x = self.rows.read(row, x);
+                    kinds.put(&self.backend.activations, self.rows.set, row, RowGroup::all(n), x);
                 }
             }
         };
@@ -169,8 +177,9 @@ impl Pass<'_> {
                 weight,
                 bytes,
                 activations: &self.backend.activations,
+                group: RowGroup::all(n_row),
             };
-            task.run(n_row, scratch, |row| self.rows.read(row, *x), out);
+            task.run(scratch, |row| self.rows.read(row, *x), out);
             let bias = part.bias.map(|b| &self.rows.vectors[b.index()][range.clone()]);
             if part.scale == 1.0 && bias.is_none() && clamp.is_none() && cap.is_none() {
                 return;

@@ -2,16 +2,17 @@
 
 use std::ops::Range;
 
+use super::experts::ExpertPhase;
 use crate::cpu::kernels::KernelSet;
 use crate::cpu::linear::{Cut, Kinds};
 use crate::plan::{Operand, Plan, Probe, Step};
 
 /// Steps that are executed together.
 pub(super) enum Phase {
-    /// Row-local steps, then the quantized input of the linear step behind them.
+    /// Row-local steps, then the quantized input of the step with matrices behind them.
     Rows {
         steps: Range<usize>,
-        prepare: Option<(Operand, Kinds)>,
+        prepare: Option<Prepare>,
     },
     /// A linear step, and the soft cap on its result.
     Linear {
@@ -23,6 +24,17 @@ pub(super) enum Phase {
     Attend(usize),
     Take(usize),
     Pool(usize),
+    /// Experts, but for the sum of their results, which begins the rows behind.
+    Experts(usize, ExpertPhase),
+}
+
+/// An input that is quantized as soon as it is there.
+#[derive(Clone, Copy)]
+pub(super) struct Prepare {
+    pub x: Operand,
+    pub kinds: Kinds,
+    /// Only in a batch of one row: the inputs of many are sorted first.
+    pub only_one: bool,
 }
 
 /// Numbers of a row that buffers hold: before the Take, when all rows of the batch are there, and behind it.
@@ -49,14 +61,22 @@ impl Sizes {
             for o in step.writes() {
                 raise(&mut sizes.buffers[o.buf.index()], is_taken, plan.buffers()[o.buf.index()].width);
             }
-            if let Step::Linear { x, .. } = step
-                && Kinds::of(plan, step, set, exact).any()
-            {
-                raise(&mut sizes.quantized, is_taken, x.len());
+            if let Some(prepare) = prepared(plan, step, set, exact) {
+                raise(&mut sizes.quantized, is_taken, prepare.x.len());
             }
         }
         sizes
     }
+}
+
+/// What a step with matrices wants quantized before it.
+fn prepared(plan: &Plan, step: &Step, set: &KernelSet, exact: bool) -> Option<Prepare> {
+    let (x, kinds, only_one) = match step {
+        Step::Linear { x, parts, .. } => (*x, Kinds::of(plan, parts.iter().map(|p| p.weight), set, exact), false),
+        Step::Experts(e) if !e.on_input => (e.x, Kinds::of(plan, e.inputs().map(|p| p.weight), set, exact), true),
+        _ => return None,
+    };
+    kinds.any().then_some(Prepare { x, kinds, only_one })
 }
 
 /// Groups steps into phases; a probe's step ends its phase, and nothing follows.
@@ -69,15 +89,14 @@ pub(super) fn phases(plan: &Plan, set: &KernelSet, exact: bool, probe: Option<Pr
     while i < end {
         let step = &steps[i];
         i += 1;
+        if let Some(wanted) = prepared(plan, step, set, exact) {
+            match phases.last_mut() {
+                Some(Phase::Rows { prepare: prepare @ None, .. }) => *prepare = Some(wanted),
+                _ => phases.push(Phase::Rows { steps: i..i, prepare: Some(wanted) }),
+            }
+        }
         match step {
-            Step::Linear { x, parts, .. } => {
-                let kinds = Kinds::of(plan, step, set, exact);
-                if kinds.any() {
-                    match phases.last_mut() {
-                        Some(Phase::Rows { prepare, .. }) => *prepare = Some((*x, kinds)),
-                        _ => phases.push(Phase::Rows { steps: i..i, prepare: Some((*x, kinds)) }),
-                    }
-                }
+            Step::Linear { parts, .. } => {
                 let cap = match (&parts[..], steps[..end].get(i)) {
                     ([part], Some(Step::Softcap { x, out, cap })) if *x == part.out && *out == part.out => Some(*cap),
                     _ => None,
@@ -88,6 +107,10 @@ pub(super) fn phases(plan: &Plan, set: &KernelSet, exact: bool, probe: Option<Pr
             Step::Attend(_) => phases.push(Phase::Attend(i - 1)),
             Step::Take { .. } => phases.push(Phase::Take(i - 1)),
             Step::Pool { .. } => phases.push(Phase::Pool(i - 1)),
+            Step::Experts(e) => {
+                phases.push(Phase::Experts(i - 1, ExpertPhase::new(plan, e, set, exact)));
+                phases.push(Phase::Rows { steps: i - 1..i, prepare: None });
+            }
             _ => match phases.last_mut() {
                 Some(Phase::Rows { steps, prepare: None }) => steps.end = i,
                 _ => phases.push(Phase::Rows { steps: i - 1..i, prepare: None }),

@@ -333,7 +333,19 @@ fn attend(shape: Shape) -> Case {
     let (q, out) = (x.columns(0, n_q).split(heads, k_dim), o.columns(1, heads * v_dim));
     // Scores of a few units: neither flat nor a single key.
     let scale = 8.0 / (k_dim as f32).sqrt();
-    m.plan.push(Step::Attend(Box::new(Attend { q, out, cache, heads, kv_heads, scale, span, softcap, temper, alibi })));
+    m.plan.push(Step::Attend(Box::new(Attend {
+        q,
+        out,
+        cache,
+        heads,
+        kv_heads,
+        scale,
+        span,
+        softcap,
+        temper,
+        alibi,
+        sinks: None,
+    })));
     // A number that rounds to the other neighbour: half a unit of f16 of the values, one of 127 of q8_0.
     let tolerance = match shape.cache {
         [CacheType::F32, CacheType::F32] => SUMS,

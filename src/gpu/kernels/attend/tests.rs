@@ -123,6 +123,7 @@ impl Case {
             softcap: self.softcap,
             temper: self.temper,
             alibi: None,
+            sinks: None,
         };
         (step, [q_row, out_row])
     }
