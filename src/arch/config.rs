@@ -123,6 +123,23 @@ pub struct Config {
     pub pooling: Option<PoolKind>,
     /// Experts, where the file has any.
     pub experts: Option<ExpertConfig>,
+    /// Latent attention, where the family has it.
+    pub latent: Option<LatentConfig>,
+}
+
+/// The numbers of latent attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LatentConfig {
+    /// Numbers that keys and values are made from.
+    pub rank: u32,
+    /// Numbers that queries are made from; `None`: they come from the row itself.
+    pub q_rank: Option<u32>,
+    /// Dims of a key that rotate; all heads share them.
+    pub n_rot: u32,
+    /// Dims of a key that do not.
+    pub n_nope: u32,
+    /// Dims of a value.
+    pub value: u32,
 }
 
 /// The numbers of the experts.
@@ -284,6 +301,19 @@ impl Keys<'_> {
         Ok(all)
     }
 
+    /// The numbers of latent attention, in the form whose keys say what is remembered.
+    fn latent(&self) -> Result<LatentConfig> {
+        let n_rot = self.required("rope.dimension_count", 2..=MAX_SIZE)?;
+        let key = self.required("attention.key_length_mla", n_rot + 1..=MAX_SIZE)?;
+        Ok(LatentConfig {
+            rank: self.required("attention.kv_lora_rank", 1..=MAX_SIZE)?,
+            q_rank: self.size("attention.q_lora_rank", 0..=MAX_SIZE)?.filter(|&n| n > 0),
+            n_rot,
+            n_nope: key - n_rot,
+            value: self.required("attention.value_length_mla", 1..=MAX_SIZE)?,
+        })
+    }
+
     /// The numbers of experts, where the file has any.
     fn experts(&self) -> Result<Option<ExpertConfig>> {
         let Some(count) = self.size("expert_count", 0..=MAX_EXPERTS)?.filter(|&n| n > 0) else { return Ok(None) };
@@ -396,7 +426,9 @@ impl Config {
                 format!("at most the {n_vocab} rows of the embeddings"),
             ));
         }
-        let rope = RopeConfig::read(&keys, n_ctx_train, head_dim_k)?;
+        let latent = family.latent.then(|| keys.latent()).transpose()?;
+        let rope_dims = latent.map_or(head_dim_k, |l| l.n_rot + l.n_nope);
+        let rope = RopeConfig::read(&keys, n_ctx_train, rope_dims)?;
         let warm = family.temper_default;
         let temper_length = match keys.size("attention.temperature_length", 1..=u32::MAX)? {
             Some(length) => length,
@@ -441,6 +473,7 @@ impl Config {
                 _ => None,
             },
             experts: keys.experts()?,
+            latent,
             rope,
         })
     }

@@ -59,6 +59,7 @@ pub const ALL: &[&Family] = &[
     &experts::PHIMOE,
     &experts::GPT_OSS,
     &experts::LLAMA4,
+    &experts::DEEPSEEK2,
 ];
 
 /// The family of an architecture.

@@ -3,6 +3,7 @@
 mod attention;
 mod experts;
 mod ffn;
+mod latent;
 
 use super::config::{Config, architecture};
 use super::families;
@@ -203,7 +204,10 @@ impl Lowering<'_> {
             }
             None => x,
         };
-        let a = self.attention(i, &layer, n)?;
+        let a = match &self.config.latent {
+            Some(latent) => self.latent(i, &layer, latent, n)?,
+            None => self.attention(i, &layer, n)?,
+        };
         if parallel {
             // Both branches read the stream before either is added.
             let h = match own_ffn_norm {

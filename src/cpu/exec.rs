@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use tealight_quant as quant;
 
-use super::attention::{AttendScratch, AttendWork};
+use super::attention::{AttendScratch, AttendWork, Share};
 use super::kernels::KernelSet;
 use super::linear::{Activations, LinearScratch};
 use super::pool::{Shared, Team};
@@ -25,7 +25,7 @@ use crate::plan::{Backend, Operand, Plan, Probe, Rows, SequenceMemory, Step, Wei
 use batch::Batch;
 use experts::ExpertBuffers;
 use pass::Pass;
-use phases::{Phase, Sizes, phases};
+use phases::{Phase, Sizes, is_stacked, phases};
 
 /// Rows that a chunk of a row-local phase takes.
 const PHASE_ROWS: usize = 4;
@@ -136,7 +136,9 @@ impl CpuBackend {
         if options.sum_inputs {
             for step in plan.steps() {
                 let mut squares = Shared::new();
-                if let Step::Linear { x, .. } = step {
+                if let Step::Linear { x, parts, .. } = step
+                    && !is_stacked(&plan, parts)
+                {
                     squares.grow(x.len() as usize + 1)?;
                 }
                 input_squares.push(squares);
@@ -208,7 +210,7 @@ impl CpuBackend {
                 };
                 let n_part = self.batch.n_part(a);
                 if n_part > 1 {
-                    let n_task = self.batch.tiles.len() * a.kv_heads as usize;
+                    let n_task = self.batch.tiles.len() * Share::count(a);
                     self.parts.grow(n_task * n_part * AttendWork::part_len(ATTEND_ROWS, a))?;
                 }
             }

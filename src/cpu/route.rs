@@ -55,7 +55,11 @@ impl RouteScratch {
             Score::Mixer { jitter } => return self.mix(jitter, idx, w),
         }
         self.by.clear();
-        self.by.extend_from_slice(&self.scores);
+        match bias.is_none() && step.groups.is_none() {
+            // The order is the same, and far numbers stay apart that round to one score.
+            true => self.by.extend(x.iter().copied().map(f64::from)),
+            false => self.by.extend_from_slice(&self.scores),
+        }
         for (by, bias) in self.by.iter_mut().zip(bias.unwrap_or_default()) {
             *by += f64::from(*bias);
         }

@@ -77,7 +77,7 @@ impl<'a> RowContext<'a> {
     }
 
     /// One head of an operand of a row.
-    fn head(o: Operand, h: u32) -> Operand {
+    pub fn head(o: Operand, h: u32) -> Operand {
         Operand { start: o.start + h * o.stride, heads: 1, stride: 0, ..o }
     }
 
@@ -139,7 +139,9 @@ impl<'a> RowContext<'a> {
                 let (slots, cache) = (sequence.positions.slots(cache.index()), &sequence.caches[cache.index()]);
                 let slot = slots.slot(rows.pos[row]);
                 cache.k.put(self.set, slot, self.gathered(row, *k, &mut scratch.a), &mut scratch.quantize);
-                cache.v.put(self.set, slot, self.gathered(row, *v, &mut scratch.a), &mut scratch.quantize);
+                if let Some(v) = v {
+                    cache.v.put(self.set, slot, self.gathered(row, *v, &mut scratch.a), &mut scratch.quantize);
+                }
             }
             Step::Gate { x, out, act, by } => {
                 let x = match x.len() < out.len() {

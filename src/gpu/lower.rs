@@ -298,6 +298,9 @@ impl<'a> Lowering<'a> {
         match &plan.steps()[self.step] {
             step @ Step::Embed { .. } => self.embed(step)?,
             step @ Step::Norm { .. } => self.norm(step),
+            Step::Linear { parts, .. } if parts.iter().any(|p| plan.weights()[p.weight.index()].n_matrix() > 1) => {
+                return Err("no kernels for matrices of heads".into());
+            }
             Step::Linear { .. } => self.linear()?,
             Step::Rope { x, out, table, pairs } => {
                 self.no_rows_behind_take()?;
@@ -308,7 +311,8 @@ impl<'a> Lowering<'a> {
                 let grid = Grid::Rows((x.heads * (x.width - n_pair)).div_ceil(WG));
                 self.push_rows(kernel, [a, a, out, Bound::Rotation(*table), Bound::Unused], params, grid);
             }
-            Step::Store { cache, k, v } => {
+            Step::Store { v: None, .. } => return Err("no kernels for latent attention".into()),
+            Step::Store { cache, k, v: Some(v) } => {
                 self.no_rows_behind_take()?;
                 attend::fits(&plan.caches()[cache.index()], [CacheType::F16; 2])?;
                 self.push(Kernels::OfSequence, vec![], vec![], Grid::Store(*cache, *k, *v), 0);
@@ -318,8 +322,8 @@ impl<'a> Lowering<'a> {
                 if a.q.buf == a.out.buf {
                     return Err("attention within one buffer".into());
                 }
-                if a.sinks.is_some() || matches!(a.span, Span::Chunk(_)) {
-                    return Err("no kernels for attention with sinks or within chunks".into());
+                if a.sinks.is_some() || a.v_prefix.is_some() || matches!(a.span, Span::Chunk(_)) {
+                    return Err("no kernels for attention with sinks, within chunks or over latents".into());
                 }
                 self.push(Kernels::OfSequence, vec![], vec![], Grid::Attend(a.clone()), 0);
             }

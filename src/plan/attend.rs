@@ -32,7 +32,7 @@ pub struct CacheSpec {
     pub name: String,
     /// Numbers of a key row: n_head_kv * head_dim.
     pub k: u32,
-    /// Numbers of a value row.
+    /// Numbers of a value row; 0 where values are parts of the keys.
     pub v: u32,
     /// Heads that a row consists of.
     pub heads: u32,
@@ -99,6 +99,8 @@ pub struct Attend {
     pub alibi: Option<Alibi>,
     /// One more score per head, `[heads]`, which takes its share of the softmax and has no value.
     pub sinks: Option<WeightId>,
+    /// Values are the first so many numbers of the keys, and the cache has none of its own (latent attention).
+    pub v_prefix: Option<u32>,
 }
 
 #[cfg(test)]

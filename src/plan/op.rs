@@ -96,7 +96,7 @@ pub enum PoolKind {
 pub struct Part {
     /// Result, `[out]`.
     pub out: Operand,
-    /// Matrix, [out, in].
+    /// Matrix, [out, in]; or [heads, out, in], one for each head of the input, and the result has as many heads.
     pub weight: WeightId,
     /// Bias, `[out]`.
     pub bias: Option<WeightId>,
@@ -140,9 +140,9 @@ pub enum Step {
     },
     /// A group of matrices over one input.
     Linear {
-        /// Input, `[in]`; contiguous.
+        /// Input, `[in]`; contiguous, or heads of `in` that have matrices of their own.
         x: Operand,
-        /// The matrices; results are contiguous.
+        /// The matrices; results are contiguous, or such heads.
         parts: Vec<Part>,
         /// Results are limited to +- this.
         clamp: Option<f32>,
@@ -164,8 +164,8 @@ pub enum Step {
         cache: CacheId,
         /// Keys.
         k: Operand,
-        /// Values.
-        v: Operand,
+        /// Values; `None` where the cache has none of its own.
+        v: Option<Operand>,
     },
     /// Attention.
     Attend(Box<Attend>),
@@ -260,7 +260,7 @@ impl Step {
             }
             Self::Norm { x, .. } | Self::Linear { x, .. } | Self::Rope { x, .. } => vec![*x],
             Self::Softcap { x, .. } | Self::Pool { x, .. } => vec![*x],
-            Self::Store { k, v, .. } => vec![*k, *v],
+            Self::Store { k, v, .. } => [Some(*k), *v].into_iter().flatten().collect(),
             Self::Attend(a) => vec![a.q],
             Self::Gate { x, by, .. } => [Some(*x), *by].into_iter().flatten().collect(),
             Self::Add { x, y, .. } => vec![*x, *y],

@@ -101,6 +101,9 @@ impl Plan {
         if let Some(a) = a.alibi {
             write!(p, " alibi={}", a.max)?;
         }
+        if let Some(n) = a.v_prefix {
+            write!(p, " v_prefix={n}")?;
+        }
         if let Some(id) = a.sinks {
             write!(p, " sinks={}", self.name(id))?;
         }

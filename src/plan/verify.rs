@@ -113,13 +113,20 @@ impl Plan {
                 need(w.iter().chain(bias).all(fits), "weight does not fit")
             }
             Step::Linear { x, parts, .. } => {
-                need(x.is_contiguous() && parts.iter().all(|p| p.out.is_contiguous()), "needs contiguous operands")?;
+                let contiguous = |o: &Operand| o.is_contiguous();
                 let fits = |p: &super::Part| {
                     let w = weight(&p.weight);
+                    if w.n_matrix() > 1 {
+                        let heads = |o: &Operand, width| o.heads as usize == w.n_matrix() && o.width as usize == width;
+                        return heads(x, w.row_len()) && heads(&p.out, w.out_len()) && p.bias.is_none();
+                    }
                     let bias =
                         p.bias.is_none_or(|b| weight(&b).row_len() * weight(&b).n_rows() == p.out.len() as usize);
-                    w.n_matrix() == 1 && w.row_len() == x.len() as usize && w.n_rows() == p.out.len() as usize && bias
+                    let plain = contiguous(x) && contiguous(&p.out);
+                    plain && w.row_len() == x.len() as usize && w.n_rows() == p.out.len() as usize && bias
                 };
+                let stacked = |p: &super::Part| weight(&p.weight).n_matrix() > 1;
+                need(parts.iter().all(|p| stacked(p) == stacked(&parts[0])), "matrices and heads of them do not mix")?;
                 need(parts.iter().all(fits), "matrix does not fit")
             }
             Step::Rope { x, out, table, .. } => {
@@ -128,7 +135,10 @@ impl Plan {
             }
             Step::Store { cache, k, v } => {
                 let c = &self.caches[cache.index()];
-                need(k.len() == c.k && v.len() == c.v && c.k.is_multiple_of(c.heads), "rows do not fit the cache")
+                need(
+                    k.len() == c.k && v.map_or(0, Operand::len) == c.v && c.k.is_multiple_of(c.heads),
+                    "rows do not fit the cache",
+                )
             }
             Step::Attend(a) => {
                 let c = &self.caches[a.cache.index()];
@@ -137,8 +147,18 @@ impl Plan {
                 need(a.q.heads == a.heads && a.q.width == c.k / c.heads, "queries do not fit the keys")?;
                 let fits = |w: WeightId| weight(&w).row_len() * weight(&w).n_rows() == a.heads as usize;
                 need(a.sinks.is_none_or(fits), "one sink for each head")?;
+                let width = match a.v_prefix {
+                    Some(n) => {
+                        if c.v == 0 && n <= c.k / c.heads {
+                            n
+                        } else {
+                            0
+                        }
+                    }
+                    None => c.v / c.heads,
+                };
                 need(
-                    a.out.is_contiguous() && a.out.len() == a.heads * (c.v / c.heads),
+                    a.out.is_contiguous() && width > 0 && a.out.len() == a.heads * width,
                     "result does not fit the values",
                 )
             }

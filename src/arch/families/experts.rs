@@ -1,4 +1,4 @@
-//! Families with experts and ordinary attention.
+//! Families with experts.
 
 use super::norms::OLMO2;
 use super::qwen::{QWEN2, QWEN3};
@@ -134,5 +134,15 @@ pub const LLAMA4: Family = Family {
     temper_default: Some((0.1, 8192)),
     windows: Windows { period: 4, default: Some(8192), kind: WindowKind::Chunk, ..Family::LLAMA.windows },
     experts: Some(ExpertRule { score: Score::Sigmoid, by_key: false, on_input: true, ..ExpertRule::SOFTMAX }),
+    ..Family::LLAMA
+};
+
+/// DeepSeek V2, V2-Lite, V3 and R1, Kimi K2, GLM-4.7-Flash: latent attention. Scores are a softmax in V2, a sigmoid in
+/// all that choose by biases, which first files do not say otherwise. Source: transformers `modeling_deepseek_v2.py`,
+/// `modeling_deepseek_v3.py`, `modeling_glm4_moe_lite.py`.
+pub const DEEPSEEK2: Family = Family {
+    names: &["deepseek2"],
+    latent: true,
+    experts: Some(ExpertRule { score_biased: Some(Score::Sigmoid), renorm: Renorm::Key(1e-20), ..ExpertRule::DEFAULT }),
     ..Family::LLAMA
 };

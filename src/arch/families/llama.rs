@@ -36,6 +36,7 @@ impl Family {
         logit_scale: LogitScale::Divide,
         attn_softcap: None,
         final_softcap: None,
+        latent: false,
         needs: &[],
         ignore: &[],
     };

@@ -76,7 +76,7 @@ impl Lowering<'_> {
         }
         let spec = CacheSpec { name: format!("kv{i}"), k: nk, v: nv, heads: kv_heads, span: layer.span };
         let cache = self.plan.cache(spec);
-        self.plan.push(Step::Store { cache, k, v });
+        self.plan.push(Step::Store { cache, k, v: Some(v) });
         let out = self.plan.buffer("o", heads * dv);
         let scale = match self.family.scale_n_embd_layers {
             Some(n) if n == config.n_layer => (f64::from(config.n_embd) / f64::from(heads)).powf(-0.5) as f32,
@@ -102,6 +102,7 @@ impl Lowering<'_> {
             temper: temper.map(|((scale, length), add)| Temper { scale, length, add }),
             alibi: layer.alibi,
             sinks,
+            v_prefix: None,
         })));
         let [a] = self.linear(out, [("a", blk("attn_output"), config.n_embd)], 1.0, None)?;
         Ok(a)

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::experts::ExpertPhase;
-use crate::cpu::kernels::KernelSet;
-use crate::cpu::linear::{Cut, Kinds};
-use crate::plan::{Operand, Plan, Probe, Step};
+use crate::cpu::kernels::{KernelSet, PANEL_COLS};
+use crate::cpu::linear::{Cut, Kinds, StackCut};
+use crate::plan::{Operand, Part, Plan, Probe, Step};
 
 /// Steps that are executed together.
 pub(super) enum Phase {
@@ -21,6 +21,8 @@ pub(super) enum Phase {
         /// Its chunks for few rows.
         few: Cut,
     },
+    /// A linear step whose heads have matrices of their own, and its chunks for few rows.
+    Heads(usize, StackCut),
     Attend(usize),
     Take(usize),
     Pool(usize),
@@ -33,8 +35,18 @@ pub(super) enum Phase {
 pub(super) struct Prepare {
     pub x: Operand,
     pub kinds: Kinds,
-    /// Only in a batch of one row: the inputs of many are sorted first.
-    pub only_one: bool,
+    pub how: PrepareHow,
+}
+
+/// Which rows one matrix will read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum PrepareHow {
+    /// All.
+    Whole,
+    /// The only one; the inputs of more rows are sorted first.
+    OnlyOne,
+    /// One head of all.
+    Heads,
 }
 
 /// Numbers of a row that buffers hold: before the Take, when all rows of the batch are there, and behind it.
@@ -62,7 +74,11 @@ impl Sizes {
                 raise(&mut sizes.buffers[o.buf.index()], is_taken, plan.buffers()[o.buf.index()].width);
             }
             if let Some(prepare) = prepared(plan, step, set, exact) {
-                raise(&mut sizes.quantized, is_taken, prepare.x.len());
+                let n = match prepare.how {
+                    PrepareHow::Heads => prepare.x.heads * prepare.x.width.next_multiple_of(PANEL_COLS as u32),
+                    _ => prepare.x.len(),
+                };
+                raise(&mut sizes.quantized, is_taken, n);
             }
         }
         sizes
@@ -71,12 +87,22 @@ impl Sizes {
 
 /// What a step with matrices wants quantized before it.
 fn prepared(plan: &Plan, step: &Step, set: &KernelSet, exact: bool) -> Option<Prepare> {
-    let (x, kinds, only_one) = match step {
-        Step::Linear { x, parts, .. } => (*x, Kinds::of(plan, parts.iter().map(|p| p.weight), set, exact), false),
-        Step::Experts(e) if !e.on_input => (e.x, Kinds::of(plan, e.inputs().map(|p| p.weight), set, exact), true),
+    let (x, kinds, how) = match step {
+        Step::Linear { x, parts, .. } => {
+            let how = if is_stacked(plan, parts) { PrepareHow::Heads } else { PrepareHow::Whole };
+            (*x, Kinds::of(plan, parts.iter().map(|p| p.weight), set, exact), how)
+        }
+        Step::Experts(e) if !e.on_input => {
+            (e.x, Kinds::of(plan, e.inputs().map(|p| p.weight), set, exact), PrepareHow::OnlyOne)
+        }
         _ => return None,
     };
-    kinds.any().then_some(Prepare { x, kinds, only_one })
+    kinds.any().then_some(Prepare { x, kinds, how })
+}
+
+/// Have the heads of the input matrices of their own?
+pub(super) fn is_stacked(plan: &Plan, parts: &[Part]) -> bool {
+    parts.iter().any(|p| plan.weights()[p.weight.index()].n_matrix() > 1)
 }
 
 /// Groups steps into phases; a probe's step ends its phase, and nothing follows.
@@ -96,6 +122,10 @@ pub(super) fn phases(plan: &Plan, set: &KernelSet, exact: bool, probe: Option<Pr
             }
         }
         match step {
+            Step::Linear { x, parts, .. } if is_stacked(plan, parts) => {
+                let weights = parts.iter().map(|p| &plan.weights()[p.weight.index()]);
+                phases.push(Phase::Heads(i - 1, StackCut::new(weights, x.heads as usize, 1)));
+            }
             Step::Linear { parts, .. } => {
                 let cap = match (&parts[..], steps[..end].get(i)) {
                     ([part], Some(Step::Softcap { x, out, cap })) if *x == part.out && *out == part.out => Some(*cap),

@@ -329,7 +329,7 @@ fn attend(shape: Shape) -> Case {
     let spec = CacheSpec { name: "kv".into(), k: n_k, v: n_v, heads: kv_heads, span };
     let cache = m.plan.cache(spec);
     let (k, v) = (x.columns(n_q, n_k), x.columns(n_q + n_k, n_v));
-    m.plan.push(Step::Store { cache, k: k.split(kv_heads, k_dim), v });
+    m.plan.push(Step::Store { cache, k: k.split(kv_heads, k_dim), v: Some(v) });
     let (q, out) = (x.columns(0, n_q).split(heads, k_dim), o.columns(1, heads * v_dim));
     // Scores of a few units: neither flat nor a single key.
     let scale = 8.0 / (k_dim as f32).sqrt();

@@ -126,6 +126,7 @@ fn attention(dims: [u32; 2], group: u32) -> (CacheSpec, plan::Attend) {
             temper: None,
             alibi: None,
             sinks: None,
+            v_prefix: None,
         },
     )
 }

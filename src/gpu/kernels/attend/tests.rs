@@ -124,6 +124,7 @@ impl Case {
             temper: self.temper,
             alibi: None,
             sinks: None,
+            v_prefix: None,
         };
         (step, [q_row, out_row])
     }
