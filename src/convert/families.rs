@@ -66,6 +66,7 @@ pub(super) const ALL: &[&HfFamily] = &[
     &experts::GPT_OSS,
     &experts::LLAMA4,
     &experts::GLM4_LITE,
+    &experts::DEEPSEEK32,
     &experts::DEEPSEEK,
     &experts::ERNIE,
     &experts::HUNYUAN,

@@ -185,7 +185,7 @@ impl<'a> RowContext<'a> {
                 }
                 softcap(to, *cap);
             }
-            Step::Linear { .. } | Step::Attend(_) | Step::Take { .. } | Step::Pool { .. } => {
+            Step::Linear { .. } | Step::Attend(_) | Step::Take { .. } | Step::Pool { .. } | Step::Select(_) => {
                 unreachable!("{} is not local to a row", step.name())
             }
         }

@@ -195,6 +195,7 @@ mod tests {
             alibi: None,
             sinks: None,
             v_prefix: None,
+            select: None,
         };
         b.push(Step::Attend(Box::new(attend)));
         b.output(out);

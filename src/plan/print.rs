@@ -78,6 +78,10 @@ impl Plan {
                 p.push_str(&names.join(", "));
             }
             Step::Pool { kind, .. } => p.push_str(&format!("{kind:?}").to_lowercase()),
+            Step::Select(s) => {
+                let name = &self.caches[s.cache.index()].name;
+                write!(p, "cache={name} heads={} scale={:.4} top={}", s.q.heads, s.scale, s.out.len())?;
+            }
             Step::Route(r) => self.route_parameters(r, &mut p)?,
             Step::Experts(e) => self.expert_parameters(e, &mut p),
         }

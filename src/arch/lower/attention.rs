@@ -103,6 +103,7 @@ impl Lowering<'_> {
             alibi: layer.alibi,
             sinks,
             v_prefix: None,
+            select: None,
         })));
         let [a] = self.linear(out, [("a", blk("attn_output"), config.n_embd)], 1.0, None)?;
         Ok(a)
