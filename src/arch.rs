@@ -6,6 +6,7 @@
 //! room no model's name exists. Start reading in `family.rs`.
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod config;
 mod families;
 mod family;
@@ -13,6 +14,7 @@ mod lower;
 mod rope;
 mod tensors;
 
+pub use adapter::weight_name as adapter_weight_name;
 pub use config::Config;
 pub use lower::{Lowered, lower};
 

@@ -2,6 +2,7 @@
 //! memory. The engine prints nothing, ends no process, installs no handlers; any call can be cancelled.
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod built_in;
 mod cancel;
 mod chat;
@@ -26,6 +27,8 @@ mod warm;
 pub use crate::cpu::Limits;
 #[doc(hidden)]
 pub use crate::cpu::bench as kernel_bench;
+pub use adapter::Adapter;
+pub(crate) use adapter::list as list_adapters;
 pub use built_in::{BUILT_IN, BUILT_IN_FACTS, built_in};
 pub use cancel::CancelToken;
 pub use chat::{Chat, ChatTurn};

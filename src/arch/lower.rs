@@ -3,6 +3,7 @@
 mod attention;
 mod ffn;
 
+use super::adapter::{self, Adapters, Term};
 use super::config::{Config, architecture};
 use super::families;
 use super::family::{Block, EmbedScale, Family, LogitScale, NormWeights};
@@ -22,13 +23,18 @@ pub struct Lowered {
     pub n_vocab: u32,
 }
 
-/// Lowers the model of a file for sessions of `n_ctx` positions.
+/// Lowers the model of a file for sessions of `n_ctx` positions, changed by LoRA adapters, each with its scale.
 ///
 /// # Errors
 /// [`ErrorKind::Model`] for an unknown architecture, a key out of range, a tensor that is missing, mis-shaped or
-/// superfluous, each by name.
-pub fn lower(gguf: &Gguf, n_ctx: u32) -> Result<Lowered> {
+/// superfluous, each by name; the same for adapters.
+pub fn lower(gguf: &Gguf, adapters: &[(&Gguf, f32)], n_ctx: u32) -> Result<Lowered> {
     let arch = architecture(gguf.metadata())?;
+    if adapter::is_adapter(gguf) {
+        let text = format!("this is an adapter for `{}` models, no model", printable(arch));
+        let hint = "name the model that it was trained on, and this file behind --lora";
+        return Err(Error::new(ErrorKind::Model, text).in_file(gguf.path()).with_hint(hint));
+    }
     let Some(family) = families::find(arch) else {
         let text = format!("architecture `{}` is not supported", printable(arch));
         let hint = format!("supported are: {}", super::supported().join(", "));
@@ -46,9 +52,12 @@ pub fn lower(gguf: &Gguf, n_ctx: u32) -> Result<Lowered> {
         _ => 0, // named by `Lowering::embed`, which asks for one row at least
     };
     let config = Config::read(gguf.metadata(), family, n_vocab)?;
-    let mut lowering = Lowering { family, config: &config, n_ctx, n_vocab, tensors, plan: PlanBuilder::default() };
+    let adapters = Adapters::read(adapters, arch)?;
+    let plan = PlanBuilder::default();
+    let mut lowering = Lowering { family, config: &config, n_ctx, n_vocab, tensors, adapters, plan };
     lowering.whole()?;
-    let Lowering { tensors, mut plan, .. } = lowering;
+    let Lowering { tensors, adapters, mut plan, .. } = lowering;
+    adapters.finish()?;
     for note in tensors.finish(family.ignore)? {
         plan.note(note);
     }
@@ -64,6 +73,7 @@ struct Lowering<'a> {
     n_ctx: u32,
     n_vocab: u32,
     tensors: Tensors<'a>,
+    adapters: Adapters<'a>,
     plan: PlanBuilder,
 }
 
@@ -98,6 +108,12 @@ impl Lowering<'_> {
         };
         let x = self.plan.buffer("x", n_embd);
         self.plan.push(Step::Embed { out: x, table, index: Index::Token, scale: scale * companion, add: false });
+        for term in self.adapters.row_terms("token_embd.weight", self.n_vocab, n_embd)? {
+            let rank = self.plan.buffer("la", term.rank);
+            let table = self.weight(term.a);
+            self.plan.push(Step::Embed { out: rank, table, index: Index::Token, scale: 1.0, add: false });
+            self.add_term(x, rank, term.b, scale * term.scale);
+        }
         if let Some(first) = self.family.positions {
             self.embed_positions(x, first)?;
         }
@@ -157,6 +173,7 @@ impl Lowering<'_> {
     ) -> Result<[Operand; N]> {
         let mut parts = Vec::with_capacity(N);
         let mut outs = [x; N];
+        let mut terms = Vec::new();
         for (slot, (name, stem, n_out)) in outs.iter_mut().zip(outputs) {
             let weight = self.tensors.matrix(&format!("{stem}.weight"), n_out, x.len())?;
             let bias = self.tensors.maybe_vector(&format!("{stem}.bias"), n_out)?;
@@ -166,9 +183,35 @@ impl Lowering<'_> {
             let bias = bias.map(|b| self.weight(b));
             parts.push(Part { out, weight, bias, scale: scale * companion });
             *slot = out;
+            // The table of embeddings is a head, too, where there is no other; its adapter changes what is looked up.
+            let name = if stem == "token_embd" { "output.weight".to_owned() } else { format!("{stem}.weight") };
+            let found = self.adapters.terms(&name, n_out, x.len())?;
+            if let (Some(_), Some(limit)) = (found.first(), clamp) {
+                let text = format!("adapters cannot change `{name}`, whose results are limited to {limit}");
+                return Err(Error::new(ErrorKind::Model, text));
+            }
+            terms.extend(found.into_iter().map(|term| (out, Term { scale: scale * term.scale, ..term })));
+        }
+        let mut ranks = Vec::with_capacity(terms.len());
+        for (i, (_, term)) in terms.iter().enumerate() {
+            let out = self.plan.buffer(&format!("la{i}"), term.rank);
+            let weight = self.plan.weight(term.a.clone());
+            parts.push(Part { out, weight, bias: None, scale: 1.0 });
+            ranks.push(out);
         }
         self.plan.push(Step::Linear { x, parts, clamp });
+        for ((out, term), rank) in terms.into_iter().zip(ranks) {
+            self.add_term(out, rank, term.b, term.scale);
+        }
         Ok(outs)
+    }
+
+    /// x += scale * B a, the second half of an adapter's term.
+    fn add_term(&mut self, x: Operand, a: Operand, b: WeightRef, scale: f32) {
+        let out = self.plan.buffer("lb", x.len());
+        let weight = self.weight(b);
+        self.plan.push(Step::Linear { x: a, parts: vec![Part { out, weight, bias: None, scale }], clamp: None });
+        self.plan.push(Step::Add { x, y: out, out: x, scale: 1.0 });
     }
 
     fn add(&mut self, x: Operand, y: Operand) {

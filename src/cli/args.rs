@@ -1,6 +1,7 @@
 //! Arguments as they are typed; `Model*::resolve` and the subcommands apply defaults. Flags, variables and their
 //! meaning are llama.cpp's where it has them.
 
+mod adapters;
 mod answers;
 mod models;
 mod shelf;
@@ -17,6 +18,7 @@ use tealight::{DeviceChoice, GpuCheck, GpuLayers, Knobs, ModelOptions, SessionOp
 use super::bench::{Numbers, pair};
 use super::chats::ChatsArgs;
 use super::{Outcome, usage};
+pub(crate) use adapters::LoraArgs;
 pub(crate) use answers::{AnswerArgs, ChatArgs, Overflow, RunArgs};
 use models::{IMATRIX_NOTES, QUANTIZE_NOTES};
 pub(crate) use models::{ImatrixArgs, PerplexityArgs, QuantizeArgs};
@@ -364,6 +366,8 @@ pub(crate) struct BenchArgs {
     pub cache: CacheArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
+    #[command(flatten)]
+    pub lora: LoraArgs,
 }
 
 /// Form of a benchmark's results.
@@ -460,6 +464,8 @@ pub(crate) struct LogitsArgs {
     pub cache: CacheArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
+    #[command(flatten)]
+    pub lora: LoraArgs,
 }
 
 /// A variable that is set to anything but nothing, as <https://no-color.org> has it; clap's own default is `false`.

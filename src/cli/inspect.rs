@@ -1,6 +1,6 @@
 //! `tealight inspect`: what is in a file, what it needs, whether it runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 use tealight::engine::{DeviceChoice, Placement};
 use tealight::error::{escaped, printable};
-use tealight::gguf::{Gguf, Metadata};
+use tealight::gguf::{Gguf, Metadata, Tensor};
 use tealight::plan::MemoryEstimate;
 use tealight::{Error, Model, ModelOptions, SessionOptions};
 
@@ -100,6 +100,16 @@ impl Report<'_> {
         self.str("tokenizer.chat_template").is_some()
     }
 
+    /// What an adapter is: its kind, its ranks, its alpha, and how many matrices it changes. `None` for models.
+    fn adapter(&self) -> Option<(&str, BTreeSet<u64>, Option<f32>, usize)> {
+        self.str("general.type").filter(|t| *t == "adapter")?;
+        let second = |t: &&Tensor| t.name.ends_with(".lora_b");
+        let ranks = self.gguf.tensors().iter().filter(second).filter_map(|t| t.shape.last().copied());
+        let alpha = self.meta().f32("adapter.lora.alpha").ok().flatten();
+        let n_matrix = self.gguf.tensors().iter().filter(second).count();
+        Some((self.str("adapter.type").unwrap_or("unknown"), ranks.collect(), alpha, n_matrix))
+    }
+
     /// Bytes and tensors of each type.
     fn types(&self) -> BTreeMap<&'static str, (usize, u64)> {
         let mut types: BTreeMap<_, (usize, u64)> = BTreeMap::new();
@@ -153,6 +163,9 @@ impl Report<'_> {
                 "pre": self.str("tokenizer.ggml.pre"),
             })),
             "chat_template": self.has_template(),
+            "adapter": self.adapter().map(|(kind, ranks, alpha, n_matrix)| json!({
+                "type": kind, "ranks": ranks, "alpha": alpha, "matrices": n_matrix,
+            })),
             "runs": self.reason().is_none(),
             "reason": self.reason(),
             "memory": self.needs.as_ref().ok().map(|n| json!({
@@ -241,6 +254,13 @@ impl Report<'_> {
             ("name", self.str("general.name").map_or_else(unknown, printable)),
             ("architecture", self.str("general.architecture").map_or_else(unknown, printable)),
         ];
+        if let Some((kind, ranks, alpha, n_matrix)) = self.adapter() {
+            let ranks: Vec<String> = ranks.iter().map(u64::to_string).collect();
+            let alpha = alpha.map_or_else(String::new, |a| format!(", alpha {a}"));
+            let matrices = format!("{n_matrix} {}", if n_matrix == 1 { "matrix" } else { "matrices" });
+            let what = format!("{}, rank {}{alpha}, changes {matrices}", printable(kind), ranks.join(" and "));
+            rows.push(("adapter", format!("{what}: use it as --lora FILE beside its model")));
+        }
         if let Some(bits) = self.bits_per_weight() {
             rows.push(("parameters", files::count(self.n_parameter())));
             let ty = self.file_type().map_or_else(|| "file type not said".into(), str::to_owned);

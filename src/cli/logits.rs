@@ -16,7 +16,7 @@ use super::{Failure, Outcome, answer, input, perplexity, usage};
 
 pub(crate) fn run(args: &LogitsArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
     let (subject, _) = args.model.resolve(&args.words, false)?;
-    let options = args.compute.resolve()?;
+    let options = args.lora.resolve(args.compute.resolve()?);
     let model = subject.open(&options)?;
     // A call must not feed more than a pass takes, so that the rows of one pass are all that is held.
     let n_batch = options.knobs.n_ubatch as u32;

@@ -27,7 +27,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::edit::{Edit, TempDir};
+use common::edit::{Edit, EditTensor, TempDir};
 use common::{read_f32, read_json, tokens};
 use tealight::gguf::ValueType;
 
