@@ -12,11 +12,13 @@ mod families;
 mod family;
 mod lower;
 mod rope;
+mod table;
 mod tensors;
 
 pub use adapter::weight_name as adapter_weight_name;
-pub use config::Config;
-pub use lower::{Lowered, lower};
+pub use config::{Config, Pooling};
+pub use lower::{Lowered, Purpose, lower};
+pub use table::{Architecture, architectures};
 
 /// Names of the architectures that can run, sorted.
 pub fn supported() -> Vec<&'static str> {

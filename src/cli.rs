@@ -13,6 +13,7 @@ mod chat;
 mod chats;
 mod check;
 mod devices;
+mod embed;
 mod facts;
 mod files;
 mod form;
@@ -104,6 +105,7 @@ fn dispatch(command: Option<Command>, out: &mut Output, interrupt: &Interrupt) -
         Some(Command::Quantize(args)) => quantize::run(*args, out, interrupt),
         Some(Command::Imatrix(args)) => imatrix::run(&args, out, interrupt),
         Some(Command::Bench(args)) => bench::run(&args, out, interrupt),
+        Some(Command::Embed(args)) => embed::run(&args, out, interrupt),
         Some(Command::Devices(args)) => devices::run(&args, out),
         Some(Command::Completions(args)) => manual::completions(&args, out),
         Some(Command::Man(args)) => manual::pages(&args, out),

@@ -9,6 +9,7 @@ mod chat;
 #[cfg(feature = "gpu")]
 mod choice;
 mod device;
+mod embed;
 mod executor;
 mod generate;
 mod limits;
@@ -24,6 +25,7 @@ mod session;
 mod trust;
 mod warm;
 
+pub use crate::arch::{Architecture, Pooling, architectures};
 pub use crate::cpu::Limits;
 #[doc(hidden)]
 pub use crate::cpu::bench as kernel_bench;
@@ -33,6 +35,7 @@ pub use built_in::{BUILT_IN, BUILT_IN_FACTS, built_in};
 pub use cancel::CancelToken;
 pub use chat::{Chat, ChatTurn};
 pub use device::{DeviceChoice, DeviceInfo, DeviceKind, GpuCheck, GpuLayers, devices};
+pub use embed::{EmbedOptions, Embedding};
 pub use generate::{ContextOverflow, Event, GenerateOptions, Generation, StopReason, Summary};
 pub use load::{InputSum, Model, ModelOptions};
 pub use notice::{Notice, Placement};

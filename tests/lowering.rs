@@ -41,15 +41,18 @@ const SHARED: &[&str] = &[
     "apertus",
     "arcee",
     "baichuan",
+    "bert",
     "bloom",
     "chatglm",
     "cohere2",
     "command-r",
     "ernie4_5",
+    "eurobert",
     "exaone4",
     "exaone4-full",
     "falcon",
     "falcon40",
+    "gemma-embedding",
     "glm4",
     "gpt2",
     "gptneox",
@@ -57,8 +60,10 @@ const SHARED: &[&str] = &[
     "hunyuan-dense",
     "internlm2",
     "minicpm",
+    "modernbert",
     "mpt",
     "nemotron",
+    "nomic-bert",
     "olmo",
     "olmo2",
     "olmo3",
@@ -83,7 +88,7 @@ fn plans_of_shared_models() {
 #[test]
 fn every_tensor_that_a_shared_model_loses_is_missed() {
     let Some(folder) = common::shared("fixtures") else { return };
-    let optional = ["output.weight", "rope_freqs.weight"];
+    let optional = ["output.weight", "rope_freqs.weight", "token_types.weight"];
     for name in SHARED {
         let whole = Edit::read(&folder.join(name).join("model.gguf"));
         for i in 0..whole.tensors.len() {
@@ -253,7 +258,8 @@ fn unknown_and_missing_architectures_are_named() {
     edit.set("general.architecture", KeyValue::Str(b"qwen9\x1b]0;".to_vec()));
     let e = open(&edit).err().expect("an unknown architecture");
     assert!(e.to_string().contains("qwen9\\u{1b}]0;"), "{e}");
-    assert!(e.hint().unwrap().contains("qwen3"), "the hint lists what is supported");
+    assert!(e.to_string().contains("the nearest is `qwen2`"), "{e}");
+    assert!(e.hint().unwrap().contains("inspect --architectures"), "the hint says where to look");
     let mut edit = whole;
     edit.remove_key("general.architecture");
     assert!(refused(&edit, "no architecture").contains("general.architecture"));
@@ -304,7 +310,6 @@ fn factors_of_the_rotation_that_keys_promise_must_be_there() {
 #[test]
 fn keys_that_change_the_computation_are_not_ignored() {
     for (key, value) in [
-        ("attention.causal", KeyValue::Bool(false)),
         ("expert_count", KeyValue::U32(8)),
         ("nextn_predict_layers", KeyValue::U32(1)),
         ("attention.shared_kv_layers", KeyValue::U32(2)),
@@ -320,6 +325,22 @@ fn keys_that_change_the_computation_are_not_ignored() {
     edit.set("qwen3.attention.causal", KeyValue::Bool(true));
     edit.set("qwen3.expert_count", KeyValue::U32(0));
     open(&edit).unwrap();
+}
+
+#[test]
+fn a_file_may_say_that_its_model_looks_both_ways() {
+    let mut edit = Edit::read(&fixture("qwen3"));
+    edit.set("qwen3.attention.causal", KeyValue::Bool(false));
+    let model = open(&edit).unwrap();
+    assert!(!model.is_causal() && !model.has_logits() && model.pooling().is_none());
+    assert!(model.plan(64).unwrap().to_string().contains("span=all"));
+    edit.set("qwen3.attention.sliding_window", KeyValue::U32(8));
+    assert!(refused(&edit, "a window of the past, both ways").contains("qwen3.attention.causal"));
+    let mut edit = Edit::read(&fixture("qwen3"));
+    edit.set("qwen3.pooling_type", KeyValue::U32(4));
+    assert!(refused(&edit, "a model that ranks").contains("qwen3.pooling_type"));
+    edit.set("qwen3.pooling_type", KeyValue::U32(0));
+    assert!(open(&edit).unwrap().has_logits());
 }
 
 #[test]

@@ -17,6 +17,7 @@ use tealight::{DeviceChoice, GpuCheck, GpuLayers, Knobs, ModelOptions, SessionOp
 
 use super::bench::{Numbers, pair};
 use super::chats::ChatsArgs;
+use super::embed::EmbedArgs;
 use super::{Outcome, usage};
 pub(crate) use adapters::LoraArgs;
 pub(crate) use answers::{AnswerArgs, ChatArgs, Overflow, RunArgs};
@@ -99,6 +100,9 @@ pub(crate) enum Command {
     /// Write the logits of given tokens as numbers
     #[command(after_help = LOGITS_NOTES, override_usage = "tealight logits [OPTIONS] MODEL --tokens IDS -o FILE")]
     Logits(LogitsArgs),
+    /// Turn texts into vectors
+    #[command(after_help = super::embed::NOTES, override_usage = "tealight embed [OPTIONS] MODEL [TEXT]...")]
+    Embed(EmbedArgs),
     /// Measure how well a model predicts a text
     #[command(override_usage = "tealight perplexity [OPTIONS] MODEL --file FILE")]
     Perplexity(PerplexityArgs),
@@ -303,6 +307,9 @@ pub(crate) struct InspectArgs {
     /// One JSON object, tensors included; shapes are row-major, outermost first
     #[arg(long)]
     pub json: bool,
+    /// List the architectures of model files instead: names, models, and which run
+    #[arg(long, conflicts_with_all = ["tensors", "plan", "words", "model"])]
+    pub architectures: bool,
     #[command(flatten)]
     pub model: ModelFlag,
     #[command(flatten)]

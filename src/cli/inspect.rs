@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
-use tealight::engine::{DeviceChoice, Placement};
+use tealight::engine::{self, DeviceChoice, Placement};
 use tealight::error::{escaped, printable};
 use tealight::gguf::{Gguf, Metadata, Tensor};
 use tealight::plan::MemoryEstimate;
@@ -17,6 +17,9 @@ use super::output::Output;
 use super::{Outcome, files};
 
 pub(crate) fn run(args: &InspectArgs, out: &mut Output) -> Outcome {
+    if args.architectures {
+        return out.bytes(if args.json { architectures_json() } else { architectures_text() }.as_bytes());
+    }
     let (subject, _) = args.model.resolve(&args.words, false)?;
     let gguf = Arc::new(subject.gguf()?);
     gguf.warnings().iter().for_each(|w| out.warning(w));
@@ -301,6 +304,26 @@ impl Report<'_> {
         }
         rows
     }
+}
+
+/// Every architecture on a line: name, whether it runs, models, other names.
+fn architectures_text() -> String {
+    let all = engine::architectures();
+    let width = all.iter().map(|a| a.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for a in all {
+        let runs = a.reason().map_or_else(|| "runs".to_owned(), |why| format!("does not run: {why}"));
+        let aliases = if a.aliases.is_empty() { String::new() } else { format!(" (also {})", a.aliases.join(", ")) };
+        push(&mut text, format_args!("{:<width$}  {}{aliases}; {runs}", a.name, a.models));
+    }
+    push(&mut text, format_args!("\n{} run of {}", all.iter().filter(|a| a.runs()).count(), all.len()));
+    text
+}
+
+fn architectures_json() -> String {
+    let all = engine::architectures().iter();
+    let object = |a: &engine::Architecture| json!({"name": a.name, "models": a.models, "aliases": a.aliases, "runs": a.runs(), "reason": a.reason()});
+    format!("{:#}\n", json!({"architectures": all.map(object).collect::<Json>()}))
 }
 
 /// What computes which steps, and why.

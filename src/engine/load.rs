@@ -11,7 +11,7 @@ use super::cancel::CancelToken;
 use super::device::{DeviceChoice, GpuCheck, GpuLayers};
 use super::executor::{CpuMaker, Executor, Loading};
 use super::notice::{Notice, Placement};
-use crate::arch::{self, Config};
+use crate::arch::{self, Config, Pooling};
 use crate::cpu::{self, Team};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::{Gguf, Tensor};
@@ -37,6 +37,9 @@ pub struct ModelOptions {
     pub gpu_check: GpuCheck,
     /// Sum the squares of what matrices are multiplied with, which the CPU does alone: [`Model::input_sums`].
     pub sum_inputs: bool,
+    /// How texts get their vectors, in place of what the file says. A model that writes text gives vectors then, and no
+    /// logits.
+    pub pooling: Option<Pooling>,
     /// LoRA adapters that change the model's matrices, all together.
     pub adapters: Vec<Adapter>,
     /// Tuning values.
@@ -83,6 +86,13 @@ impl ModelOptions {
     #[must_use]
     pub fn with_sum_inputs(mut self, sum_inputs: bool) -> Self {
         self.sum_inputs = sum_inputs;
+        self
+    }
+
+    /// Makes the model one that gives vectors for texts.
+    #[must_use]
+    pub fn with_pooling(mut self, pooling: Pooling) -> Self {
+        self.pooling = Some(pooling);
         self
     }
 
@@ -306,7 +316,17 @@ impl Model {
 
     /// Does the model produce logits, so that it can write text?
     pub fn has_logits(&self) -> bool {
-        self.any_program().config.pooling.is_none()
+        !self.any_program().config.embeds
+    }
+
+    /// How a text gets its vector; `None` where neither the file nor the options say it.
+    pub fn pooling(&self) -> Option<Pooling> {
+        self.any_program().config.pooling
+    }
+
+    /// Does every token see earlier ones alone? Else a text must be fed whole, in one call.
+    pub fn is_causal(&self) -> bool {
+        self.any_program().config.causal
     }
 
     /// The plan for sessions of `n_ctx` positions.
@@ -427,7 +447,8 @@ impl Model {
             return Ok(program.clone());
         }
         let adapters: Vec<_> = self.0.adapters.iter().map(|a| (&*a.gguf, a.scale)).collect();
-        let arch::Lowered { plan, config, n_vocab } = arch::lower(gguf, &adapters, n_ctx)?;
+        let purpose = arch::Purpose { n_ctx, adapters: &adapters, pooling: self.0.options.pooling };
+        let arch::Lowered { plan, config, n_vocab } = arch::lower(gguf, &purpose)?;
         let program = Program { plan: Arc::new(plan), config, n_vocab, executor: Mutex::new(None) };
         Ok(slot.get_or_init(|| Arc::new(program)).clone())
     }

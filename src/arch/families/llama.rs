@@ -1,7 +1,7 @@
 //! Llama and its near relatives.
 
 use crate::arch::family::{
-    AlibiWhere, Block, EmbedScale, Family, Ffn, FfnAct, LogitScale, NormWeights, QkNorm, RopeWhere, Windows,
+    AlibiWhere, Block, EmbedScale, Family, Ffn, FfnAct, LogitScale, NormWeights, QkNorm, RopeWhere, WindowKind, Windows,
 };
 use crate::plan::{Act, NormKind, Pairs};
 
@@ -24,7 +24,14 @@ impl Family {
         qk_norm: QkNorm::None,
         scale_n_embd_layers: None,
         temper: false,
-        windows: Windows { period: 0, rope_theta: None, rope_scaled: true, default: None },
+        windows: Windows {
+            period: 0,
+            rope_theta: None,
+            rope_scaled: true,
+            default: None,
+            kind: WindowKind::Last,
+            full_first: false,
+        },
         ffn: Ffn::Gated,
         act: FfnAct::Fixed(Act::Silu),
         embed_scale: EmbedScale::Key,
@@ -34,6 +41,11 @@ impl Family {
         final_softcap: None,
         needs: &[],
         ignore: &[],
+        causal: true,
+        stream_norms: None,
+        output_norm: Some("output_norm"),
+        token_types: false,
+        first_attn_norm: true,
     };
 }
 

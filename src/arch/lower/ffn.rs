@@ -10,7 +10,7 @@ impl Lowering<'_> {
     pub(super) fn ffn(&mut self, i: u32, layer: &Layer, x: Operand) -> Result<Operand> {
         let (n_ff, blk) = (layer.n_ff, |stem: &str| format!("blk.{i}.{stem}"));
         let act = match (self.family.act, &self.config.xielu) {
-            (FfnAct::Fixed(act), _) => act,
+            (FfnAct::Fixed(act), _) => self.config.act.unwrap_or(act),
             (FfnAct::Xielu, layers) => xielu(layers.as_ref().map_or([0.0; 4], |layers| layers[i as usize])),
         };
         let u = match self.family.ffn {
