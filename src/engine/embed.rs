@@ -138,10 +138,8 @@ impl Model {
     }
 
     fn checked_pooling(&self) -> Result<Pooling> {
-        if let Some(pooling) = self.pooling() {
-            if !self.has_logits() {
-                return Ok(pooling);
-            }
+        if let Some(pooling) = self.pooling().filter(|_| !self.has_logits()) {
+            return Ok(pooling);
         }
         let what = match self.has_logits() {
             true => "the model writes text, and its file does not say how a text gets one vector",
