@@ -1,6 +1,7 @@
 //! One entry per architecture: data only. Sources: the models' code in transformers, confirmed by the logits
 //! of small models of every family (`tests/families.rs`).
 
+mod experts;
 mod gemma;
 mod gpt;
 mod llama;
@@ -45,6 +46,20 @@ pub const ALL: &[&Family] = &[
     &gpt::FALCON,
     &gpt::BLOOM,
     &gpt::MPT,
+    &experts::QWEN2MOE,
+    &experts::QWEN3MOE,
+    &experts::OLMOE,
+    &experts::GRANITEMOE,
+    &experts::DEEPSEEK,
+    &experts::ERNIE,
+    &experts::HUNYUAN,
+    &experts::DOTS1,
+    &experts::MINIMAX,
+    &experts::GLM4,
+    &experts::PHIMOE,
+    &experts::GPT_OSS,
+    &experts::LLAMA4,
+    &experts::DEEPSEEK2,
 ];
 
 /// The family of an architecture.
