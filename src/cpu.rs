@@ -12,6 +12,7 @@ pub(crate) mod kernels;
 mod limits;
 mod linear;
 mod pool;
+mod route;
 mod rows;
 mod sequence;
 

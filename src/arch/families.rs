@@ -2,6 +2,7 @@
 //! of small models of every family (`tests/families.rs`).
 
 mod encoders;
+mod experts;
 mod gemma;
 mod gpt;
 mod llama;
@@ -51,6 +52,20 @@ pub const ALL: &[&Family] = &[
     &encoders::MODERN_BERT,
     &encoders::EUROBERT,
     &encoders::GEMMA_EMBEDDING,
+    &experts::QWEN2MOE,
+    &experts::QWEN3MOE,
+    &experts::OLMOE,
+    &experts::GRANITEMOE,
+    &experts::DEEPSEEK,
+    &experts::ERNIE,
+    &experts::HUNYUAN,
+    &experts::DOTS1,
+    &experts::MINIMAX,
+    &experts::GLM4,
+    &experts::PHIMOE,
+    &experts::GPT_OSS,
+    &experts::LLAMA4,
+    &experts::DEEPSEEK2,
 ];
 
 /// The family of an architecture.

@@ -1,7 +1,9 @@
 //! Metadata, tensor table and family become a plan.
 
 mod attention;
+mod experts;
 mod ffn;
+mod latent;
 
 use super::adapter::{self, Adapters, Term};
 use super::config::{Config, Pooling, architecture};
@@ -49,10 +51,6 @@ pub fn lower(gguf: &Gguf, purpose: &Purpose<'_>) -> Result<Lowered> {
     }
     let Some(family) = families::find(arch) else { return Err(unknown(arch).in_file(gguf.path())) };
     let tensors = Tensors::new(gguf);
-    if tensors.has("blk.0.ffn_gate_inp.weight") {
-        let text = format!("`{}` models with experts are not supported yet", printable(arch));
-        return Err(Error::new(ErrorKind::Model, text).in_file(gguf.path()));
-    }
     tensors.check_needs(family.needs)?;
     tensors.check_layers_alike()?;
     let n_vocab = match tensors.shape("token_embd.weight") {
@@ -65,8 +63,13 @@ pub fn lower(gguf: &Gguf, purpose: &Purpose<'_>) -> Result<Lowered> {
     let plan = PlanBuilder::default();
     let mut lowering = Lowering { family, config: &config, n_ctx, n_vocab, tensors, adapters, plan };
     lowering.whole()?;
-    let Lowering { tensors, adapters, mut plan, .. } = lowering;
+    let Lowering { mut tensors, adapters, mut plan, .. } = lowering;
     adapters.finish()?;
+    for i in config.n_layer..config.n_layer + config.n_layer_ahead {
+        if tensors.mark_layer_used(i) {
+            plan.note(format!("layer {i} predicts further tokens; it is not used by this computation"));
+        }
+    }
     for note in tensors.finish(family.ignore)? {
         plan.note(note);
     }
@@ -288,7 +291,10 @@ impl Lowering<'_> {
             }
             None => x,
         };
-        let a = self.attention(i, &layer, n)?;
+        let a = match &self.config.latent {
+            Some(latent) => self.latent(i, &layer, latent, n)?,
+            None => self.attention(i, &layer, n)?,
+        };
         if parallel {
             // Both branches read the stream before either is added.
             let h = match own_ffn_norm {

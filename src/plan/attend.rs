@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::operand::{CacheId, Operand};
+use super::operand::{CacheId, Operand, WeightId};
 
 /// Which keys the query at position q may see among its sequence's cached keys at positions k.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +16,8 @@ pub enum Span {
     All,
     /// Those up to n away, earlier and later ones: |k - q| <= n.
     Near(u32),
+    /// Those of the same n positions: k <= q and floor(k / n) = floor(q / n).
+    Chunk(u32),
 }
 
 impl Span {
@@ -25,13 +27,14 @@ impl Span {
             Self::Full | Self::All => 0,
             Self::Slide(n) => (pos + 1).saturating_sub(n),
             Self::Near(n) => pos.saturating_sub(n),
+            Self::Chunk(n) => pos / n * n,
         }
     }
 
     /// The positions that a query at `pos` sees in a sequence that holds `len`.
     pub fn visible(self, pos: u32, len: u32) -> Range<u32> {
         let end = match self {
-            Self::Full | Self::Slide(_) => pos + 1,
+            Self::Full | Self::Slide(_) | Self::Chunk(_) => pos + 1,
             Self::All => len,
             Self::Near(n) => pos.saturating_add(n).saturating_add(1).min(len),
         };
@@ -51,7 +54,7 @@ pub struct CacheSpec {
     pub name: String,
     /// Numbers of a key row: n_head_kv * head_dim.
     pub k: u32,
-    /// Numbers of a value row.
+    /// Numbers of a value row; 0 where values are parts of the keys.
     pub v: u32,
     /// Heads that a row consists of.
     pub heads: u32,
@@ -116,6 +119,10 @@ pub struct Attend {
     pub temper: Option<Temper>,
     /// Biases by distance, added to the capped scores.
     pub alibi: Option<Alibi>,
+    /// One more score per head, `[heads]`, which takes its share of the softmax and has no value.
+    pub sinks: Option<WeightId>,
+    /// Values are the first so many numbers of the keys, and the cache has none of its own (latent attention).
+    pub v_prefix: Option<u32>,
 }
 
 #[cfg(test)]

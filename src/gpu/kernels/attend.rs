@@ -271,7 +271,7 @@ impl Attend {
             window: match self.step.span {
                 // What looks ahead is refused when the plan is lowered.
                 Span::Full | Span::All | Span::Near(_) => u32::MAX,
-                Span::Slide(n) => n,
+                Span::Slide(n) | Span::Chunk(n) => n,
             },
             scale: self.step.scale,
             softcap: self.step.softcap.unwrap_or(0.0),
