@@ -27,6 +27,8 @@ pub(super) struct Facts {
     pub(super) n_next: u32,
     /// Positions it was trained for.
     pub(super) n_ctx: u32,
+    /// Id of the padding token, 1 where the folder is silent; `None` where it says something else than an id.
+    pub(super) pad: Option<u32>,
     pub(super) rope: Rope,
 }
 
@@ -75,6 +77,7 @@ impl Facts {
             n_nope: sized(Field::NopeDim, MAX_SIZE)?.unwrap_or(0),
             n_next: sized(Field::Nextn, MAX_LAYERS)?.unwrap_or(0),
             n_ctx: folder.size(Field::Context, 1..=u32::MAX)?,
+            pad: folder.uint(Field::Pad).ok().map(|id| id.unwrap_or(1)),
             rope,
         })
     }

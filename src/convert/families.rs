@@ -1,6 +1,7 @@
 //! One entry per family of checkpoints: data only. Sources: the models' code in transformers; confirmed byte by byte
 //! against files of llama.cpp's converter (`tests/convert/`).
 
+mod encoders;
 mod experts;
 mod gemma;
 mod gpt;
@@ -53,6 +54,12 @@ pub(super) const ALL: &[&HfFamily] = &[
     &gpt::BLOOM,
     &gpt::OPT,
     &gpt::MPT,
+    &encoders::BERT,
+    &encoders::ROBERTA,
+    &encoders::NOMIC_BERT,
+    &encoders::MODERN_BERT,
+    &encoders::EUROBERT,
+    &encoders::GEMMA_EMBEDDING,
     &experts::MIXTRAL,
     &experts::QWEN2,
     &experts::QWEN3,

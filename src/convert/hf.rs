@@ -168,11 +168,11 @@ fields! {
     OriginalContext = ["original_max_position_embeddings"], "Positions before the rotations were stretched.";
     RmsEps = ["rms_norm_eps"], "Epsilon of RMS norms.";
     LayerEps = ["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"], "Epsilon of LayerNorms.";
-    RopeTheta = ["rope_theta", "rotary_emb_base"], "Base of the rotations.";
-    RopeThetaLocal = ["rope_local_base_freq"], "Base of the rotations of windowed layers.";
+    RopeTheta = ["rope_theta", "rotary_emb_base", "global_rope_theta"], "Base of the rotations.";
+    RopeThetaLocal = ["rope_local_base_freq", "local_rope_theta"], "Base of the rotations of windowed layers.";
     PartialRotary = ["partial_rotary_factor", "rotary_pct", "rope_pct"], "The part of a head that rotates.";
     Vocab = ["vocab_size"], "Rows of the embeddings.";
-    Window = ["sliding_window"], "Visible tokens of windowed layers.";
+    Window = ["sliding_window", "local_attention"], "Visible tokens of windowed layers.";
     UseWindow = ["use_sliding_window"], "Whether there are windowed layers.";
     FirstWindowed = ["max_window_layers"], "Layers before the first windowed one.";
     WindowPeriod = ["sliding_window_pattern", "_sliding_window_pattern"], "Each how many layers one is not windowed.";
@@ -221,6 +221,13 @@ fields! {
     Eos = ["eos_token_id"], "Ends a sequence.";
     Activation = ["activation_function", "hidden_act"], "Activation of the feed-forward part.";
     NormFirst = ["do_layer_norm_before"], "Whether norms stand before the branches.";
+    HiddenActivation = ["hidden_activation"], "Activation of the feed-forward part, where it may be another.";
+    Pad = ["pad_token_id"], "Id of the padding token.";
+    TrainedContext = ["max_trained_positions"], "Positions it was trained for, where more are allowed.";
+    Prenorm = ["prenorm"], "Whether norms stand before the branches.";
+    Interleaved = ["rotary_emb_interleaved"], "Whether rotations turn neighbours.";
+    FullEvery = ["global_attn_every_n_layers"], "Each how many layers one is not windowed, from the first on.";
+    BothWays = ["use_bidirectional_attention"], "Whether tokens see later ones.";
     NormedResidual = ["apply_residual_connection_post_layernorm"], "Whether branches are added to what their norm made.";
 }
 

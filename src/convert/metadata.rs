@@ -120,6 +120,12 @@ impl Writer<'_> {
                     return Err(self.folder.error(Field::Gating, found, "softmax or sigmoid"));
                 }
             },
+            From::False => Some(false.into()),
+            From::Word(field) => self.folder.config.text(self.folder.key(field))?.map(Into::into),
+            From::BehindPad(field) => {
+                let rest = |n: u32| n.checked_sub(self.facts.pad?)?.checked_sub(1);
+                self.folder.uint(field)?.and_then(rest).map(Into::into)
+            }
             From::FfOrFourfold => Some(self.folder.uint(Field::Ff)?.unwrap_or(4 * self.facts.n_embd).into()),
         })
     }
@@ -300,7 +306,11 @@ impl Writer<'_> {
         let period = match self.family.windows {
             Windows::None => return Ok(()),
             Windows::Period(n) => Some(n),
-            Windows::Listed => None,
+            Windows::Listed | Windows::FullFirst => None,
+        };
+        let first = match self.family.windows {
+            Windows::FullFirst => self.folder.uint(Field::FullEvery)?.filter(|n| *n > 0),
+            _ => None,
         };
         let used = self.folder.flag(Field::UseWindow)?.unwrap_or(true);
         let layers = self.folder.windowed_layers(self.facts.n_layer)?;
@@ -312,7 +322,15 @@ impl Writer<'_> {
             return Ok(());
         };
         self.put("attention.sliding_window", window);
-        let assumed = period.map(|n| (1..=self.facts.n_layer).map(|i| n == 0 || i % n != 0).collect::<Vec<bool>>());
+        if let Some(n) = first {
+            self.put("attention.sliding_window_pattern", n);
+        }
+        let n_layer = self.facts.n_layer;
+        let assumed = match (period, first) {
+            (Some(n), _) => Some((1..=n_layer).map(|i| n == 0 || i % n != 0).collect::<Vec<bool>>()),
+            (None, Some(n)) => Some((0..n_layer).map(|i| i % n != 0).collect()),
+            (None, None) => None,
+        };
         if let Some(layers) = layers.filter(|l| assumed.as_ref() != Some(l)) {
             self.put("attention.sliding_window_pattern", layers);
         }

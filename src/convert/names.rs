@@ -40,6 +40,8 @@ pub(super) enum How {
     LatentValues,
     /// Rows are (head, [query, key, value], width of a head): all queries, then all keys, then all values.
     Ungroup,
+    /// Rows behind the one of the padding token's id.
+    RowsBehindPad,
 }
 
 /// A member of queries, keys and values that are stored together.
@@ -100,6 +102,12 @@ pub(super) enum From {
     Gating(u32),
     /// The width of the feed-forward part, or four times the stream's.
     FfOrFourfold,
+    /// Not.
+    False,
+    /// A text.
+    Word(Field),
+    /// A whole number less those up to the padding token's id.
+    BehindPad(Field),
 }
 
 /// A metadata key without the name of the architecture.
@@ -133,6 +141,9 @@ pub(super) enum Windows {
     Period(u32),
     /// Readers assume nothing: layers are written one by one.
     Listed,
+    /// All but the first of each so many that the folder says. A folder that says otherwise gets its layers written
+    /// one by one.
+    FullFirst,
 }
 
 /// The factor of scores.

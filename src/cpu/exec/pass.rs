@@ -278,7 +278,7 @@ impl Pass<'_> {
             let (task, part) = (chunk / n_part, chunk % n_part);
             let tile = tile_at(task / n_share);
             let n = AttendWork::part_len(tile.tile.rows.len(), step);
-            let parts = attention::parts(step, tile.pos());
+            let parts = attention::parts(step, tile.pos(), tile.tile.len);
             if let Some(part) = parts.clone().nth(part) {
                 let out = self.backend.parts.write(place(chunk, n));
                 tile.work(task % n_share).run_part(scratch, part, |row, h| tile.query(row, h), out);
@@ -290,7 +290,7 @@ impl Pass<'_> {
         worker.step(n_tile * n_share, |task| {
             let tile = tile_at(task / n_share);
             let n = AttendWork::part_len(tile.tile.rows.len(), step);
-            let parts = attention::parts(step, tile.pos());
+            let parts = attention::parts(step, tile.pos(), tile.tile.len);
             let parts = (0..parts.len()).map(|i| self.backend.parts.read(place(task * n_part + i, n)));
             tile.work(task % n_share).merge_parts(scratch, parts, |row, h, x| tile.put(row, h, x));
         })
