@@ -29,6 +29,11 @@ fn finding(fixture: &Fixture, script: &Script<'_>, options: &GpuOptions, limit: 
     let gpu = testing::gpu()?;
     let name = format!("{} with {:?}", fixture.name, script.cache);
     if let Some((step, why)) = unsupported(&fixture.plan, &gpu) {
+        // Steps that run on the CPU alone, as placement leaves them there.
+        if why.starts_with("no kernel") || why == "attention to later rows" {
+            println!("skipped: {name}: {why}");
+            return None;
+        }
         return Some(format!("{name}: step {step} cannot run: {why}"));
     }
     let want = script.on_cpu(&fixture.plan, fixture.weights.clone(), true);
