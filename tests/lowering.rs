@@ -30,7 +30,20 @@ fn refused(edit: &Edit, what: &str) -> String {
 
 #[test]
 fn plans_of_all_families() {
-    for name in ["llama31", "ministral3", "smollm3", "qwen2", "qwen3", "gemma2", "gemma3", "phi2", "phi35-long"] {
+    for name in [
+        "llama31",
+        "ministral3",
+        "smollm3",
+        "qwen2",
+        "qwen3",
+        "gemma2",
+        "gemma3",
+        "phi2",
+        "phi35-long",
+        "lfm2",
+        "qwen35",
+        "falcon-h1",
+    ] {
         let model = Model::open(fixture(name), &ModelOptions::default()).unwrap();
         insta::assert_snapshot!(format!("plan_{name}"), model.plan(64).unwrap().to_string());
     }
@@ -49,6 +62,7 @@ const SHARED: &[&str] = &[
     "exaone4",
     "exaone4-full",
     "falcon",
+    "falcon-h1",
     "falcon40",
     "glm4",
     "gpt2",
@@ -56,6 +70,8 @@ const SHARED: &[&str] = &[
     "granite",
     "hunyuan-dense",
     "internlm2",
+    "mamba",
+    "mamba2",
     "minicpm",
     "mpt",
     "nemotron",
@@ -63,6 +79,7 @@ const SHARED: &[&str] = &[
     "olmo2",
     "olmo3",
     "qwen25vl-text",
+    "qwen35",
     "qwen3vl-text",
     "seed-oss",
     "stablelm",
@@ -122,7 +139,7 @@ fn longrope_chooses_its_factors_by_the_context() {
 fn every_tensor_that_is_taken_away_is_missed() {
     // What the format leaves open: a tied head, factors that no key promises.
     let optional = ["output.weight", "rope_freqs.weight"];
-    for name in ["llama31", "ministral3", "qwen2", "qwen3", "gemma3", "phi2", "phi35-long"] {
+    for name in ["llama31", "ministral3", "qwen2", "qwen3", "gemma3", "phi2", "phi35-long", "lfm2"] {
         let whole = Edit::read(&fixture(name));
         for i in 0..whole.tensors.len() {
             let mut edit = whole.clone();

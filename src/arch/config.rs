@@ -1,11 +1,14 @@
 //! The numbers of a model, read from metadata once, each with its range.
 
+mod state;
+
 use std::ops::RangeInclusive;
 
-use super::family::{AlibiWhere, Family, FfnAct};
+use super::family::{AlibiWhere, Block, Family, FfnAct, Mixer, OtherWhere};
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::{Metadata, Value};
 use crate::plan::{NormKind, PoolKind};
+pub use state::StateConfig;
 
 /// Largest width, length or table that a sane model has; a larger one is a broken file.
 const MAX_SIZE: u32 = 1 << 20;
@@ -118,6 +121,8 @@ pub struct Config {
     pub xielu: Option<Vec<[f32; 4]>>,
     /// An embedding model's pooling.
     pub pooling: Option<PoolKind>,
+    /// Sizes of layers that keep a state.
+    pub state: StateConfig,
 }
 
 /// Reads keys of one architecture and checks their ranges.
@@ -288,16 +293,27 @@ impl Config {
         keys.refuse_unsupported(family)?;
         let n_layer = keys.required("block_count", 1..=MAX_LAYERS)?;
         let n_embd = keys.required("embedding_length", 1..=MAX_SIZE)?;
-        let n_head = keys.required("attention.head_count", 1..=MAX_HEADS)?;
-        let n_head_kv = keys
-            .per_layer("attention.head_count_kv", n_layer, 1..=MAX_HEADS)?
-            .unwrap_or_else(|| vec![n_head; n_layer as usize]);
-        if let Some(n) = n_head_kv.iter().find(|n| !n_head.is_multiple_of(**n)) {
+        // Families of one other mixer write 0 heads, or none.
+        let n_head = match family.mixer {
+            Mixer::Attention => keys.required("attention.head_count", 1..=MAX_HEADS)?,
+            _ => 0,
+        };
+        // Some families mark layers of their other mixer by 0 heads.
+        let least_kv = u32::from(family.other.is_none() || family.other_where != OtherWhere::NoKvHeads);
+        let n_head_kv = match n_head {
+            0 => None,
+            _ => keys.per_layer("attention.head_count_kv", n_layer, least_kv..=MAX_HEADS)?,
+        };
+        let n_head_kv = n_head_kv.unwrap_or_else(|| vec![n_head; n_layer as usize]);
+        if let Some(n) = n_head_kv.iter().find(|n| **n > 0 && !n_head.is_multiple_of(**n)) {
             let name = keys.name("attention.head_count_kv");
             return Err(meta.key_error(&name, n, format!("a divisor of the {n_head} query heads")));
         }
-        let head_dim_k = keys.size("attention.key_length", 1..=MAX_SIZE)?.unwrap_or(n_embd / n_head);
-        if head_dim_k == 0 {
+        let head_dim_k = match n_head {
+            0 => 0,
+            _ => keys.size("attention.key_length", 1..=MAX_SIZE)?.unwrap_or(n_embd / n_head),
+        };
+        if head_dim_k == 0 && n_head > 0 {
             return Err(meta.key_error(&keys.name("attention.head_count"), n_head, format!("at most {n_embd} heads")));
         }
         // The family's kind of norm first: some converters write the other one's key.
@@ -331,9 +347,15 @@ impl Config {
             n_head_kv,
             head_dim_k,
             head_dim_v: keys.size("attention.value_length", 1..=MAX_SIZE)?.unwrap_or(head_dim_k),
-            n_ff: keys
-                .per_layer("feed_forward_length", n_layer, 1..=MAX_SIZE)?
-                .ok_or_else(|| keys.missing("feed_forward_length"))?,
+            n_ff: match family.block {
+                // Layers without a feed-forward part have a width of 0, or all of them none.
+                Block::One => keys
+                    .per_layer("feed_forward_length", n_layer, 0..=MAX_SIZE)?
+                    .unwrap_or_else(|| vec![0; n_layer as usize]),
+                _ => keys
+                    .per_layer("feed_forward_length", n_layer, 1..=MAX_SIZE)?
+                    .ok_or_else(|| keys.missing("feed_forward_length"))?,
+            },
             n_ctx_train,
             norm_eps,
             window: keys.size("attention.sliding_window", 0..=u32::MAX)?.or(family.windows.default).filter(|&n| n > 0),
@@ -359,6 +381,7 @@ impl Config {
                 Some(3) => Some(PoolKind::Last),
                 _ => None,
             },
+            state: StateConfig::read(&keys, family, n_layer)?,
             rope,
         })
     }

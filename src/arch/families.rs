@@ -7,6 +7,7 @@ mod llama;
 mod norms;
 mod phi;
 mod qwen;
+mod recurrent;
 
 use super::family::Family;
 
@@ -45,6 +46,14 @@ pub const ALL: &[&Family] = &[
     &gpt::FALCON,
     &gpt::BLOOM,
     &gpt::MPT,
+    &recurrent::MAMBA,
+    &recurrent::MAMBA2,
+    &recurrent::FALCON_H1,
+    &recurrent::LFM2,
+    &recurrent::QWEN35,
+    &recurrent::JAMBA,
+    &recurrent::GRANITE_HYBRID,
+    &recurrent::QWEN3_NEXT,
 ];
 
 /// The family of an architecture.

@@ -2,6 +2,7 @@
 
 mod attention;
 mod ffn;
+mod recurrent;
 
 use super::config::{Config, architecture};
 use super::families;
@@ -128,7 +129,10 @@ impl Lowering<'_> {
     fn norm(&mut self, x: Operand, out: Operand, stem: &str, width: u32, kind: NormKind) -> Result<Operand> {
         let (mut weight, mut bias) = (None, None);
         if self.family.norm_weights == NormWeights::File {
-            weight = Some(self.tensors.vector(&format!("{stem}.weight"), width)?);
+            // Falcon-H1's files have one norm without an ending.
+            let bare = self.tensors.has(stem) && !self.tensors.has(&format!("{stem}.weight"));
+            let name = if bare { stem.to_owned() } else { format!("{stem}.weight") };
+            weight = Some(self.tensors.vector(&name, width)?);
             bias = self.tensors.maybe_vector(&format!("{stem}.bias"), width)?;
         }
         let weight = weight.map(|w| self.weight(w));
@@ -185,7 +189,7 @@ impl Lowering<'_> {
             .ffn_norm
             .filter(|stem| self.family.block != Block::ByNorm || self.tensors.has(&format!("blk.{i}.{stem}.weight")));
         let parallel = match self.family.block {
-            Block::Serial => false,
+            Block::Serial | Block::One => false,
             Block::Parallel => true,
             Block::ByKey => self.config.parallel.unwrap_or(true),
             Block::ByNorm => own_ffn_norm.is_none(),
@@ -200,7 +204,17 @@ impl Lowering<'_> {
             }
             None => x,
         };
-        let a = self.attention(i, &layer, n)?;
+        let mut branches = Vec::with_capacity(2);
+        for mixer in layer.mixers.into_iter().flatten() {
+            branches.push(self.mixer(mixer, i, &layer, n)?);
+        }
+        if self.family.block == Block::One {
+            if layer.has_ffn {
+                branches.push(self.ffn(i, &layer, n)?);
+            }
+            branches.into_iter().for_each(|branch| self.add(x, branch));
+            return Ok(());
+        }
         if parallel {
             // Both branches read the stream before either is added.
             let h = match own_ffn_norm {
@@ -211,14 +225,13 @@ impl Lowering<'_> {
                 _ => n,
             };
             let f = self.ffn(i, &layer, h)?;
-            self.add(x, a);
-            self.add(x, f);
+            branches.into_iter().chain([f]).for_each(|branch| self.add(x, branch));
             return Ok(());
         }
         if let Some(stem) = self.family.attn_post_norm {
-            self.layer_norm(a, a, i, stem)?;
+            branches.iter().try_for_each(|a| self.layer_norm(*a, *a, i, stem).map(|_| ()))?;
         }
-        self.add(x, a);
+        branches.into_iter().for_each(|branch| self.add(x, branch));
         let h = match own_ffn_norm {
             Some(stem) => {
                 let n = self.plan.buffer("n", self.config.n_embd);
@@ -237,7 +250,7 @@ impl Lowering<'_> {
     fn head(&mut self, x: Operand) -> Result<()> {
         let n_embd = self.config.n_embd;
         if let Some(kind) = self.config.pooling {
-            let hidden = self.norm(x, x, "output_norm", n_embd, self.family.norm)?;
+            let hidden = self.norm(x, x, self.family.final_norm, n_embd, self.family.norm)?;
             self.plan.output(hidden);
             let out = self.plan.buffer("pooled", n_embd);
             self.plan.push(Step::Pool { x: hidden, out, kind });
@@ -247,7 +260,7 @@ impl Lowering<'_> {
             return Ok(());
         }
         let y = self.plan.buffer("y", n_embd);
-        let y = self.norm(x, y, "output_norm", n_embd, self.family.norm)?;
+        let y = self.norm(x, y, self.family.final_norm, n_embd, self.family.norm)?;
         let stem = if self.tensors.has("output.weight") { "output" } else { "token_embd" };
         let scale = match (self.family.logit_scale, self.config.logit_scale) {
             (LogitScale::Divide | LogitScale::DivideOrWidth(_), Some(s)) => 1.0 / s,

@@ -18,13 +18,10 @@ fn show(shape: &[u64]) -> String {
     format!("{shape:?}")
 }
 
-/// Shapes are equal but for leading ones.
+/// Shapes are equal but for ones, which change nothing about where numbers lie.
 fn same_shape(a: &[u64], b: &[u64]) -> bool {
-    fn trim(s: &[u64]) -> &[u64] {
-        let ones = s.iter().take_while(|&&n| n == 1).count().min(s.len().saturating_sub(1));
-        &s[ones..]
-    }
-    trim(a) == trim(b)
+    let longer = |n: &&u64| **n != 1;
+    a.iter().filter(longer).eq(b.iter().filter(longer))
 }
 
 impl<'a> Tensors<'a> {
@@ -141,10 +138,13 @@ impl<'a> Tensors<'a> {
         Ok(out)
     }
 
-    /// Optional tensors that the family always has: `x.bias` beside every `x.weight`.
+    /// Optional tensors that the family always has: `x.bias` beside every `x.weight`, with `a<b` a beside every b.
     pub fn check_needs(&self, needs: &[&str]) -> Result<()> {
         for need in needs {
-            let beside = need.replace(".bias", ".weight");
+            let (need, beside) = match need.split_once('<') {
+                Some((need, beside)) => (need, beside.to_owned()),
+                None => (*need, need.replace(".bias", ".weight")),
+            };
             for t in self.gguf.tensors() {
                 let Some(prefix) = t.name.strip_suffix(&beside) else { continue };
                 let wanted = format!("{prefix}{need}");

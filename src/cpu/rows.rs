@@ -5,6 +5,7 @@ use tealight_quant as quant;
 use super::act;
 use super::kernels::KernelSet;
 use super::pool::Shared;
+use super::recurrence;
 use super::sequence::{CpuSequence, QuantizeScratch};
 use crate::plan::{Act, Index, NormKind, Operand, Pairs, Plan, Step, WeightId, Weights};
 
@@ -138,22 +139,19 @@ impl<'a> RowContext<'a> {
                 cache.v.put(self.set, slot, self.gathered(row, *v, &mut scratch.a), &mut scratch.quantize);
             }
             Step::Gate { x, out, act, by } => {
-                let x = self.unaliased(row, *x, *out, &mut scratch.a);
-                let to = self.write(row, *out);
-                match by {
-                    Some(by) if by == out => {}
-                    Some(by) => to.copy_from_slice(self.read(row, *by)),
-                    None => to.fill(1.0),
-                }
-                match *act {
-                    Act::Silu => self.set.silu_mul(x, to),
-                    Act::Gelu => self.set.gelu_mul(x, to),
-                    Act::GeluErf => multiply(to, x, act::gelu_erf),
-                    Act::Relu => multiply(to, x, act::relu),
-                    Act::Relu2 => multiply(to, x, |x| act::relu(x) * act::relu(x)),
-                    Act::Xielu { positive, negative, beta, eps } => {
-                        multiply(to, x, |x| act::xielu(x, [positive, negative, beta, eps]));
+                let apart = [Some(*x), Some(*out), *by].into_iter().flatten().find(|o| !o.is_contiguous());
+                let width = apart.map_or(x.len(), |o| o.width);
+                for part in 0..x.len() / width {
+                    let (x, out, by) =
+                        (piece(*x, part, width), piece(*out, part, width), by.map(|o| piece(o, part, width)));
+                    let x = self.unaliased(row, x, out, &mut scratch.a);
+                    let to = self.write(row, out);
+                    match by {
+                        Some(by) if by == out => {}
+                        Some(by) => to.copy_from_slice(self.read(row, by)),
+                        None => to.fill(1.0),
                     }
+                    activate(self.set, *act, x, to);
                 }
             }
             Step::Add { x, y, out, scale } => {
@@ -171,6 +169,7 @@ impl<'a> RowContext<'a> {
                 }
                 softcap(to, *cap);
             }
+            Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => unreachable!("{} goes along a sequence", step.name()),
             Step::Linear { .. } | Step::Attend(_) | Step::Take { .. } | Step::Pool { .. } => {
                 unreachable!("{} is not local to a row", step.name())
             }
@@ -192,7 +191,7 @@ impl<'a> RowContext<'a> {
     }
 
     /// All heads of an operand side by side.
-    fn gathered<'s>(&self, row: usize, o: Operand, copy: &'s mut Vec<f32>) -> &'s [f32]
+    pub fn gathered<'s>(&self, row: usize, o: Operand, copy: &'s mut Vec<f32>) -> &'s [f32]
     where
         'a: 's,
     {
@@ -228,6 +227,28 @@ fn sum(x: &[f32], f: impl Fn(f64) -> f64) -> f64 {
     lanes.iter().sum::<f64>() + chunks.remainder().iter().map(|x| f(f64::from(*x))).sum::<f64>()
 }
 
+/// Columns `part * width..` of an operand, or its head `part` where heads lie apart.
+fn piece(o: Operand, part: u32, width: u32) -> Operand {
+    let step = if o.is_contiguous() { width } else { o.stride };
+    Operand { start: o.start + part * step, width, heads: 1, stride: 0, ..o }
+}
+
+/// to *= act(x).
+pub(super) fn activate(set: &KernelSet, act: Act, x: &[f32], to: &mut [f32]) {
+    match act {
+        Act::Silu => set.silu_mul(x, to),
+        Act::Gelu => set.gelu_mul(x, to),
+        Act::GeluErf => multiply(to, x, act::gelu_erf),
+        Act::Relu => multiply(to, x, act::relu),
+        Act::Relu2 => multiply(to, x, |x| act::relu(x) * act::relu(x)),
+        Act::Xielu { positive, negative, beta, eps } => {
+            multiply(to, x, |x| act::xielu(x, [positive, negative, beta, eps]));
+        }
+        Act::Id => multiply(to, x, |x| x),
+        Act::Sigmoid => multiply(to, x, recurrence::sigmoid),
+    }
+}
+
 /// to *= f(x).
 fn multiply(to: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
     to.iter_mut().zip(x).for_each(|(to, x)| *to *= f(*x));
@@ -238,6 +259,7 @@ fn norm(x: &mut [f32], kind: NormKind, eps: f32, weight: Option<&[f32]>, bias: O
     let n = x.len() as f64;
     let mean = if kind == NormKind::Layer { sum(x, |x| x) / n } else { 0.0 };
     let square = sum(x, |x| (x - mean) * (x - mean)) / n;
+    let square = if kind == NormKind::L2 { square * n } else { square };
     let (mean, scale) = (mean as f32, (1.0 / (square + f64::from(eps)).sqrt()) as f32);
     match weight {
         Some(w) => x.iter_mut().zip(w).for_each(|(x, w)| *x = (*x - mean) * scale * w),

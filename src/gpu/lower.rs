@@ -296,6 +296,7 @@ impl<'a> Lowering<'a> {
         let plan = self.plan;
         match &plan.steps()[self.step] {
             step @ Step::Embed { .. } => self.embed(step)?,
+            Step::Norm { kind: NormKind::L2, .. } => return Err("norms by length are the CPU's".into()),
             step @ Step::Norm { .. } => self.norm(step),
             Step::Linear { .. } => self.linear()?,
             Step::Rope { x, out, table, pairs } => {
@@ -319,6 +320,11 @@ impl<'a> Lowering<'a> {
                 }
                 self.push(Kernels::OfSequence, vec![], vec![], Grid::Attend(a.clone()), 0);
             }
+            Step::Gate { x, out, by, .. }
+                if [Some(*x), Some(*out), *by].iter().flatten().any(|o| !o.is_contiguous()) =>
+            {
+                return Err("gates of heads that lie apart are the CPU's".into());
+            }
             Step::Gate { x, out, act, by } => {
                 let (act, numbers) = match *act {
                     Act::Silu => (0, [0.0; 4]),
@@ -327,6 +333,7 @@ impl<'a> Lowering<'a> {
                     Act::Relu => (3, [0.0; 4]),
                     Act::Relu2 => (4, [0.0; 4]),
                     Act::Xielu { positive, negative, beta, eps } => (5, [positive, negative, beta, eps]),
+                    Act::Id | Act::Sigmoid => return Err(format!("{act:?} as a gate is the CPU's")),
                 };
                 let kernel =
                     self.rows_kernel("gate").with("math").set("WG", WG).set("ACT", act).set("BY", by.is_some().into());
@@ -371,6 +378,9 @@ impl<'a> Lowering<'a> {
                     );
                 }
                 self.taken = true;
+            }
+            Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => {
+                return Err("steps with a state are the CPU's".into());
             }
             Step::Pool { x, out, kind } => {
                 self.no_rows_behind_take()?;

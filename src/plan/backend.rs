@@ -140,7 +140,11 @@ pub trait SequenceMemory: Send {
     fn rewind(&mut self, len: u32) -> bool;
 
     /// After a failed run: back to `len`, or to nothing where that is impossible.
-    fn take_back(&mut self, len: u32);
+    fn take_back(&mut self, len: u32) {
+        if !self.rewind(len.min(self.len())) {
+            self.clear();
+        }
+    }
 
     /// Forgets everything.
     fn clear(&mut self);

@@ -2,7 +2,8 @@
 //! and fusion need; they stand in one match each, so that a new step cannot forget them.
 
 use super::attend::Attend;
-use super::operand::{BufId, CacheId, Operand, TableId, WeightId};
+use super::operand::{BufId, CacheId, Operand, StateId, TableId, WeightId};
+use super::state::{Delta, Scan};
 
 /// Angular frequencies of a rotation; scaling of every kind is already in them.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +32,8 @@ pub enum NormKind {
     Rms,
     /// (x - mean) / sqrt(var + eps).
     Layer,
+    /// x / sqrt(sum(x^2) + eps).
+    L2,
 }
 
 /// Which two dimensions of a head turn together; n_rot is twice the table's length.
@@ -67,6 +70,10 @@ pub enum Act {
         /// Largest exponent.
         eps: f32,
     },
+    /// x.
+    Id,
+    /// 1 / (1 + exp(-x)).
+    Sigmoid,
 }
 
 /// How the rows of a sequence become one vector.
@@ -160,13 +167,13 @@ pub enum Step {
     Attend(Box<Attend>),
     /// out = act(x) * by.
     Gate {
-        /// Input.
+        /// Input; its heads may lie apart.
         x: Operand,
         /// Result; may be `x` or `by`.
         out: Operand,
         /// Activation.
         act: Act,
-        /// Factor, as wide as `x`.
+        /// Factor, as wide as `x`; its heads may lie apart.
         by: Option<Operand>,
     },
     /// out = x + scale * y.
@@ -203,6 +210,26 @@ pub enum Step {
         /// How.
         kind: PoolKind,
     },
+    /// Causal convolution of every channel by itself along the sequence:
+    /// out_t = act(bias + sum_j `weight[:, j]` x_(t - K + 1 + j)).
+    Conv {
+        /// Input, `[channels]`; contiguous.
+        x: Operand,
+        /// Result, `[channels]`; contiguous.
+        out: Operand,
+        /// The inputs before, [K - 1, channels].
+        state: StateId,
+        /// [channels, K].
+        weight: WeightId,
+        /// `[channels]`.
+        bias: Option<WeightId>,
+        /// Activation.
+        act: Act,
+    },
+    /// Gated delta rule.
+    Delta(Box<Delta>),
+    /// Selective state space.
+    Scan(Box<Scan>),
 }
 
 /// What a step names outside of its buffers.
@@ -211,6 +238,7 @@ pub(super) struct IdsMut<'a> {
     pub weights: Vec<&'a mut WeightId>,
     pub cache: Option<&'a mut CacheId>,
     pub table: Option<&'a mut TableId>,
+    pub state: Option<&'a mut StateId>,
 }
 
 impl Step {
@@ -228,6 +256,9 @@ impl Step {
             Self::Softcap { .. } => "Softcap",
             Self::Take { .. } => "Take",
             Self::Pool { .. } => "Pool",
+            Self::Conv { .. } => "Conv",
+            Self::Delta(_) => "Delta",
+            Self::Scan(_) => "Scan",
         }
     }
 
@@ -248,6 +279,9 @@ impl Step {
             Self::Gate { x, by, .. } => [Some(*x), *by].into_iter().flatten().collect(),
             Self::Add { x, y, .. } => vec![*x, *y],
             Self::Take { .. } => vec![],
+            Self::Conv { x, .. } => vec![*x],
+            Self::Delta(d) => vec![d.q, d.k, d.v, d.decay, d.beta],
+            Self::Scan(s) => vec![s.x, s.dt, s.b, s.c],
         }
     }
 
@@ -260,6 +294,9 @@ impl Step {
             Self::Add { out, .. } | Self::Softcap { out, .. } | Self::Pool { out, .. } => vec![*out],
             Self::Linear { parts, .. } => parts.iter().map(|p| p.out).collect(),
             Self::Attend(a) => vec![a.out],
+            Self::Conv { out, .. } => vec![*out],
+            Self::Delta(d) => vec![d.out],
+            Self::Scan(s) => vec![s.out],
             Self::Store { .. } | Self::Take { .. } => vec![],
         }
     }
@@ -272,10 +309,13 @@ impl Step {
             Self::Linear { parts, .. } => parts.iter().flat_map(|p| [Some(p.weight), p.bias]).flatten().collect(),
             Self::Rope { .. } | Self::Store { .. } | Self::Attend(_) | Self::Gate { .. } => vec![],
             Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } | Self::Pool { .. } => vec![],
+            Self::Conv { weight, bias, .. } => [Some(*weight), *bias].into_iter().flatten().collect(),
+            Self::Delta(d) => vec![d.a, d.dt],
+            Self::Scan(s) => vec![s.a, s.d, s.bias],
         }
     }
 
-    /// The names of weights, caches and tables in the step, to change them.
+    /// The names of weights, caches, tables and states in the step, to change them.
     pub(super) fn ids_mut(&mut self) -> IdsMut<'_> {
         let mut ids = IdsMut::default();
         match self {
@@ -291,6 +331,19 @@ impl Step {
             Self::Store { cache, .. } => ids.cache = Some(cache),
             Self::Attend(a) => ids.cache = Some(&mut a.cache),
             Self::Gate { .. } | Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } | Self::Pool { .. } => {}
+            Self::Conv { weight, bias, state, .. } => {
+                ids.weights.push(weight);
+                ids.weights.extend(bias);
+                ids.state = Some(state);
+            }
+            Self::Delta(d) => {
+                ids.weights.extend([&mut d.a, &mut d.dt]);
+                ids.state = Some(&mut d.state);
+            }
+            Self::Scan(s) => {
+                ids.weights.extend([&mut s.a, &mut s.d, &mut s.bias]);
+                ids.state = Some(&mut s.state);
+            }
         }
         ids
     }
@@ -301,6 +354,7 @@ impl Step {
             Self::Embed { .. } | Self::Norm { .. } | Self::Rope { .. } | Self::Store { .. } | Self::Gate { .. } => true,
             Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } => true,
             Self::Linear { .. } | Self::Attend(_) | Self::Pool { .. } => false,
+            Self::Conv { .. } | Self::Delta(_) | Self::Scan(_) => false,
         }
     }
 
@@ -308,6 +362,7 @@ impl Step {
     pub const fn mixes_rows(&self) -> bool {
         match self {
             Self::Store { .. } | Self::Attend(_) | Self::Pool { .. } => true,
+            Self::Conv { .. } | Self::Delta(_) | Self::Scan(_) => true,
             Self::Embed { .. } | Self::Norm { .. } | Self::Linear { .. } | Self::Rope { .. } | Self::Gate { .. } => {
                 false
             }

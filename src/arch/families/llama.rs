@@ -1,9 +1,10 @@
 //! Llama and its near relatives.
 
 use crate::arch::family::{
-    AlibiWhere, Block, EmbedScale, Family, Ffn, FfnAct, LogitScale, NormWeights, QkNorm, RopeWhere, Windows,
+    AlibiWhere, BetaForm, Block, EmbedScale, Family, Ffn, FfnAct, LogitScale, Mixer, NormWeights, OtherWhere, QkNorm,
+    RopeWhere, Windows,
 };
-use crate::plan::{Act, NormKind, Pairs};
+use crate::plan::{Act, NormKind, Pairs, Spread};
 
 impl Family {
     /// The defaults of every family.
@@ -34,6 +35,14 @@ impl Family {
         final_softcap: None,
         needs: &[],
         ignore: &[],
+        mixer: Mixer::Attention,
+        other: None,
+        other_where: OtherWhere::NoKvHeads,
+        gated: false,
+        beta: BetaForm::Apart,
+        spread: Spread::Cyclic,
+        dt_norms: false,
+        final_norm: "output_norm",
     };
 }
 

@@ -83,6 +83,7 @@ impl Pass<'_> {
                     worker.step(1, |_| self.take(&steps[*step]))
                 }
                 Phase::Pool(step) => worker.step(1, |_| self.pool(&steps[*step])),
+                Phase::State(step) => self.change_states(worker, &steps[*step], &mut scratch.state),
             };
             if !go_on {
                 return;

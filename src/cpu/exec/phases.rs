@@ -23,6 +23,8 @@ pub(super) enum Phase {
     Attend(usize),
     Take(usize),
     Pool(usize),
+    /// A step that changes the sequences' states.
+    State(usize),
 }
 
 /// Numbers of a row that buffers hold: before the Take, when all rows of the batch are there, and behind it.
@@ -88,6 +90,7 @@ pub(super) fn phases(plan: &Plan, set: &KernelSet, exact: bool, probe: Option<Pr
             Step::Attend(_) => phases.push(Phase::Attend(i - 1)),
             Step::Take { .. } => phases.push(Phase::Take(i - 1)),
             Step::Pool { .. } => phases.push(Phase::Pool(i - 1)),
+            Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => phases.push(Phase::State(i - 1)),
             _ => match phases.last_mut() {
                 Some(Phase::Rows { steps, prepare: None }) => steps.end = i,
                 _ => phases.push(Phase::Rows { steps: i - 1..i, prepare: None }),
