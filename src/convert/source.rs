@@ -65,6 +65,8 @@ const SINGLE: &[&str] = &[
     "ffn_gate_inp_shexp.weight",
     "position_embd.weight",
     "token_types.weight",
+    "ssm_a",
+    "ssm_d",
     "ssm_conv1d.weight",
     "ssm_conv1d_q.weight",
     "ssm_conv1d_k.weight",
