@@ -50,7 +50,7 @@ impl RowSlots {
         let same_places = match self.span {
             // A slot is a position.
             Span::Full => first == 0 && end <= n_slot && end <= self.n_slot,
-            Span::Slide(_) => n_slot == self.n_slot,
+            Span::Slide(_) | Span::Chunk(_) => n_slot == self.n_slot,
         };
         let possible =
             same_places && first <= end && end - first <= self.n_slot && first <= self.span.first_visible(end).min(end);

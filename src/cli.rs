@@ -12,6 +12,7 @@ mod bench;
 mod chat;
 mod chats;
 mod check;
+mod completion;
 mod devices;
 mod facts;
 mod files;
@@ -75,6 +76,11 @@ pub(crate) fn usage(message: impl Into<String>, hint: &str) -> Failure {
 
 /// Runs the command and returns its exit code.
 pub(crate) fn main(argv: Vec<OsString>) -> u8 {
+    match completion::answer(&argv, std::env::current_dir().ok().as_deref()) {
+        Ok(false) => {}
+        Ok(true) => return 0,
+        Err(e) => return explain(&e),
+    }
     let argv = argv::normalise(argv, &Cli::command());
     let cli = match Cli::try_parse_from(argv) {
         Ok(cli) => cli,
@@ -105,7 +111,7 @@ fn dispatch(command: Option<Command>, out: &mut Output, interrupt: &Interrupt) -
         Some(Command::Imatrix(args)) => imatrix::run(&args, out, interrupt),
         Some(Command::Bench(args)) => bench::run(&args, out, interrupt),
         Some(Command::Devices(args)) => devices::run(&args, out),
-        Some(Command::Completions(args)) => manual::completions(&args, out),
+        Some(Command::Completions(args)) => completion::script(&args, out),
         Some(Command::Man(args)) => manual::pages(&args, out),
         Some(Command::Models(args)) => models::run(&args, out),
         Some(Command::Check(args)) => check::run(&args, out, interrupt),

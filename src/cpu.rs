@@ -13,6 +13,7 @@ mod limits;
 mod linear;
 mod pool;
 mod recurrence;
+mod route;
 mod rows;
 mod sequence;
 mod states;

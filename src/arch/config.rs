@@ -7,13 +7,14 @@ use std::ops::RangeInclusive;
 use super::family::{AlibiWhere, Block, Family, FfnAct, Mixer, OtherWhere};
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::{Metadata, Value};
-use crate::plan::{NormKind, PoolKind};
+use crate::plan::{Groups, NormKind, PoolKind, Score};
 pub use state::StateConfig;
 
 /// Largest width, length or table that a sane model has; a larger one is a broken file.
 const MAX_SIZE: u32 = 1 << 20;
 const MAX_LAYERS: u32 = 1024;
 const MAX_HEADS: u32 = 1024;
+const MAX_EXPERTS: u32 = 1 << 14;
 
 /// Which layers are windowed, where the file says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +63,8 @@ pub struct RopeConfig {
     pub beta_fast: f32,
     /// Yarn's correction range.
     pub beta_slow: f32,
-    /// A file with this key has cancelled yarn's amplitude.
-    pub has_log_multiplier: bool,
+    /// A file with this key has cancelled yarn's amplitude; latent attention scales scores by it.
+    pub log_multiplier: Option<f32>,
     /// Some families' switch of the whole rotation.
     pub finetuned: Option<bool>,
 }
@@ -73,8 +74,10 @@ pub struct RopeConfig {
 pub struct Config {
     /// `general.architecture`.
     pub arch: String,
-    /// Transformer layers.
+    /// Transformer layers that compute the next token.
     pub n_layer: u32,
+    /// Layers behind them, which predict further tokens and are left out.
+    pub n_layer_ahead: u32,
     /// Width of the residual stream.
     pub n_embd: u32,
     /// Query heads.
@@ -123,6 +126,42 @@ pub struct Config {
     pub pooling: Option<PoolKind>,
     /// Sizes of layers that keep a state.
     pub state: StateConfig,
+    /// Experts, where the file has any.
+    pub experts: Option<ExpertConfig>,
+    /// Latent attention, where the family has it.
+    pub latent: Option<LatentConfig>,
+}
+
+/// The numbers of latent attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LatentConfig {
+    /// Numbers that keys and values are made from.
+    pub rank: u32,
+    /// Numbers that queries are made from; `None`: they come from the row itself.
+    pub q_rank: Option<u32>,
+    /// Dims of a key that rotate; all heads share them.
+    pub n_rot: u32,
+    /// Dims of a key that do not.
+    pub n_nope: u32,
+    /// Dims of a value.
+    pub value: u32,
+}
+
+/// The numbers of the experts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpertConfig {
+    /// Experts of a layer.
+    pub count: u32,
+    /// Experts that a row goes to.
+    pub used: u32,
+    /// Groups, and how many of them are chosen from.
+    pub groups: Option<Groups>,
+    /// How scores come about, where the file says it.
+    pub score: Option<Score>,
+    /// Are weights divided by their sum, where the file says it?
+    pub renorm: Option<bool>,
+    /// Factor of the weights.
+    pub scale: f32,
 }
 
 /// Reads keys of one architecture and checks their ranges.
@@ -167,6 +206,15 @@ impl Keys<'_> {
         }
     }
 
+    /// A finite number.
+    fn finite(&self, key: &str) -> Result<Option<f32>> {
+        let name = self.name(key);
+        match self.meta.f32(&name)? {
+            Some(x) if !x.is_finite() => Err(self.meta.key_error(&name, x, "a finite number")),
+            x => Ok(x),
+        }
+    }
+
     /// As `positive`, but 0 is an error.
     fn above_zero(&self, key: &str) -> Result<Option<f32>> {
         let name = self.name(key);
@@ -198,7 +246,12 @@ impl Keys<'_> {
     fn refuse_unsupported(&self, family: &Family) -> Result<()> {
         for key in ["expert_count", "attention.shared_kv_layers", "nextn_predict_layers", "attention.max_alibi_bias"] {
             let name = self.name(key);
-            if key == "attention.max_alibi_bias" && family.alibi != AlibiWhere::Never {
+            let is_known = match key {
+                "attention.max_alibi_bias" => family.alibi != AlibiWhere::Never,
+                "expert_count" | "nextn_predict_layers" => family.experts.is_some(),
+                _ => false,
+            };
+            if is_known {
                 continue;
             }
             if let Some(x) = self.meta.f32(&name)?
@@ -253,6 +306,56 @@ impl Keys<'_> {
         Ok(all)
     }
 
+    /// The numbers of latent attention, in the form whose keys say what is remembered.
+    fn latent(&self) -> Result<LatentConfig> {
+        let n_rot = self.required("rope.dimension_count", 2..=MAX_SIZE)?;
+        let key = self.required("attention.key_length_mla", n_rot + 1..=MAX_SIZE)?;
+        Ok(LatentConfig {
+            rank: self.required("attention.kv_lora_rank", 1..=MAX_SIZE)?,
+            q_rank: self.size("attention.q_lora_rank", 0..=MAX_SIZE)?.filter(|&n| n > 0),
+            n_rot,
+            n_nope: key - n_rot,
+            value: self.required("attention.value_length_mla", 1..=MAX_SIZE)?,
+        })
+    }
+
+    /// The numbers of experts, where the file has any.
+    fn experts(&self) -> Result<Option<ExpertConfig>> {
+        let Some(count) = self.size("expert_count", 0..=MAX_EXPERTS)?.filter(|&n| n > 0) else { return Ok(None) };
+        let used = self.required("expert_used_count", 1..=count)?;
+        let n_group = self.size("expert_group_count", 0..=count)?.unwrap_or(0);
+        let groups = match n_group > 1 {
+            true => Some(Groups { count: n_group, used: self.required("expert_group_used_count", 1..=n_group)? }),
+            false => None,
+        };
+        if let Some(g) = groups
+            && !(count.is_multiple_of(g.count) && count / g.count * g.used >= used)
+        {
+            let name = self.name("expert_group_count");
+            return Err(self.meta.key_error(
+                &name,
+                g.count,
+                format!("groups that divide {count} experts and hold {used}"),
+            ));
+        }
+        let name = self.name("expert_gating_func");
+        let score = match self.size("expert_gating_func", 0..=u32::MAX)? {
+            None | Some(0) => None,
+            Some(1) => Some(Score::Softmax),
+            Some(2) => Some(Score::Sigmoid),
+            Some(3) => Some(Score::Chosen),
+            Some(n) => return Err(self.meta.key_error(&name, n, "1 (softmax), 2 (sigmoid) or 3 (of the chosen)")),
+        };
+        Ok(Some(ExpertConfig {
+            count,
+            used,
+            groups,
+            score,
+            renorm: self.meta.bool(&self.name("expert_weights_norm"))?,
+            scale: self.positive("expert_weights_scale")?.unwrap_or(1.0),
+        }))
+    }
+
     fn window_pattern(&self, n_layer: u32) -> Result<Option<WindowPattern>> {
         let key = "attention.sliding_window_pattern";
         let name = self.name(key);
@@ -291,7 +394,9 @@ impl Config {
         let arch = architecture(meta)?;
         let keys = Keys { meta, arch };
         keys.refuse_unsupported(family)?;
-        let n_layer = keys.required("block_count", 1..=MAX_LAYERS)?;
+        let n_block = keys.required("block_count", 1..=MAX_LAYERS)?;
+        let n_layer_ahead = keys.size("nextn_predict_layers", 0..=n_block - 1)?.unwrap_or(0);
+        let n_layer = n_block - n_layer_ahead;
         let n_embd = keys.required("embedding_length", 1..=MAX_SIZE)?;
         // Families of one other mixer write 0 heads, or none.
         let n_head = match family.mixer {
@@ -302,9 +407,9 @@ impl Config {
         let least_kv = u32::from(family.other.is_none() || family.other_where != OtherWhere::NoKvHeads);
         let n_head_kv = match n_head {
             0 => None,
-            _ => keys.per_layer("attention.head_count_kv", n_layer, least_kv..=MAX_HEADS)?,
+            _ => keys.per_layer("attention.head_count_kv", n_block, least_kv..=MAX_HEADS)?,
         };
-        let n_head_kv = n_head_kv.unwrap_or_else(|| vec![n_head; n_layer as usize]);
+        let n_head_kv = n_head_kv.unwrap_or_else(|| vec![n_head; n_block as usize]);
         if let Some(n) = n_head_kv.iter().find(|n| **n > 0 && !n_head.is_multiple_of(**n)) {
             let name = keys.name("attention.head_count_kv");
             return Err(meta.key_error(&name, n, format!("a divisor of the {n_head} query heads")));
@@ -337,11 +442,19 @@ impl Config {
                 format!("at most the {n_vocab} rows of the embeddings"),
             ));
         }
-        let rope = RopeConfig::read(&keys, n_ctx_train, head_dim_k)?;
-        let temper_length = keys.size("attention.temperature_length", 1..=u32::MAX)?.unwrap_or(rope.n_ctx_orig);
+        let latent = family.latent.then(|| keys.latent()).transpose()?;
+        let rope_dims = latent.map_or(head_dim_k, |l| l.n_rot + l.n_nope);
+        let rope = RopeConfig::read(&keys, n_ctx_train, rope_dims)?;
+        let warm = family.temper_default;
+        let temper_length = match keys.size("attention.temperature_length", 1..=u32::MAX)? {
+            Some(length) => length,
+            None => warm.map_or(rope.n_ctx_orig.max(1), |(_, length)| length),
+        };
+        let temper_scale = keys.positive("attention.temperature_scale")?.or(warm.map(|(scale, _)| scale));
         Ok(Config {
             arch: arch.to_owned(),
             n_layer,
+            n_layer_ahead,
             n_embd,
             n_head,
             n_head_kv,
@@ -350,21 +463,21 @@ impl Config {
             n_ff: match family.block {
                 // Layers without a feed-forward part have a width of 0, or all of them none.
                 Block::One => keys
-                    .per_layer("feed_forward_length", n_layer, 0..=MAX_SIZE)?
-                    .unwrap_or_else(|| vec![0; n_layer as usize]),
+                    .per_layer("feed_forward_length", n_block, 0..=MAX_SIZE)?
+                    .unwrap_or_else(|| vec![0; n_block as usize]),
                 _ => keys
-                    .per_layer("feed_forward_length", n_layer, 1..=MAX_SIZE)?
+                    .per_layer("feed_forward_length", n_block, 1..=MAX_SIZE)?
                     .ok_or_else(|| keys.missing("feed_forward_length"))?,
             },
             n_ctx_train,
             norm_eps,
             window: keys.size("attention.sliding_window", 0..=u32::MAX)?.or(family.windows.default).filter(|&n| n > 0),
-            window_pattern: keys.window_pattern(n_layer)?,
+            window_pattern: keys.window_pattern(n_block)?,
             attn_scale: keys.positive("attention.scale")?,
             attn_softcap: or_default("attn_logit_softcapping", family.attn_softcap)?,
             final_softcap: or_default("final_logit_softcapping", family.final_softcap)?,
             clamp_kqv: keys.positive("attention.clamp_kqv")?,
-            temperature: keys.positive("attention.temperature_scale")?.map(|scale| (scale, temper_length.max(1))),
+            temperature: temper_scale.map(|scale| (scale, temper_length)),
             embedding_scale: keys.positive("embedding_scale")?,
             residual_scale: keys.positive("residual_scale")?,
             logit_scale: keys.positive("logit_scale")?,
@@ -381,7 +494,9 @@ impl Config {
                 Some(3) => Some(PoolKind::Last),
                 _ => None,
             },
-            state: StateConfig::read(&keys, family, n_layer)?,
+            state: StateConfig::read(&keys, family, n_block, n_head)?,
+            experts: keys.experts()?,
+            latent,
             rope,
         })
     }
@@ -441,7 +556,7 @@ impl RopeConfig {
             beta_fast: keys.above_zero("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
             beta_slow: keys.above_zero("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
             finetuned: keys.meta.bool(&keys.name("rope.scaling.finetuned"))?,
-            has_log_multiplier: keys.meta.value(&keys.name("rope.scaling.yarn_log_multiplier")).is_some(),
+            log_multiplier: keys.finite("rope.scaling.yarn_log_multiplier")?,
         })
     }
 }

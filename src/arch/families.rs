@@ -1,6 +1,7 @@
 //! One entry per architecture: data only. Sources: the models' code in transformers, confirmed by the logits
 //! of small models of every family (`tests/families.rs`).
 
+mod experts;
 mod gemma;
 mod gpt;
 mod llama;
@@ -54,6 +55,24 @@ pub const ALL: &[&Family] = &[
     &recurrent::JAMBA,
     &recurrent::GRANITE_HYBRID,
     &recurrent::QWEN3_NEXT,
+    &recurrent::QWEN35MOE,
+    &recurrent::LFM2MOE,
+    &recurrent::NEMOTRON_H,
+    &recurrent::KIMI_LINEAR,
+    &experts::QWEN2MOE,
+    &experts::QWEN3MOE,
+    &experts::OLMOE,
+    &experts::GRANITEMOE,
+    &experts::DEEPSEEK,
+    &experts::ERNIE,
+    &experts::HUNYUAN,
+    &experts::DOTS1,
+    &experts::MINIMAX,
+    &experts::GLM4,
+    &experts::PHIMOE,
+    &experts::GPT_OSS,
+    &experts::LLAMA4,
+    &experts::DEEPSEEK2,
 ];
 
 /// The family of an architecture.

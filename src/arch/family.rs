@@ -2,7 +2,7 @@
 //! Defaults are Llama's. Everything that a file does not say stands here, with its reason.
 
 use super::config::{Config, WindowPattern};
-use crate::plan::{Act, Alibi, NormKind, Pairs, Span, Spread};
+use crate::plan::{Act, Alibi, NormKind, Pairs, Score, Span, Spread};
 
 /// How a layer's two branches join the residual stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub enum Mixer {
     Mamba2,
     /// A gated delta rule with one decay per head.
     Delta,
+    /// A gated delta rule with a decay for each key channel.
+    KeyDelta,
 }
 
 /// Which layers have the family's other mixer.
@@ -102,6 +104,70 @@ pub enum QkNorm {
     Whole,
     /// If the file has it, a LayerNorm of each head with a weight of its own, before the rotation.
     LayerIfThere,
+    /// If the file has it, [`QkNorm::PerHead`].
+    PerHeadIfThere,
+    /// Each head by itself behind the rotation, in layers that rotate, without a weight; but in models of that many
+    /// experts not at all, which the file does not say.
+    Weightless {
+        /// Experts of the models that have no such norm.
+        unless_experts: u32,
+    },
+}
+
+/// When the weights of the chosen experts are divided by their sum.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Renorm {
+    /// Never.
+    Never,
+    /// Always; this is added to the sum.
+    Always(f32),
+    /// When the key `expert_weights_norm` says so; this is added to the sum.
+    Key(f32),
+}
+
+/// How experts are chosen and weighed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ExpertRule {
+    /// Scores; the key `expert_gating_func` overrides it where `by_key`.
+    pub score: Score,
+    /// Scores where a layer has biases to choose by and no key says it; `None`: `score`.
+    pub score_biased: Option<Score>,
+    /// Does that key say it, where it is there?
+    pub by_key: bool,
+    /// Division by the sum.
+    pub renorm: Renorm,
+    /// Does a weight multiply the input of its expert?
+    pub on_input: bool,
+}
+
+impl ExpertRule {
+    /// Softmax over all, divided by the sum.
+    pub const DEFAULT: Self =
+        Self { score: Score::Softmax, score_biased: None, by_key: true, renorm: Renorm::Always(0.0), on_input: false };
+    /// Softmax over all as it is.
+    pub const SOFTMAX: Self = Self { renorm: Renorm::Never, ..Self::DEFAULT };
+    /// Sigmoid, divided by the sum.
+    pub const SIGMOID: Self = Self { score: Score::Sigmoid, ..Self::DEFAULT };
+}
+
+/// Queries whose temperature grows with their position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TemperWhere {
+    /// None.
+    Never,
+    /// Those of all layers, counted from position 0.
+    All,
+    /// Those of layers that do not rotate, counted from position 1.
+    Unrotated,
+}
+
+/// Kinds of windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowKind {
+    /// The last n tokens.
+    Slide,
+    /// Those of the same n.
+    Chunk,
 }
 
 /// Form of the feed-forward part.
@@ -157,6 +223,8 @@ pub struct Windows {
     pub rope_scaled: bool,
     /// Visible tokens when the key is absent; `None`: no layer is windowed then.
     pub default: Option<u32>,
+    /// What a window is.
+    pub kind: WindowKind,
 }
 
 /// One model family.
@@ -193,14 +261,20 @@ pub struct Family {
     /// Models of that many layers scale scores by 1/sqrt(n_embd / n_head) instead of 1/sqrt(head_dim):
     /// the file lacks query_pre_attn_scalar.
     pub scale_n_embd_layers: Option<u32>,
-    /// Does `attention.temperature_scale` warm queries by position?
-    pub temper: bool,
+    /// Whose queries `attention.temperature_scale` warms by position.
+    pub temper: TemperWhere,
+    /// Strength and length of that where the file does not say it.
+    pub temper_default: Option<(f32, u32)>,
+    /// Are the ends of yarn's ramp whole pairs?
+    pub yarn_rounds: bool,
     /// Windowed layers.
     pub windows: Windows,
     /// Form of the feed-forward part.
     pub ffn: Ffn,
     /// Its activation.
     pub act: FfnAct,
+    /// Experts, in layers that have `ffn_gate_inp`.
+    pub experts: Option<ExpertRule>,
     /// Factor of the embeddings.
     pub embed_scale: EmbedScale,
     /// Factor of the branches when `residual_scale` is absent: this over sqrt(layers); `None`: 1.
@@ -211,8 +285,10 @@ pub struct Family {
     pub attn_softcap: Option<f32>,
     /// Soft cap of the logits when the key is absent.
     pub final_softcap: Option<f32>,
-    /// Tensors whose absence nothing else would betray: `x.bias` is needed beside every `x.weight`, with `a<b` a beside
-    /// every b. The lists are the published models'; without them a file that lost one would be computed silently wrong.
+    /// Do keys and values come from one vector per token, which alone is remembered?
+    pub latent: bool,
+    /// Tensors whose absence nothing else would betray: `x.bias` is needed beside every `x.weight`, `x<y` beside every
+    /// `y`. The lists are the published models'; without them a file that lost one would be computed silently wrong.
     pub needs: &'static [&'static str],
     /// Endings of tensors that this computation does not need.
     pub ignore: &'static [&'static str],
@@ -264,7 +340,10 @@ impl Family {
     /// Layer `i` of a model with this configuration.
     pub fn layer(&self, config: &Config, i: u32) -> Layer {
         let span = match config.window {
-            Some(n) if self.is_windowed(config, i) => Span::Slide(n),
+            Some(n) if self.is_windowed(config, i) => match self.windows.kind {
+                WindowKind::Slide => Span::Slide(n),
+                WindowKind::Chunk => Span::Chunk(n),
+            },
             _ => Span::Full,
         };
         let alibi = match self.alibi {

@@ -1,7 +1,9 @@
 //! Metadata, tensor table and family become a plan.
 
 mod attention;
+mod experts;
 mod ffn;
+mod latent;
 mod recurrent;
 
 use super::config::{Config, architecture};
@@ -36,10 +38,6 @@ pub fn lower(gguf: &Gguf, n_ctx: u32) -> Result<Lowered> {
         return Err(Error::new(ErrorKind::Model, text).in_file(gguf.path()).with_hint(hint));
     };
     let tensors = Tensors::new(gguf);
-    if tensors.has("blk.0.ffn_gate_inp.weight") {
-        let text = format!("`{}` models with experts are not supported yet", printable(arch));
-        return Err(Error::new(ErrorKind::Model, text).in_file(gguf.path()));
-    }
     tensors.check_needs(family.needs)?;
     tensors.check_layers_alike()?;
     let n_vocab = match tensors.shape("token_embd.weight") {
@@ -50,6 +48,12 @@ pub fn lower(gguf: &Gguf, n_ctx: u32) -> Result<Lowered> {
     let mut lowering = Lowering { family, config: &config, n_ctx, n_vocab, tensors, plan: PlanBuilder::default() };
     lowering.whole()?;
     let Lowering { tensors, mut plan, .. } = lowering;
+    let mut tensors = tensors;
+    for i in config.n_layer..config.n_layer + config.n_layer_ahead {
+        if tensors.mark_layer_used(i) {
+            plan.note(format!("layer {i} predicts further tokens; it is not used by this computation"));
+        }
+    }
     for note in tensors.finish(family.ignore)? {
         plan.note(note);
     }

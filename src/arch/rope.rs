@@ -31,8 +31,8 @@ pub fn table(
         RopeScaling::None | RopeScaling::Llama3 | RopeScaling::Longrope => {}
         RopeScaling::Linear => freqs.iter_mut().for_each(|f| *f /= f64::from(rope.factor)),
         RopeScaling::Yarn => {
-            yarn(rope, dims, theta, &mut freqs);
-            if rope.attn_factor.is_none() && !rope.has_log_multiplier && rope.factor > 1.0 {
+            yarn(rope, family.yarn_rounds, dims, theta, &mut freqs);
+            if rope.attn_factor.is_none() && rope.log_multiplier.is_none() && rope.factor > 1.0 {
                 amp = (1.0 + 0.1 * f64::from(rope.factor).ln()) as f32;
             }
         }
@@ -66,12 +66,13 @@ fn check_factors(rope: &RopeConfig, tensors: &Tensors<'_>) -> Result<()> {
 }
 
 /// YaRN (arXiv 2309.00071): pairs that turn often keep their frequency, slow ones are divided by the factor, a
-/// ramp between. Rounding of the ramp's ends as in transformers.
-fn yarn(rope: &RopeConfig, dims: f64, theta: f64, freqs: &mut [f64]) {
+/// ramp between. Rounding of the ramp's ends as in transformers, where a model's `truncate` is true by default.
+fn yarn(rope: &RopeConfig, rounds: bool, dims: f64, theta: f64, freqs: &mut [f64]) {
     let n_ctx_orig = f64::from(rope.n_ctx_orig);
     let dim = |turns: f32| dims * (n_ctx_orig / (f64::from(turns) * std::f64::consts::TAU)).ln() / (2.0 * theta.ln());
-    let low = dim(rope.beta_fast).floor().max(0.0);
-    let high = dim(rope.beta_slow).ceil().min(dims - 1.0);
+    let (low, high) = (dim(rope.beta_fast), dim(rope.beta_slow));
+    let (low, high) = if rounds { (low.floor(), high.ceil()) } else { (low, high) };
+    let (low, high) = (low.max(0.0), high.min(dims - 1.0));
     for (i, f) in freqs.iter_mut().enumerate() {
         let ramp = ((i as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0);
         *f = *f * (1.0 - ramp) + *f / f64::from(rope.factor) * ramp;

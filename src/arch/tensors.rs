@@ -47,6 +47,15 @@ impl<'a> Tensors<'a> {
         }
     }
 
+    /// Counts all tensors of a layer as used; are there any?
+    pub fn mark_layer_used(&mut self, i: u32) -> bool {
+        let prefix = format!("blk.{i}.");
+        let names = self.gguf.tensors().iter().map(|t| &t.name).filter(|name| name.starts_with(&prefix));
+        let before = self.used.len();
+        self.used.extend(names.cloned());
+        self.used.len() > before
+    }
+
     /// An error when there is no tensor of this name.
     pub fn require(&self, name: &str) -> Result<()> {
         if self.has(name) { Ok(()) } else { Err(self.missing(name, "")) }
@@ -81,12 +90,20 @@ impl<'a> Tensors<'a> {
 
     /// A matrix [out, in] in any format that can be dequantized.
     pub fn matrix(&mut self, name: &str, n_out: u32, n_in: u32) -> Result<WeightRef> {
-        let shape = [u64::from(n_out), u64::from(n_in)];
-        let t = self.checked(name, &[&shape])?;
+        self.weights(name, &[n_out, n_in].map(u64::from))
+    }
+
+    fn weights(&mut self, name: &str, shape: &[u64]) -> Result<WeightRef> {
+        let t = self.checked(name, &[shape])?;
         if matches!(t.ty, BlockType::I8 | BlockType::I16 | BlockType::I32 | BlockType::I64) {
             return Err(self.error(t, &format!("found type {}, expected a floating or quantized type", t.ty)));
         }
-        Ok(self.reference(t, &shape))
+        Ok(self.reference(t, shape))
+    }
+
+    /// A stack of matrices [n, out, in] in any format that can be dequantized.
+    pub fn matrices(&mut self, name: &str, n: u32, n_out: u32, n_in: u32) -> Result<WeightRef> {
+        self.weights(name, &[n, n_out, n_in].map(u64::from))
     }
 
     /// A vector that is multiplied or added element by element: F32, F16 or BF16.
@@ -138,7 +155,7 @@ impl<'a> Tensors<'a> {
         Ok(out)
     }
 
-    /// Optional tensors that the family always has: `x.bias` beside every `x.weight`, with `a<b` a beside every b.
+    /// Optional tensors that the family always has: `x.bias` beside every `x.weight`, `x<y` beside every `y`.
     pub fn check_needs(&self, needs: &[&str]) -> Result<()> {
         for need in needs {
             let (need, beside) = match need.split_once('<') {

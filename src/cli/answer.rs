@@ -142,6 +142,12 @@ pub(crate) fn report(summary: &Summary, n_ctx: u32, show_timings: bool, out: &Ou
              without its beginning: --context-overflow shift)"
         ));
     }
+    if summary.is_unfinished {
+        out.warning(&format!(
+            "the answer breaks off after {} tokens: it is no whole text of the form that was asked for (more tokens: -n)",
+            summary.n_generated
+        ));
+    }
     if show_timings {
         out.timing(&timing(summary));
     }

@@ -442,7 +442,7 @@ pub(crate) struct LogitsArgs {
     #[arg(long)]
     pub last: bool,
     /// Write an intermediate result instead: `17`, `17.k` or `blk.0.q` of `tealight inspect --plan`
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "LABEL")]
     pub label: Option<String>,
     /// Print the perplexity of the text in --file by the method of llama-perplexity
     #[arg(long, hide = true, requires = "file")]

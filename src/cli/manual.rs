@@ -1,4 +1,4 @@
-//! `tealight completions` and `tealight man`: what shells and manuals show, made from the declaration of arguments.
+//! `tealight man`: manual pages, made from the declaration of arguments.
 
 use std::io::Write;
 
@@ -8,15 +8,8 @@ use tealight::gguf::AtomicFile;
 use tealight::{Error, ErrorKind};
 
 use super::Outcome;
-use super::args::{Cli, CompletionsArgs, ManArgs};
+use super::args::{Cli, ManArgs};
 use super::output::Output;
-
-/// Writes the completions of a shell.
-pub(crate) fn completions(args: &CompletionsArgs, out: &mut Output) -> Outcome {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "tealight", &mut script);
-    out.bytes(&script)
-}
 
 /// Writes one page, or all of them to a folder, which is made if need be.
 pub(crate) fn pages(args: &ManArgs, out: &mut Output) -> Outcome {

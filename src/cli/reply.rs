@@ -115,6 +115,7 @@ impl Whole {
             "reasoning": reasoning,
             "tool_calls": self.calls,
             "stop": end.map(|e| name_of(e.reason)),
+            "unfinished": end.map(|e| e.is_unfinished),
             "usage": end.map(|e| json!({
                 "prompt_tokens": e.n_prompt + e.n_cached,
                 "cached_tokens": e.n_cached,

@@ -1,5 +1,8 @@
 //! Activations that have no kernels of their own: one formula for every kernel set, so that all agree to the bit.
 
+use super::kernels::KernelSet;
+use crate::plan::Act;
+
 /// erfc(z) = t R(t) exp(-z^2) with t = 1 / (1 + 0.3 z), z >= 0; R was fitted to erfc in f64 with a relative error of
 /// 2e-8, lowest power first. The GPU's twin is in `shaders/math.wgsl`.
 const ERFC: [f32; 9] = [
@@ -22,20 +25,55 @@ fn tail(x: f32) -> f32 {
 }
 
 /// 0.5 x (1 + erf(x / sqrt(2))).
-pub(super) fn gelu_erf(x: f32) -> f32 {
+fn gelu_erf(x: f32) -> f32 {
     let below = x * tail(x);
     if x < 0.0 { below } else { x - below }
 }
 
 /// max(x, 0), which passes on what is no number.
-pub(super) fn relu(x: f32) -> f32 {
+fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }
 
 /// `plan::Act::Xielu`.
-pub(super) fn xielu(x: f32, [positive, negative, beta, eps]: [f32; 4]) -> f32 {
+fn xielu(x: f32, [positive, negative, beta, eps]: [f32; 4]) -> f32 {
     let curve = if x > 0.0 { positive * x * x } else { negative * (x.min(eps).exp_m1() - x) };
     curve + beta * x
+}
+
+/// 1 / (1 + exp(-x)).
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// `plan::Act::ClampedSwiglu` of a gate and a factor.
+fn clamped_swiglu(gate: f32, by: f32, alpha: f32, limit: f32) -> f32 {
+    let gate = if gate > limit { limit } else { gate };
+    gate * sigmoid(alpha * gate) * (by.clamp(-limit, limit) + 1.0)
+}
+
+/// to = act(x) * to, of equal lengths.
+pub(super) fn gate(set: &KernelSet, act: Act, x: &[f32], to: &mut [f32]) {
+    match act {
+        Act::Silu => set.silu_mul(x, to),
+        Act::Gelu => set.gelu_mul(x, to),
+        Act::GeluErf => multiply(to, x, gelu_erf),
+        Act::Relu => multiply(to, x, relu),
+        Act::Relu2 => multiply(to, x, |x| relu(x) * relu(x)),
+        Act::Xielu { positive, negative, beta, eps } => {
+            multiply(to, x, |x| xielu(x, [positive, negative, beta, eps]));
+        }
+        Act::Sigmoid => multiply(to, x, sigmoid),
+        Act::Id => multiply(to, x, |x| x),
+        Act::ClampedSwiglu { alpha, limit } => {
+            to.iter_mut().zip(x).for_each(|(to, x)| *to = clamped_swiglu(*x, *to, alpha, limit));
+        }
+    }
+}
+
+/// to *= f(x).
+fn multiply(to: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
+    to.iter_mut().zip(x).for_each(|(to, x)| *to *= f(*x));
 }
 
 #[cfg(test)]
@@ -72,5 +110,13 @@ mod tests {
         let want = 0.5 * ((-2f64).exp() - 1.0 + 2.0) - 0.5;
         assert!((f64::from(xielu(-2.0, p)) - want).abs() < 1e-6);
         assert!(xielu(-0.0, p).abs() < 1e-6 && xielu(1e-7, p) > 0.0);
+    }
+
+    #[test]
+    fn a_clamped_swiglu_stays_within_its_limits() {
+        let silu = |x: f32| x / (1.0 + (-1.702 * x).exp());
+        assert_eq!(clamped_swiglu(9.0, 9.0, 1.702, 7.0), silu(7.0) * 8.0);
+        assert_eq!(clamped_swiglu(-9.0, -9.0, 1.702, 7.0), silu(-9.0) * -6.0);
+        assert!(clamped_swiglu(f32::NAN, 1.0, 1.702, 7.0).is_nan());
     }
 }

@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use half::slice::HalfFloatSliceExt;
+
 use super::kernels::{CHUNK, CacheNumber, KEY_GROUP, KernelSet};
 use super::rows::softcap;
 use super::sequence::{CacheRows, Numbers};
@@ -64,15 +66,49 @@ impl State {
     }
 }
 
-/// One thread's share: rows at ascending positions of one sequence, one head of keys and values.
+/// Query heads that are treated at once at most: the rest of those that share keys and values are other shares.
+const MAX_HEADS: usize = 16;
+
+/// The query heads that one thread treats at once, and the head of keys and values that they share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Share {
+    pub kv_head: usize,
+    pub heads: Range<usize>,
+}
+
+impl Share {
+    /// Shares of a step.
+    pub fn count(step: &Attend) -> usize {
+        step.kv_heads as usize * ((step.heads / step.kv_heads) as usize).div_ceil(MAX_HEADS)
+    }
+
+    /// Share `i` of a step.
+    pub fn of(step: &Attend, i: usize) -> Self {
+        let group = (step.heads / step.kv_heads) as usize;
+        let per_head = group.div_ceil(MAX_HEADS);
+        let (kv_head, part) = (i / per_head, i % per_head);
+        let first = kv_head * group;
+        Self { kv_head, heads: first + group * part / per_head..first + group * (part + 1) / per_head }
+    }
+
+    /// Query heads of the largest share.
+    fn max_len(step: &Attend) -> usize {
+        let group = (step.heads / step.kv_heads) as usize;
+        group.div_ceil(group.div_ceil(MAX_HEADS))
+    }
+}
+
+/// One thread's share: rows at ascending positions of one sequence, query heads with one head of keys and values.
 pub(super) struct AttendWork<'a> {
     pub set: &'a KernelSet,
     pub step: &'a Attend,
     pub cache: &'a CacheRows,
     pub slots: &'a RowSlots,
-    pub kv_head: usize,
+    pub share: Share,
     /// Position of each row.
     pub pos: &'a [u32],
+    /// The step's sinks.
+    pub sinks: Option<&'a [f32]>,
 }
 
 /// Parts that rows at these positions see.
@@ -84,8 +120,9 @@ pub(super) fn parts(step: &Attend, pos: &[u32]) -> Range<u32> {
 }
 
 impl AttendWork<'_> {
+    /// Query heads at hand.
     fn group(&self) -> usize {
-        (self.step.heads / self.step.kv_heads) as usize
+        self.share.heads.len()
     }
 
     fn dk(&self) -> usize {
@@ -93,7 +130,7 @@ impl AttendWork<'_> {
     }
 
     fn dv(&self) -> usize {
-        self.cache.v.width() / self.step.kv_heads as usize
+        (self.step.out.len() / self.step.heads) as usize
     }
 
     fn n_query(&self) -> usize {
@@ -102,7 +139,7 @@ impl AttendWork<'_> {
 
     /// Numbers that [`AttendWork::run_part`] leaves.
     pub fn part_len(n_row: usize, step: &Attend) -> usize {
-        n_row * (step.heads / step.kv_heads) as usize * (step.out.len() / step.heads + 2) as usize
+        n_row * Share::max_len(step) * (step.out.len() / step.heads + 2) as usize
     }
 
     /// All parts. `query(row, head)` gives the query of a row, `result(row, head, values)` takes its result.
@@ -158,11 +195,10 @@ impl AttendWork<'_> {
     }
 
     fn read_queries<'q>(&self, scratch: &mut AttendScratch, query: impl Fn(usize, usize) -> &'q [f32]) {
-        let first = self.kv_head * self.group();
         scratch.q.clear();
         for (row, &pos) in self.pos.iter().enumerate() {
             let scale = self.scale(pos);
-            for head in first..first + self.group() {
+            for head in self.share.heads.clone() {
                 scratch.q.extend(query(row, head).iter().map(|x| x * scale));
             }
         }
@@ -171,8 +207,16 @@ impl AttendWork<'_> {
     fn finish(&self, scratch: &mut AttendScratch, mut result: impl FnMut(usize, usize, &[f32])) {
         let (group, State { max_sum, acc }) = (self.group(), &mut scratch.total);
         for (i, acc) in acc.chunks_exact_mut(self.dv()).enumerate() {
-            self.set.scale_f32(1.0 / max_sum[i].1, acc);
-            result(i / group, self.kv_head * group + i % group, acc);
+            let (head, (max, sum)) = (self.share.heads.start + i % group, max_sum[i]);
+            let factor = match self.sinks.map(|sinks| sinks[head]) {
+                Some(sink) => {
+                    let top = max.max(sink);
+                    (max - top).exp() / (sum * (max - top).exp() + (sink - top).exp())
+                }
+                None => 1.0 / sum,
+            };
+            self.set.scale_f32(factor, acc);
+            result(i / group, head, acc);
         }
     }
 
@@ -209,7 +253,7 @@ impl AttendWork<'_> {
                 let row = &mut scratch.v;
                 row.resize(row.len().max(dk), 0.0);
                 for j in 0..(seen.end - base) as usize {
-                    keys.get(slot + j, self.kv_head * dk, &mut row[..dk]);
+                    keys.get(slot + j, self.share.kv_head * dk, &mut row[..dk]);
                     let group = &mut k[j / KEY_GROUP * dk * KEY_GROUP..];
                     row[..dk].iter().enumerate().for_each(|(d, x)| group[d * KEY_GROUP + j % KEY_GROUP] = *x);
                 }
@@ -219,15 +263,16 @@ impl AttendWork<'_> {
     }
 
     fn scores_of<T: CacheNumber>(&self, q: &[f32], keys: &[T], slot: usize, n_group: usize, scores: &mut [f32]) {
-        let (dk, start) = (self.dk(), self.cache.k.start(slot, self.kv_head));
+        let (dk, start) = (self.dk(), self.cache.k.start(slot, self.share.kv_head));
         self.set.scores(q, dk, &keys[start..], dk * KEY_GROUP, n_group, scores);
     }
 
     /// Brings the keys and values of a chunk that comes next nearer.
     fn prefetch(&self, base: u32) {
         let slot = self.slots.slot(base);
-        for (store, width) in [(&self.cache.k, self.dk()), (&self.cache.v, self.dv())] {
-            let start = store.start(slot, self.kv_head);
+        let values = (&self.cache.v, self.cache.v.width() / self.step.kv_heads as usize);
+        for (store, width) in [(&self.cache.k, self.dk()), values] {
+            let start = store.start(slot, self.share.kv_head);
             let range = start..start + CHUNK * width;
             match store.numbers() {
                 Numbers::F32(x) => x.get(range).into_iter().for_each(|x| self.set.prefetch(bytemuck::cast_slice(x))),
@@ -257,7 +302,7 @@ impl AttendWork<'_> {
                 softcap(scores, cap);
             }
             if let Some(alibi) = self.step.alibi {
-                let slope = alibi.slope((self.kv_head * group + i % group) as u32, self.step.heads);
+                let slope = alibi.slope((self.share.heads.start + i % group) as u32, self.step.heads);
                 let nearest = pos - base - from as u32;
                 scores.iter_mut().zip((0..=nearest).rev()).for_each(|(s, distance)| *s -= slope * distance as f32);
             }
@@ -274,20 +319,57 @@ impl AttendWork<'_> {
     }
 
     fn add_values(&self, scratch: &mut AttendScratch, base: u32, seen: &Range<u32>) {
-        let AttendScratch { v, scores, part, .. } = scratch;
+        let AttendScratch { k, v, scores, part, .. } = scratch;
         let (dv, slot) = (self.dv(), self.slots.slot(base));
         let (from, n) = ((seen.start - base) as usize, (seen.end - seen.start) as usize);
         let (p, acc) = (&scores[from..], &mut part.acc);
-        let start = self.cache.v.start(slot, self.kv_head) + from * dv;
+        if self.step.v_prefix.is_some() {
+            self.values_of_keys(slot, from..from + n, k, v);
+            return self.set.add_values(p, v, dv, n, dv, acc);
+        }
+        let start = self.cache.v.start(slot, self.share.kv_head) + from * dv;
         match self.cache.v.numbers() {
             Numbers::F32(values) => self.set.add_values(p, &values[start..], dv, n, dv, acc),
             Numbers::F16(values) => self.set.add_values(p, &values[start..], dv, n, dv, acc),
             Numbers::Blocks(values) => {
                 v.resize(v.len().max(CHUNK * dv), 0.0);
                 for (j, row) in v.chunks_exact_mut(dv).take(n).enumerate() {
-                    values.get(slot + from + j, self.kv_head * dv, row);
+                    values.get(slot + from + j, self.share.kv_head * dv, row);
                 }
                 self.set.add_values(p, v, dv, n, dv, acc);
+            }
+        }
+    }
+
+    /// Values that are the beginnings of keys, of some rows of the block of `slot`, by rows; `k` is room.
+    fn values_of_keys(&self, slot: usize, rows: Range<usize>, k: &mut Vec<f32>, v: &mut Vec<f32>) {
+        let (dk, dv) = (self.dk(), self.dv());
+        v.resize(v.len().max(CHUNK * dv), 0.0);
+        if let Numbers::Blocks(keys) = self.cache.k.numbers() {
+            k.resize(k.len().max(dk), 0.0);
+            for (row, v) in rows.zip(v.chunks_exact_mut(dv)) {
+                keys.get(slot + row, self.share.kv_head * dk, &mut k[..dk]);
+                v.copy_from_slice(&k[..dv]);
+            }
+            return;
+        }
+        let start = self.cache.k.start(slot, self.share.kv_head);
+        k.resize(k.len().max(dv * KEY_GROUP), 0.0);
+        for group in rows.start / KEY_GROUP..rows.end.div_ceil(KEY_GROUP) {
+            let columns = start + group * dk * KEY_GROUP..start + (group * dk + dv) * KEY_GROUP;
+            let columns = match self.cache.k.numbers() {
+                Numbers::F32(keys) => &keys[columns],
+                Numbers::F16(keys) => {
+                    keys[columns].convert_to_f32_slice(&mut k[..dv * KEY_GROUP]);
+                    &k[..dv * KEY_GROUP]
+                }
+                Numbers::Blocks(_) => unreachable!("treated above"),
+            };
+            let within = (group * KEY_GROUP).max(rows.start)..((group + 1) * KEY_GROUP).min(rows.end);
+            for row in within {
+                let to = &mut v[(row - rows.start) * dv..][..dv];
+                let numbers = columns.iter().skip(row % KEY_GROUP).step_by(KEY_GROUP);
+                to.iter_mut().zip(numbers).for_each(|(to, x)| *to = *x);
             }
         }
     }

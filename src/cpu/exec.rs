@@ -5,6 +5,7 @@
 //! shapes alone, so results have the same bits for every number of threads.
 
 mod batch;
+mod experts;
 mod pass;
 mod phases;
 mod states;
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex};
 
 use tealight_quant as quant;
 
-use super::attention::{AttendScratch, AttendWork};
+use super::attention::{AttendScratch, AttendWork, Share};
 use super::kernels::KernelSet;
 use super::linear::{Activations, LinearScratch};
 use super::pool::{Shared, Team};
@@ -24,8 +25,9 @@ use super::sequence::CpuSequence;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Backend, Operand, Plan, Probe, Rows, SequenceMemory, Step, WeightId, Weights};
 use batch::Batch;
+use experts::ExpertBuffers;
 use pass::Pass;
-use phases::{Phase, Sizes, phases};
+use phases::{Phase, Sizes, is_stacked, phases};
 
 /// Rows that a chunk of a row-local phase takes.
 const PHASE_ROWS: usize = 4;
@@ -78,6 +80,7 @@ pub struct CpuBackend {
     sizes: Sizes,
     rotations: Vec<Shared<f32>>,
     activations: Activations,
+    experts: ExpertBuffers,
     scratch: Vec<Mutex<Scratch>>,
     /// Unfinished attention.
     parts: Shared<f32>,
@@ -120,6 +123,8 @@ impl CpuBackend {
             let small = match step {
                 Step::Norm { .. } | Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => step.weights(),
                 Step::Linear { parts, .. } => parts.iter().filter_map(|p| p.bias).collect(),
+                Step::Experts(e) => e.parts().filter_map(|p| p.bias).collect(),
+                Step::Attend(_) | Step::Route(_) => step.weights(),
                 _ => vec![],
             };
             for id in small {
@@ -142,7 +147,9 @@ impl CpuBackend {
         if options.sum_inputs {
             for step in plan.steps() {
                 let mut squares = Shared::new();
-                if let Step::Linear { x, .. } = step {
+                if let Step::Linear { x, parts, .. } = step
+                    && !is_stacked(&plan, parts)
+                {
                     squares.grow(x.len() as usize + 1)?;
                 }
                 input_squares.push(squares);
@@ -155,6 +162,7 @@ impl CpuBackend {
             sizes: Sizes::of(&plan, &set, options.exact),
             rotations: plan.tables().iter().map(|_| Shared::new()).collect(),
             activations: Activations::new(),
+            experts: ExpertBuffers::new(),
             scratch: (0..team.n_threads()).map(|_| Mutex::default()).collect(),
             parts: Shared::new(),
             batch: Batch::default(),
@@ -197,11 +205,23 @@ impl CpuBackend {
             for (table, out) in self.plan.tables().iter().zip(&mut self.rotations) {
                 out.grow(n_row * 2 * table.freqs.len())?;
             }
+            let mut n_list = n_row;
             for step in self.plan.steps() {
-                let Step::Attend(a) = step else { continue };
+                let a = match step {
+                    Step::Attend(a) => a,
+                    Step::Take { .. } => {
+                        n_list = n_want;
+                        continue;
+                    }
+                    Step::Experts(e) => {
+                        self.experts.grow(&self.plan, e, n_list)?;
+                        continue;
+                    }
+                    _ => continue,
+                };
                 let n_part = self.batch.n_part(a);
                 if n_part > 1 {
-                    let n_task = self.batch.tiles.len() * a.kv_heads as usize;
+                    let n_task = self.batch.tiles.len() * Share::count(a);
                     self.parts.grow(n_task * n_part * AttendWork::part_len(ATTEND_ROWS, a))?;
                 }
             }
@@ -273,6 +293,7 @@ impl Backend for CpuBackend {
                     buffers: &self.buffers,
                     rotations: &self.rotations,
                     sequences: &shared,
+                    expert_results: &self.experts.results,
                 },
             };
             result = self.team.run(cancel, |worker| pass.walk(worker));

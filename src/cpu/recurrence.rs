@@ -39,11 +39,6 @@ pub(super) fn softplus(x: f32) -> f32 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-/// 1 / (1 + exp(-x)).
-pub(super) fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
-}
-
 /// `out[c] = bias[c] + sum_j taps[j][c] x[j][c]`, oldest first. `kernel` is [taps, stride], of which the columns from
 /// `first` on are meant.
 pub(super) fn convolve<'x, R: Real>(
@@ -192,7 +187,6 @@ mod tests {
         assert_eq!(softplus(-100.0), (-100f32).exp());
         assert_eq!(softplus(80.0), 80.0);
         assert!((softplus(0.0) - std::f32::consts::LN_2).abs() < 1e-7);
-        assert_eq!((sigmoid(0.0), sigmoid(200.0), sigmoid(-200.0)), (0.5, 1.0, 0.0));
         let rates = [-1.0, -2.0];
         let mut to = Vec::new();
         assert_eq!(decays(&KernelSet::SCALAR, &rates, 0.5, 2, &mut to), [(-0.5f32).exp(), (-1f32).exp()]);

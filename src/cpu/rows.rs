@@ -5,7 +5,7 @@ use tealight_quant as quant;
 use super::act;
 use super::kernels::KernelSet;
 use super::pool::Shared;
-use super::recurrence;
+use super::route::RouteScratch;
 use super::sequence::{CpuSequence, QuantizeScratch};
 use crate::plan::{Act, Index, NormKind, Operand, Pairs, Plan, Step, WeightId, Weights};
 
@@ -40,6 +40,7 @@ impl RowList {
 pub(super) struct RowScratch {
     a: Vec<f32>,
     quantize: QuantizeScratch,
+    route: RouteScratch,
 }
 
 /// All that a row-local step needs.
@@ -54,6 +55,8 @@ pub(super) struct RowContext<'a> {
     /// cos and sin by table: [rows, pairs, 2].
     pub rotations: &'a [Shared<f32>],
     pub sequences: &'a [&'a CpuSequence],
+    /// What the chosen experts of the step at hand gave, [rows, chosen, out].
+    pub expert_results: &'a Shared<f32>,
 }
 
 impl<'a> RowContext<'a> {
@@ -74,7 +77,7 @@ impl<'a> RowContext<'a> {
     }
 
     /// One head of an operand of a row.
-    fn head(o: Operand, h: u32) -> Operand {
+    pub fn head(o: Operand, h: u32) -> Operand {
         Operand { start: o.start + h * o.stride, heads: 1, stride: 0, ..o }
     }
 
@@ -136,22 +139,36 @@ impl<'a> RowContext<'a> {
                 let (slots, cache) = (sequence.positions.slots(cache.index()), &sequence.caches[cache.index()]);
                 let slot = slots.slot(rows.pos[row]);
                 cache.k.put(self.set, slot, self.gathered(row, *k, &mut scratch.a), &mut scratch.quantize);
-                cache.v.put(self.set, slot, self.gathered(row, *v, &mut scratch.a), &mut scratch.quantize);
+                if let Some(v) = v {
+                    cache.v.put(self.set, slot, self.gathered(row, *v, &mut scratch.a), &mut scratch.quantize);
+                }
             }
             Step::Gate { x, out, act, by } => {
-                let apart = [Some(*x), Some(*out), *by].into_iter().flatten().find(|o| !o.is_contiguous());
-                let width = apart.map_or(x.len(), |o| o.width);
-                for part in 0..x.len() / width {
-                    let (x, out, by) =
-                        (piece(*x, part, width), piece(*out, part, width), by.map(|o| piece(o, part, width)));
-                    let x = self.unaliased(row, x, out, &mut scratch.a);
-                    let to = self.write(row, out);
-                    match by {
-                        Some(by) if by == out => {}
-                        Some(by) => to.copy_from_slice(self.read(row, by)),
-                        None => to.fill(1.0),
+                if x.len() < out.len() {
+                    let x = repeated(self.read(row, *x)[0], out.len(), &mut scratch.a);
+                    self.gate(row, *act, x, *out, *by);
+                } else {
+                    let apart = [Some(*x), Some(*out), *by].into_iter().flatten().find(|o| !o.is_contiguous());
+                    let width = apart.map_or(x.len(), |o| o.width);
+                    for part in 0..x.len() / width {
+                        let (x, out) = (piece(*x, part, width), piece(*out, part, width));
+                        let x = self.unaliased(row, x, out, &mut scratch.a);
+                        self.gate(row, *act, x, out, by.map(|o| piece(o, part, width)));
                     }
-                    activate(self.set, *act, x, to);
+                }
+            }
+            Step::Route(r) => {
+                let pick = |id: Option<WeightId>| id.map(|id| self.vectors[id.index()].as_slice());
+                let (idx, w) = (self.write(row, r.idx), self.write(row, r.w));
+                scratch.route.route(r, self.read(row, r.x), [pick(r.bias), pick(r.per_expert)], idx, w);
+            }
+            Step::Experts(e) => {
+                let (out, w) = (self.write(row, e.out), self.read(row, e.w));
+                out.fill(0.0);
+                for (i, w) in w.iter().enumerate() {
+                    let start = (row * e.n_used() as usize + i) * out.len();
+                    let result = self.expert_results.read(start..start + out.len());
+                    self.set.axpy_f32(if e.on_input { 1.0 } else { *w }, result, out);
                 }
             }
             Step::Add { x, y, out, scale } => {
@@ -174,6 +191,17 @@ impl<'a> RowContext<'a> {
                 unreachable!("{} is not local to a row", step.name())
             }
         }
+    }
+
+    /// out = act(x) * by, of contiguous operands.
+    fn gate(&self, row: usize, act: Act, x: &[f32], out: Operand, by: Option<Operand>) {
+        let to = self.write(row, out);
+        match by {
+            Some(by) if by == out => {}
+            Some(by) => to.copy_from_slice(self.read(row, by)),
+            None => to.fill(1.0),
+        }
+        act::gate(self.set, act, x, to);
     }
 
     /// The operand, copied first when it is the very place that is written.
@@ -215,6 +243,13 @@ impl<'a> RowContext<'a> {
     }
 }
 
+/// `n` times the same number.
+fn repeated(x: f32, n: u32, to: &mut Vec<f32>) -> &[f32] {
+    to.clear();
+    to.resize(n as usize, x);
+    to
+}
+
 /// Sum of f(x) in f64, in eight interleaved lanes: the order is the same for every kernel set.
 fn sum(x: &[f32], f: impl Fn(f64) -> f64) -> f64 {
     let mut lanes = [0f64; 8];
@@ -231,27 +266,6 @@ fn sum(x: &[f32], f: impl Fn(f64) -> f64) -> f64 {
 fn piece(o: Operand, part: u32, width: u32) -> Operand {
     let step = if o.is_contiguous() { width } else { o.stride };
     Operand { start: o.start + part * step, width, heads: 1, stride: 0, ..o }
-}
-
-/// to *= act(x).
-pub(super) fn activate(set: &KernelSet, act: Act, x: &[f32], to: &mut [f32]) {
-    match act {
-        Act::Silu => set.silu_mul(x, to),
-        Act::Gelu => set.gelu_mul(x, to),
-        Act::GeluErf => multiply(to, x, act::gelu_erf),
-        Act::Relu => multiply(to, x, act::relu),
-        Act::Relu2 => multiply(to, x, |x| act::relu(x) * act::relu(x)),
-        Act::Xielu { positive, negative, beta, eps } => {
-            multiply(to, x, |x| act::xielu(x, [positive, negative, beta, eps]));
-        }
-        Act::Id => multiply(to, x, |x| x),
-        Act::Sigmoid => multiply(to, x, recurrence::sigmoid),
-    }
-}
-
-/// to *= f(x).
-fn multiply(to: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
-    to.iter_mut().zip(x).for_each(|(to, x)| *to *= f(*x));
 }
 
 /// Normalises one group in place.

@@ -100,8 +100,11 @@ impl RowStore {
         self.width
     }
 
-    /// Rows that there is storage for.
+    /// Rows that there is storage for; without numbers there is for any.
     fn n_row(&self) -> usize {
+        if self.width == 0 {
+            return usize::MAX;
+        }
         match &self.storage {
             Storage::F32(x) => x.len() / self.width.max(1),
             Storage::F16(x) => x.len() / self.width.max(1),
@@ -120,6 +123,9 @@ impl RowStore {
 
     /// Takes rows over that [`RowStore::saved`] gave. `false` where they are not so many, or lie badly.
     fn restore(&mut self, n_row: usize, map: MmapMut) -> bool {
+        if self.width == 0 {
+            return map.is_empty();
+        }
         let row_bytes = match &self.storage {
             Storage::F32(_) => 4 * self.width,
             Storage::F16(_) => 2 * self.width,

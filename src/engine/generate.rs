@@ -128,6 +128,8 @@ pub struct Summary {
     pub generate_time: Duration,
     /// Seed of the random numbers: the same one gives the same text.
     pub seed: u32,
+    /// Was a form asked for ([`GenerateOptions::grammar`]) that the answer breaks off before it is met?
+    pub is_unfinished: bool,
 }
 
 /// The vocabulary as samplers see it.
@@ -226,6 +228,10 @@ impl Form {
         Ok(())
     }
 
+    fn may_end(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+
     fn is_complete(&mut self) -> Result<bool> {
         Ok(false)
     }
@@ -252,6 +258,11 @@ impl Form {
         self.0.as_mut().map_or(Ok(()), |guide| guide.accept(id))
     }
 
+    /// Is what was written a whole text of the form?
+    fn may_end(&mut self) -> Result<bool> {
+        self.0.as_mut().map_or(Ok(true), Guide::may_end)
+    }
+
     /// May nothing follow?
     fn is_complete(&mut self) -> Result<bool> {
         self.0.as_mut().map_or(Ok(false), Guide::is_complete)
@@ -267,6 +278,8 @@ fn replace<T: Copy>(kept: &mut Vec<T>, new: &[T]) {
 pub(super) struct Writer {
     prompt: Vec<u32>,
     n_cached: usize,
+    /// Tokens of the prompt that the session has read.
+    n_read: usize,
     n_written: usize,
     max_tokens: usize,
     render_special: bool,
@@ -304,6 +317,7 @@ impl Writer {
         Ok(Self {
             prompt: prompt.to_vec(),
             n_cached,
+            n_read: 0,
             n_written: 0,
             max_tokens: options.max_tokens.map_or(usize::MAX, |n| n as usize),
             render_special: options.render_special,
@@ -384,6 +398,7 @@ impl Writer {
         let want = if end == total { Want::Last } else { Want::None };
         self.next.read(&self.sampler, &self.form, session, &self.prompt[done..end], want)?;
         self.prompt_time += start.elapsed();
+        self.n_read = end;
         self.phase = if end == total { Phase::Write } else { Phase::Prompt { done: end } };
         Ok(Event::Prompt { done: end, total })
     }
@@ -487,15 +502,17 @@ impl Writer {
             return Err(Error::new(ErrorKind::Usage, text)
                 .with_hint("use a larger context (-c), or --context-overflow stop or shift"));
         }
+        let is_unfinished = !self.form.may_end()?;
         self.phase = Phase::Finished;
         Ok(Event::Stop(Summary {
             reason,
-            n_prompt: self.prompt.len(),
+            n_prompt: self.n_read,
             n_cached: self.n_cached,
             n_generated: self.n_written,
             prompt_time: self.prompt_time,
             generate_time: self.generate_time,
             seed: self.sampler.seed(),
+            is_unfinished,
         }))
     }
 }

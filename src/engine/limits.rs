@@ -20,7 +20,8 @@ impl Model {
         let plan = self.plan(0)?;
         let weights = MappedWeights::new(&self.0.gguf, &plan)?;
         let linear = plan.steps().iter().filter_map(|step| match step {
-            Step::Linear { parts, .. } => Some(parts.iter().map(|p| p.weight)),
+            Step::Linear { parts, .. } => Some(parts.iter().map(|p| p.weight).collect::<Vec<_>>()),
+            Step::Experts(e) => Some(e.parts().map(|p| p.weight).collect()),
             _ => None,
         });
         let (mut ids, mut n_bytes): (Vec<WeightId>, usize) = (Vec::new(), 0);

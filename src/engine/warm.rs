@@ -9,7 +9,7 @@ use super::cancel::CancelToken;
 use super::load::Model;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gguf::Gguf;
-use crate::plan::{Plan, Step};
+use crate::plan::{Plan, Step, WeightId};
 
 /// Bytes that are asked for at once: a few of the largest pages, so that an end of the model is noticed soon.
 const PIECE_BYTES: u64 = 8 << 20;
@@ -72,12 +72,16 @@ fn pieces(gguf: &Gguf, plan: &Plan) -> Vec<Piece> {
     let mut is_seen = vec![false; plan.weights().len()];
     let mut pieces = Vec::new();
     for step in plan.steps() {
-        let Step::Linear { parts, .. } = step else { continue };
-        for part in parts {
-            if std::mem::replace(&mut is_seen[part.weight.index()], true) {
+        let weights: Vec<WeightId> = match step {
+            Step::Linear { parts, .. } => parts.iter().map(|p| p.weight).collect(),
+            Step::Experts(e) => e.parts().map(|p| p.weight).collect(),
+            _ => continue,
+        };
+        for id in weights {
+            if std::mem::replace(&mut is_seen[id.index()], true) {
                 continue;
             }
-            let name = &plan.weights()[part.weight.index()].name;
+            let name = &plan.weights()[id.index()].name;
             let Some(tensor) = gguf.tensor(name) else { continue };
             let (start, end) = (tensor.offset, tensor.offset + tensor.bytes);
             let starts = (start..end).step_by(PIECE_BYTES as usize);

@@ -13,7 +13,8 @@ use super::kernels::attend;
 use super::kernels::linear::Linear;
 use super::planes::{GROUP_LEN, Planes, planes};
 use crate::plan::{
-    Act, Attend, BufId, CacheId, CacheType, Index, NormKind, Operand, Pairs, Plan, PoolKind, Step, TableId, WeightId,
+    Act, Attend, BufId, CacheId, CacheType, Index, NormKind, Operand, Pairs, Plan, PoolKind, Span, Step, TableId,
+    WeightId,
 };
 
 /// Largest number of rows for which a matrix is read by the kernel for single rows.
@@ -298,6 +299,9 @@ impl<'a> Lowering<'a> {
             step @ Step::Embed { .. } => self.embed(step)?,
             Step::Norm { kind: NormKind::L2, .. } => return Err("norms by length are the CPU's".into()),
             step @ Step::Norm { .. } => self.norm(step),
+            Step::Linear { parts, .. } if parts.iter().any(|p| plan.weights()[p.weight.index()].n_matrix() > 1) => {
+                return Err("no kernels for matrices of heads".into());
+            }
             Step::Linear { .. } => self.linear()?,
             Step::Rope { x, out, table, pairs } => {
                 self.no_rows_behind_take()?;
@@ -308,7 +312,8 @@ impl<'a> Lowering<'a> {
                 let grid = Grid::Rows((x.heads * (x.width - n_pair)).div_ceil(WG));
                 self.push_rows(kernel, [a, a, out, Bound::Rotation(*table), Bound::Unused], params, grid);
             }
-            Step::Store { cache, k, v } => {
+            Step::Store { v: None, .. } => return Err("no kernels for latent attention".into()),
+            Step::Store { cache, k, v: Some(v) } => {
                 self.no_rows_behind_take()?;
                 attend::fits(&plan.caches()[cache.index()], [CacheType::F16; 2])?;
                 self.push(Kernels::OfSequence, vec![], vec![], Grid::Store(*cache, *k, *v), 0);
@@ -317,6 +322,9 @@ impl<'a> Lowering<'a> {
                 self.no_rows_behind_take()?;
                 if a.q.buf == a.out.buf {
                     return Err("attention within one buffer".into());
+                }
+                if a.sinks.is_some() || a.v_prefix.is_some() || matches!(a.span, Span::Chunk(_)) {
+                    return Err("no kernels for attention with sinks, within chunks or over latents".into());
                 }
                 self.push(Kernels::OfSequence, vec![], vec![], Grid::Attend(a.clone()), 0);
             }
@@ -333,8 +341,13 @@ impl<'a> Lowering<'a> {
                     Act::Relu => (3, [0.0; 4]),
                     Act::Relu2 => (4, [0.0; 4]),
                     Act::Xielu { positive, negative, beta, eps } => (5, [positive, negative, beta, eps]),
-                    Act::Id | Act::Sigmoid => return Err(format!("{act:?} as a gate is the CPU's")),
+                    Act::Id | Act::Sigmoid | Act::ClampedSwiglu { .. } => {
+                        return Err("no kernel for the activation".into());
+                    }
                 };
+                if x.len() < out.len() {
+                    return Err("no kernel for one gate of many columns".into());
+                }
                 let kernel =
                     self.rows_kernel("gate").with("math").set("WG", WG).set("ACT", act).set("BY", by.is_some().into());
                 let b = by.unwrap_or(*x);
@@ -382,6 +395,7 @@ impl<'a> Lowering<'a> {
             Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => {
                 return Err("steps with a state are the CPU's".into());
             }
+            Step::Route(_) | Step::Experts(_) => return Err("no kernels for experts".into()),
             Step::Pool { x, out, kind } => {
                 self.no_rows_behind_take()?;
                 if x.buf == out.buf {

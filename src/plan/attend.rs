@@ -1,6 +1,6 @@
 //! Attention: what is remembered, who sees it, and the step.
 
-use super::operand::{CacheId, Operand};
+use super::operand::{CacheId, Operand, WeightId};
 
 /// Which keys the query at position q may see among its sequence's cached keys at positions k.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -10,6 +10,8 @@ pub enum Span {
     Full,
     /// The last n: k <= q and q - k < n.
     Slide(u32),
+    /// Those of the same n positions: k <= q and floor(k / n) = floor(q / n).
+    Chunk(u32),
 }
 
 impl Span {
@@ -18,6 +20,7 @@ impl Span {
         match self {
             Self::Full => 0,
             Self::Slide(n) => (pos + 1).saturating_sub(n),
+            Self::Chunk(n) => pos / n * n,
         }
     }
 }
@@ -29,7 +32,7 @@ pub struct CacheSpec {
     pub name: String,
     /// Numbers of a key row: n_head_kv * head_dim.
     pub k: u32,
-    /// Numbers of a value row.
+    /// Numbers of a value row; 0 where values are parts of the keys.
     pub v: u32,
     /// Heads that a row consists of.
     pub heads: u32,
@@ -94,6 +97,10 @@ pub struct Attend {
     pub temper: Option<Temper>,
     /// Biases by distance, added to the capped scores.
     pub alibi: Option<Alibi>,
+    /// One more score per head, `[heads]`, which takes its share of the softmax and has no value.
+    pub sinks: Option<WeightId>,
+    /// Values are the first so many numbers of the keys, and the cache has none of its own (latent attention).
+    pub v_prefix: Option<u32>,
 }
 
 #[cfg(test)]

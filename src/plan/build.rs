@@ -204,6 +204,8 @@ mod tests {
             softcap: None,
             temper: None,
             alibi: None,
+            sinks: None,
+            v_prefix: None,
         };
         b.push(Step::Attend(Box::new(attend)));
         b.output(out);
@@ -214,7 +216,7 @@ mod tests {
     fn the_wanted_rows_are_taken_behind_the_last_step_that_mixes_rows() {
         let (mut b, x) = begun();
         let cache = b.cache(CacheSpec { name: "kv0".into(), k: 8, v: 8, heads: 1, span: Span::Full });
-        b.push(Step::Store { cache, k: x, v: x });
+        b.push(Step::Store { cache, k: x, v: Some(x) });
         b.section("head");
         let y = b.buffer("y", 8);
         b.push(gate(x, y));

@@ -82,7 +82,7 @@ impl CacheSpec {
     pub fn rows(&self, n_ctx: u64, n_batch: u64) -> u64 {
         match self.span {
             Span::Full => n_ctx,
-            Span::Slide(n) => n_ctx.min((u64::from(n) - 1 + n_batch).next_multiple_of(RING_ALIGN)),
+            Span::Slide(n) | Span::Chunk(n) => n_ctx.min((u64::from(n) - 1 + n_batch).next_multiple_of(RING_ALIGN)),
         }
     }
 }
@@ -99,15 +99,28 @@ impl Plan {
         }
     }
 
-    /// Numbers of scratch (per row of the batch, per wanted row), one allocation per buffer.
+    /// Numbers of scratch (per row of the batch, per wanted row), one allocation per buffer, and what experts leave
+    /// before their sum.
     pub fn scratch_numbers(&self) -> (u64, u64) {
         let take = self.steps.iter().position(|s| matches!(s, Step::Take { .. })).unwrap_or(self.steps.len());
         let touched = |steps: &[Step]| -> BTreeSet<usize> {
             steps.iter().flat_map(|s| s.writes()).map(|o| o.buf.index()).collect()
         };
+        let experts = |steps: &[Step]| steps.iter().map(|s| self.expert_numbers(s)).max().unwrap_or(0);
         let (before, after) = self.steps.split_at(take);
+        let (experts_before, experts_after) = (experts(before), experts(after));
         let (before, after) = (touched(before), touched(after));
         let width = |b: &usize| u64::from(self.buffers[*b].width);
-        (before.iter().map(width).sum(), after.difference(&before).map(width).sum())
+        let before_take = before.iter().map(width).sum::<u64>() + experts_before;
+        let behind = after.difference(&before).map(width).sum::<u64>() + experts_after.saturating_sub(experts_before);
+        (before_take, behind)
+    }
+
+    /// Numbers that the chosen experts of a row leave before they are summed: gates, factors, results.
+    fn expert_numbers(&self, step: &Step) -> u64 {
+        let Step::Experts(e) = step else { return 0 };
+        let out = |p: &super::ExpertPart| self.weights[p.weight.index()].out_len() as u64;
+        let input = if e.on_input { u64::from(e.x.len()) } else { 0 };
+        u64::from(e.n_used()) * (e.parts().map(out).sum::<u64>() + input)
     }
 }

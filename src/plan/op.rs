@@ -2,6 +2,7 @@
 //! and fusion need; they stand in one match each, so that a new step cannot forget them.
 
 use super::attend::Attend;
+use super::experts::{Experts, Route};
 use super::operand::{BufId, CacheId, Operand, StateId, TableId, WeightId};
 use super::state::{Delta, Scan};
 
@@ -70,10 +71,18 @@ pub enum Act {
         /// Largest exponent.
         eps: f32,
     },
-    /// x.
-    Id,
     /// 1 / (1 + exp(-x)).
     Sigmoid,
+    /// g sigmoid(alpha g) with g = min(x, limit), and the factor is its value between -limit and limit plus 1. Source:
+    /// gpt-oss in transformers.
+    ClampedSwiglu {
+        /// Steepness of the sigmoid.
+        alpha: f32,
+        /// Largest gate and largest magnitude of the factor.
+        limit: f32,
+    },
+    /// x.
+    Id,
 }
 
 /// How the rows of a sequence become one vector.
@@ -92,7 +101,7 @@ pub enum PoolKind {
 pub struct Part {
     /// Result, `[out]`.
     pub out: Operand,
-    /// Matrix, [out, in].
+    /// Matrix, [out, in]; or [heads, out, in], one for each head of the input, and the result has as many heads.
     pub weight: WeightId,
     /// Bias, `[out]`.
     pub bias: Option<WeightId>,
@@ -136,9 +145,9 @@ pub enum Step {
     },
     /// A group of matrices over one input.
     Linear {
-        /// Input, `[in]`; contiguous.
+        /// Input, `[in]`; contiguous, or heads of `in` that have matrices of their own.
         x: Operand,
-        /// The matrices; results are contiguous.
+        /// The matrices; results are contiguous, or such heads.
         parts: Vec<Part>,
         /// Results are limited to +- this.
         clamp: Option<f32>,
@@ -160,20 +169,20 @@ pub enum Step {
         cache: CacheId,
         /// Keys.
         k: Operand,
-        /// Values.
-        v: Operand,
+        /// Values; `None` where the cache has none of its own.
+        v: Option<Operand>,
     },
     /// Attention.
     Attend(Box<Attend>),
     /// out = act(x) * by.
     Gate {
-        /// Input; its heads may lie apart.
+        /// Input; one number where it is the same for all of `by`. Its heads may lie apart.
         x: Operand,
         /// Result; may be `x` or `by`.
         out: Operand,
         /// Activation.
         act: Act,
-        /// Factor, as wide as `x`; its heads may lie apart.
+        /// Factor, as wide as `out`. Its heads may lie apart.
         by: Option<Operand>,
     },
     /// out = x + scale * y.
@@ -230,6 +239,10 @@ pub enum Step {
     Delta(Box<Delta>),
     /// Selective state space.
     Scan(Box<Scan>),
+    /// The choice of experts.
+    Route(Box<Route>),
+    /// The chosen experts.
+    Experts(Box<Experts>),
 }
 
 /// What a step names outside of its buffers.
@@ -259,6 +272,8 @@ impl Step {
             Self::Conv { .. } => "Conv",
             Self::Delta(_) => "Delta",
             Self::Scan(_) => "Scan",
+            Self::Route(_) => "Route",
+            Self::Experts(_) => "Experts",
         }
     }
 
@@ -274,7 +289,7 @@ impl Step {
             }
             Self::Norm { x, .. } | Self::Linear { x, .. } | Self::Rope { x, .. } => vec![*x],
             Self::Softcap { x, .. } | Self::Pool { x, .. } => vec![*x],
-            Self::Store { k, v, .. } => vec![*k, *v],
+            Self::Store { k, v, .. } => [Some(*k), *v].into_iter().flatten().collect(),
             Self::Attend(a) => vec![a.q],
             Self::Gate { x, by, .. } => [Some(*x), *by].into_iter().flatten().collect(),
             Self::Add { x, y, .. } => vec![*x, *y],
@@ -282,6 +297,8 @@ impl Step {
             Self::Conv { x, .. } => vec![*x],
             Self::Delta(d) => vec![d.q, d.k, d.v, d.decay, d.beta],
             Self::Scan(s) => vec![s.x, s.dt, s.b, s.c],
+            Self::Route(r) => vec![r.x],
+            Self::Experts(e) => vec![e.x, e.idx, e.w],
         }
     }
 
@@ -298,6 +315,8 @@ impl Step {
             Self::Delta(d) => vec![d.out],
             Self::Scan(s) => vec![s.out],
             Self::Store { .. } | Self::Take { .. } => vec![],
+            Self::Route(r) => vec![r.idx, r.w],
+            Self::Experts(e) => vec![e.out],
         }
     }
 
@@ -307,11 +326,14 @@ impl Step {
             Self::Embed { table, .. } => vec![*table],
             Self::Norm { weight, bias, .. } => [*weight, *bias].into_iter().flatten().collect(),
             Self::Linear { parts, .. } => parts.iter().flat_map(|p| [Some(p.weight), p.bias]).flatten().collect(),
-            Self::Rope { .. } | Self::Store { .. } | Self::Attend(_) | Self::Gate { .. } => vec![],
+            Self::Rope { .. } | Self::Store { .. } | Self::Gate { .. } => vec![],
+            Self::Attend(a) => a.sinks.into_iter().collect(),
             Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } | Self::Pool { .. } => vec![],
             Self::Conv { weight, bias, .. } => [Some(*weight), *bias].into_iter().flatten().collect(),
             Self::Delta(d) => vec![d.a, d.dt],
             Self::Scan(s) => vec![s.a, s.d, s.bias],
+            Self::Route(r) => [r.bias, r.per_expert].into_iter().flatten().collect(),
+            Self::Experts(e) => e.parts().flat_map(|p| [Some(p.weight), p.bias]).flatten().collect(),
         }
     }
 
@@ -329,7 +351,17 @@ impl Step {
             }
             Self::Rope { table, .. } => ids.table = Some(table),
             Self::Store { cache, .. } => ids.cache = Some(cache),
-            Self::Attend(a) => ids.cache = Some(&mut a.cache),
+            Self::Attend(a) => {
+                ids.cache = Some(&mut a.cache);
+                ids.weights.extend(&mut a.sinks);
+            }
+            Self::Route(r) => ids.weights.extend([&mut r.bias, &mut r.per_expert].into_iter().flatten()),
+            Self::Experts(e) => {
+                for part in e.gate.iter_mut().chain([&mut e.up, &mut e.down]) {
+                    ids.weights.push(&mut part.weight);
+                    ids.weights.extend(&mut part.bias);
+                }
+            }
             Self::Gate { .. } | Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } | Self::Pool { .. } => {}
             Self::Conv { weight, bias, state, .. } => {
                 ids.weights.push(weight);
@@ -353,7 +385,7 @@ impl Step {
         match self {
             Self::Embed { .. } | Self::Norm { .. } | Self::Rope { .. } | Self::Store { .. } | Self::Gate { .. } => true,
             Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } => true,
-            Self::Linear { .. } | Self::Attend(_) | Self::Pool { .. } => false,
+            Self::Linear { .. } | Self::Attend(_) | Self::Pool { .. } | Self::Route(_) | Self::Experts(_) => false,
             Self::Conv { .. } | Self::Delta(_) | Self::Scan(_) => false,
         }
     }
@@ -367,6 +399,7 @@ impl Step {
                 false
             }
             Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } => false,
+            Self::Route(_) | Self::Experts(_) => false,
         }
     }
 }

@@ -124,6 +124,16 @@ impl WeightRef {
         self.shape.iter().rev().skip(1).map(|&n| n as usize).product()
     }
 
+    /// Matrices of a stack, [matrices, out, in]; 1 for one matrix.
+    pub fn n_matrix(&self) -> usize {
+        self.shape.iter().rev().skip(2).map(|&n| n as usize).product()
+    }
+
+    /// Rows of one matrix of a stack.
+    pub fn out_len(&self) -> usize {
+        self.n_rows() / self.n_matrix().max(1)
+    }
+
     /// Bytes of one row.
     pub fn row_bytes(&self) -> usize {
         self.row_len() / self.ty.block_len() * self.ty.block_bytes()

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Act, Attend, Index, Operand, Plan, Span, Step, WeightId};
+use super::{Act, Attend, Experts, Index, Operand, Plan, Route, Score, Span, Step, WeightId};
 
 impl Plan {
     /// `q[4x32:0+32]` = 4 heads, 32 apart, columns 0..32; the bare name is the whole buffer.
@@ -74,10 +74,7 @@ impl Plan {
             }
             Step::Store { cache, .. } => write!(p, "cache={}", self.caches[cache.index()].name)?,
             Step::Attend(a) => self.attend_parameters(a, &mut p)?,
-            Step::Gate { act: Act::Xielu { positive, negative, beta, eps }, .. } => {
-                write!(p, "xielu {positive},{negative},{beta},{eps:e}")?;
-            }
-            Step::Gate { act, .. } => p.push_str(&format!("{act:?}").to_lowercase()),
+            Step::Gate { act, .. } => p.push_str(&show_act(act)),
             Step::Add { scale, .. } if *scale != 1.0 => write!(p, "scale={scale}")?,
             Step::Add { .. } => {}
             Step::Softcap { cap, .. } => write!(p, "cap={cap}")?,
@@ -101,6 +98,8 @@ impl Plan {
                 write!(p, "state={state} heads={heads} groups={groups}")?;
                 step.weights().iter().try_for_each(|id| write!(p, " {}", self.name(*id)))?;
             }
+            Step::Route(r) => self.route_parameters(r, &mut p)?,
+            Step::Experts(e) => self.expert_parameters(e, &mut p),
         }
         Ok(p)
     }
@@ -111,6 +110,7 @@ impl Plan {
         match a.span {
             Span::Full => p.push_str("full"),
             Span::Slide(n) => write!(p, "slide({n})")?,
+            Span::Chunk(n) => write!(p, "chunk({n})")?,
         }
         if let Some(c) = a.softcap {
             write!(p, " softcap={c}")?;
@@ -121,7 +121,57 @@ impl Plan {
         if let Some(a) = a.alibi {
             write!(p, " alibi={}", a.max)?;
         }
+        if let Some(n) = a.v_prefix {
+            write!(p, " v_prefix={n}")?;
+        }
+        if let Some(id) = a.sinks {
+            write!(p, " sinks={}", self.name(id))?;
+        }
         Ok(())
+    }
+
+    fn route_parameters(&self, r: &Route, p: &mut String) -> fmt::Result {
+        match r.score {
+            Score::Mixer { jitter } => write!(p, "mixer {jitter}")?,
+            score => p.push_str(&format!("{score:?}").to_lowercase()),
+        }
+        write!(p, " k={}", r.idx.len())?;
+        if let Some(g) = r.groups {
+            write!(p, " groups={}/{}", g.used, g.count)?;
+        }
+        match r.renorm {
+            Some(0.0) => p.push_str(" renorm"),
+            Some(eps) => write!(p, " renorm+{eps:e}")?,
+            None => {}
+        }
+        if r.scale != 1.0 {
+            write!(p, " scale={}", r.scale)?;
+        }
+        for (what, id) in [("bias", r.bias), ("per_expert", r.per_expert)] {
+            if let Some(id) = id {
+                write!(p, " {what}={}", self.name(id))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn expert_parameters(&self, e: &Experts, p: &mut String) {
+        p.push_str(&show_act(&e.act));
+        if e.on_input {
+            p.push_str(" on_input");
+        }
+        for id in e.parts().flat_map(|part| [Some(part.weight), part.bias]).flatten() {
+            p.push(' ');
+            p.push_str(self.name(id));
+        }
+    }
+}
+
+fn show_act(act: &Act) -> String {
+    match act {
+        Act::Xielu { positive, negative, beta, eps } => format!("xielu {positive},{negative},{beta},{eps:e}"),
+        Act::ClampedSwiglu { alpha, limit } => format!("swiglu alpha={alpha} limit={limit}"),
+        act => format!("{act:?}").to_lowercase(),
     }
 }
 

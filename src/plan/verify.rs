@@ -1,6 +1,6 @@
 //! What must hold for every plan, and which buffers are needed how long.
 
-use super::{BufId, Operand, Plan, Step};
+use super::{BufId, Experts, Operand, Plan, Route, Step, WeightId};
 
 /// A plan that must not run: a fault of the lowering, never of a model file.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -113,13 +113,20 @@ impl Plan {
                 need(w.iter().chain(bias).all(fits), "weight does not fit")
             }
             Step::Linear { x, parts, .. } => {
-                need(x.is_contiguous() && parts.iter().all(|p| p.out.is_contiguous()), "needs contiguous operands")?;
+                let contiguous = |o: &Operand| o.is_contiguous();
                 let fits = |p: &super::Part| {
                     let w = weight(&p.weight);
+                    if w.n_matrix() > 1 {
+                        let heads = |o: &Operand, width| o.heads as usize == w.n_matrix() && o.width as usize == width;
+                        return heads(x, w.row_len()) && heads(&p.out, w.out_len()) && p.bias.is_none();
+                    }
                     let bias =
                         p.bias.is_none_or(|b| weight(&b).row_len() * weight(&b).n_rows() == p.out.len() as usize);
-                    w.row_len() == x.len() as usize && w.n_rows() == p.out.len() as usize && bias
+                    let plain = contiguous(x) && contiguous(&p.out);
+                    plain && w.row_len() == x.len() as usize && w.n_rows() == p.out.len() as usize && bias
                 };
+                let stacked = |p: &super::Part| weight(&p.weight).n_matrix() > 1;
+                need(parts.iter().all(|p| stacked(p) == stacked(&parts[0])), "matrices and heads of them do not mix")?;
                 need(parts.iter().all(fits), "matrix does not fit")
             }
             Step::Rope { x, out, table, .. } => {
@@ -128,22 +135,39 @@ impl Plan {
             }
             Step::Store { cache, k, v } => {
                 let c = &self.caches[cache.index()];
-                need(k.len() == c.k && v.len() == c.v && c.k.is_multiple_of(c.heads), "rows do not fit the cache")
+                need(
+                    k.len() == c.k && v.map_or(0, Operand::len) == c.v && c.k.is_multiple_of(c.heads),
+                    "rows do not fit the cache",
+                )
             }
             Step::Attend(a) => {
                 let c = &self.caches[a.cache.index()];
                 need(a.span == c.span, "the cache keeps another span than the queries see")?;
                 need(a.kv_heads == c.heads && a.heads.is_multiple_of(a.kv_heads), "heads do not divide")?;
                 need(a.q.heads == a.heads && a.q.width == c.k / c.heads, "queries do not fit the keys")?;
+                let fits = |w: WeightId| weight(&w).row_len() * weight(&w).n_rows() == a.heads as usize;
+                need(a.sinks.is_none_or(fits), "one sink for each head")?;
+                let width = match a.v_prefix {
+                    Some(n) => {
+                        if c.v == 0 && n <= c.k / c.heads {
+                            n
+                        } else {
+                            0
+                        }
+                    }
+                    None => c.v / c.heads,
+                };
                 need(
-                    a.out.is_contiguous() && a.out.len() == a.heads * (c.v / c.heads),
+                    a.out.is_contiguous() && width > 0 && a.out.len() == a.heads * width,
                     "result does not fit the values",
                 )
             }
             Step::Gate { x, out, by, .. } => {
-                need(x.len() == out.len() && by.is_none_or(|b| b.len() == x.len()), "widths differ")?;
+                let narrow = x.len() == 1 && by.is_some();
+                need((narrow || x.len() == out.len()) && by.is_none_or(|b| b.len() == out.len()), "widths differ")?;
                 let apart = [Some(*x), Some(*out), *by].into_iter().flatten().filter(|o| !o.is_contiguous());
                 let widths: Vec<u32> = apart.map(|o| o.width).collect();
+                need(widths.is_empty() || !narrow, "one number for heads that lie apart")?;
                 need(widths.windows(2).all(|w| w[0] == w[1]), "heads differ")
             }
             Step::Add { x, y, out, .. } => {
@@ -155,6 +179,55 @@ impl Plan {
             }
             Step::Take { .. } => Ok(()),
             Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => self.verify_state(step),
+            Step::Route(r) => self.verify_route(r),
+            Step::Experts(e) => self.verify_experts(e),
+        }
+    }
+
+    fn verify_route(&self, r: &Route) -> Result<(), String> {
+        let fits = |id: WeightId| {
+            let w = &self.weights[id.index()];
+            w.row_len() * w.n_rows() == r.x.len() as usize
+        };
+        let groups = r.groups.is_none_or(|g| {
+            g.count > 0
+                && (1..=g.count).contains(&g.used)
+                && r.x.len().is_multiple_of(g.count)
+                && r.x.len() / g.count * g.used >= r.idx.len()
+        });
+        let mixer = !matches!(r.score, super::Score::Mixer { .. }) || (r.idx.len() == 2 && r.x.len() > 2);
+        match [r.x, r.idx, r.w].iter().all(|o| o.is_contiguous())
+            && r.idx.len() == r.w.len()
+            && (1..=r.x.len()).contains(&r.idx.len())
+            && [r.bias, r.per_expert].into_iter().flatten().all(fits)
+            && groups
+            && mixer
+        {
+            true => Ok(()),
+            false => Err("the router's numbers do not fit".into()),
+        }
+    }
+
+    fn verify_experts(&self, e: &Experts) -> Result<(), String> {
+        let weight = |id: WeightId| &self.weights[id.index()];
+        let shape = |id: WeightId| (weight(id).n_matrix(), weight(id).out_len(), weight(id).row_len());
+        let (n_expert, n_out, n_ff) = shape(e.down.weight);
+        let fits = |p: &super::ExpertPart, want: (usize, usize, usize)| {
+            let bias = p.bias.is_none_or(|b| weight(b).row_len() * weight(b).n_rows() == want.0 * want.1);
+            shape(p.weight) == want && bias
+        };
+        let n_in = e.x.len() as usize;
+        let up_len = if e.gate_up { 2 * n_ff } else { n_ff };
+        match [e.x, e.idx, e.w, e.out].iter().all(|o| o.is_contiguous())
+            && e.idx.len() == e.w.len()
+            && e.out.len() as usize == n_out
+            && fits(&e.down, (n_expert, n_out, n_ff))
+            && fits(&e.up, (n_expert, up_len, n_in))
+            && e.gate.is_none_or(|g| !e.gate_up && fits(&g, (n_expert, n_ff, n_in)))
+            && (!matches!(e.act, super::Act::ClampedSwiglu { .. }) || e.gate_up || e.gate.is_some())
+        {
+            true => Ok(()),
+            false => Err("the experts' matrices do not fit".into()),
         }
     }
 }

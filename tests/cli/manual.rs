@@ -2,17 +2,56 @@
 
 use super::*;
 
+/// What a shell is offered for the last of these words.
+fn offered(words: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
+    let mut command = command(&[&["--", "tealight"], words].concat());
+    let index = words.len().to_string();
+    command.envs([("TEALIGHT_COMPLETE", "zsh"), ("_CLAP_COMPLETE_INDEX", &index), ("_CLAP_IFS", "\n")]);
+    let output = command.envs(variables.iter().copied()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.split(':').next().unwrap_or_default().to_owned()).collect()
+}
+
 #[test]
-fn completions_know_every_command_and_flag() {
-    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
-        let script = tealight(["completions", shell]).quietly();
-        for name in COMMANDS {
-            assert!(script.contains(name), "{shell} {name}");
-        }
-        for flag in ["think", "json-schema", "top-k", "gpu-layers"] {
-            assert!(script.contains(flag), "{shell} {flag}");
-        }
-    }
+fn a_shell_is_offered_commands_flags_and_values() {
+    let commands = offered(&[""], &[]);
+    COMMANDS.iter().for_each(|name| assert!(commands.iter().any(|c| c == name), "{name}: {commands:?}"));
+    assert!(!commands.iter().any(|c| c == "completions"), "what is hidden is not offered: {commands:?}");
+    assert_eq!(offered(&["run", "--json-s"], &[]), ["--json-schema"]);
+    let thinking = offered(&["chat", "--think", ""], &[]);
+    assert!(["on", "off", "hide"].iter().all(|w| thinking.iter().any(|t| t == w)), "{thinking:?}");
+    assert!(offered(&["help", "quant"], &[]).iter().any(|c| c == "quantize"));
+    assert!(offered(&["help", "exit_c"], &[]).iter().any(|c| c == "exit_codes"));
+}
+
+/// Models by name, in any case, and files; kept chats.
+#[test]
+fn a_shell_is_offered_what_the_machine_has() {
+    let folder = TempDir::new("offered");
+    let models = folder.path().join("models");
+    std::fs::create_dir(&models).unwrap();
+    std::fs::copy(model("llama31"), models.join("Llama-Tiny.gguf")).unwrap();
+    let (models, data) = (models.to_string_lossy(), folder.path().join("data"));
+    let data = data.to_string_lossy();
+    let variables = [("TEALIGHT_MODELS_DIR", &*models), ("TEALIGHT_DATA_DIR", &*data)];
+    assert_eq!(offered(&["run", "llama-t"], &variables), ["Llama-Tiny"]);
+    assert_eq!(offered(&["inspect", "Llama"], &variables), ["Llama-Tiny"]);
+    assert_eq!(offered(&["bench", "-m", "Llama"], &variables), ["Llama-Tiny"]);
+    let begun = format!("{models}/Ll");
+    assert_eq!(offered(&["run", &begun], &variables), [format!("{models}/Llama-Tiny.gguf")]);
+    assert!(offered(&["chat", "--name", ""], &variables).is_empty());
+    let mut chat = command(&["chat", "Llama-Tiny", "--name", "trip", "-n", "1"]);
+    chat.envs(variables).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut chat = chat.spawn().unwrap();
+    std::io::Write::write_all(&mut chat.stdin.take().unwrap(), b"hello\n").unwrap();
+    assert!(chat.wait().unwrap().success());
+    assert_eq!(offered(&["chat", "--name", "t"], &variables), ["trip"]);
+    assert_eq!(offered(&["chats", "show", ""], &variables), ["trip"]);
+}
+
+#[test]
+fn an_unknown_shell_is_refused() {
     let text = tealight(["completions", "tcsh"]).error(2);
     assert!(text.contains("tcsh") && text.contains("fish"), "{text}");
 }

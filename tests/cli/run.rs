@@ -46,6 +46,11 @@ fn an_answer_keeps_to_its_form() {
     assert!(["a", "b"].contains(&nested.trim_end().trim_start_matches('(').trim_end_matches(')')), "{nested}");
     assert!(["one", "two"].contains(&write(["--regex", "one|two"]).trim_end()));
     assert_eq!(write(["--grammar", "start: \"x\"~3\n"]).trim_end(), "xxx");
+    // What breaks off before it is whole is no text of the form, and people are told.
+    let cut = tealight(["run", &m, "hi", "--grammar", "start: \"x\"~99\n", "-n", "1"]);
+    assert!(cut.stderr.contains("no whole text of the form"), "{}", cut.stderr);
+    let optional = tealight(["run", &m, "hi", "--grammar", "start: \"x\"~0..99\n", "-n", "1"]);
+    assert!(!optional.stderr.contains("no whole text"), "{}", optional.stderr);
     // Greedily too.
     assert_eq!(tealight(["run", &m, "-q", "hi", "--temp", "0", "--regex", "fixed"]).quietly().trim_end(), "fixed");
 }

@@ -29,13 +29,19 @@ pub struct StateConfig {
 }
 
 impl StateConfig {
-    pub(super) fn read(keys: &Keys<'_>, family: &Family, n_layer: u32) -> Result<Self> {
+    pub(super) fn read(keys: &Keys<'_>, family: &Family, n_layer: u32, n_head: u32) -> Result<Self> {
         let mut config = Self { groups: 1, interval: 4, ..Self::default() };
         let mixers = [Some(family.mixer), family.other].into_iter().flatten();
         for mixer in mixers {
             match mixer {
                 Mixer::Attention => {}
                 Mixer::ShortConv => config.kernel = keys.required("shortconv.l_cache", 2..=MAX_KERNEL)?,
+                Mixer::KeyDelta => {
+                    config.kernel = keys.required("ssm.conv_kernel", 2..=MAX_KERNEL)?;
+                    config.state = keys.required("kda.head_dim", 1..=MAX_SIZE / n_head.max(1))?;
+                    (config.heads, config.groups) = (n_head, n_head);
+                    config.inner = n_head * config.state;
+                }
                 Mixer::Mamba1 | Mixer::Mamba2 | Mixer::Delta => config.read_ssm(keys, mixer)?,
             }
         }

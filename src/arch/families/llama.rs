@@ -1,8 +1,8 @@
 //! Llama and its near relatives.
 
 use crate::arch::family::{
-    AlibiWhere, BetaForm, Block, EmbedScale, Family, Ffn, FfnAct, LogitScale, Mixer, NormWeights, OtherWhere, QkNorm,
-    RopeWhere, Windows,
+    AlibiWhere, BetaForm, Block, EmbedScale, ExpertRule, Family, Ffn, FfnAct, LogitScale, Mixer, NormWeights,
+    OtherWhere, QkNorm, RopeWhere, TemperWhere, WindowKind, Windows,
 };
 use crate::plan::{Act, NormKind, Pairs, Spread};
 
@@ -24,15 +24,19 @@ impl Family {
         positions: None,
         qk_norm: QkNorm::None,
         scale_n_embd_layers: None,
-        temper: false,
-        windows: Windows { period: 0, rope_theta: None, rope_scaled: true, default: None },
+        temper: TemperWhere::Never,
+        temper_default: None,
+        yarn_rounds: true,
+        windows: Windows { period: 0, rope_theta: None, rope_scaled: true, default: None, kind: WindowKind::Slide },
         ffn: Ffn::Gated,
         act: FfnAct::Fixed(Act::Silu),
+        experts: None,
         embed_scale: EmbedScale::Key,
         residual: None,
         logit_scale: LogitScale::Divide,
         attn_softcap: None,
         final_softcap: None,
+        latent: false,
         needs: &[],
         ignore: &[],
         mixer: Mixer::Attention,
@@ -50,12 +54,17 @@ impl Family {
 /// permuted by the converter, hence adjacent pairs; files of the first year carry unused `attn_rot_embd`.
 /// InternLM 2 (the model's `modeling_internlm2.py`) and ERNIE 4.5 (transformers `modeling_ernie4_5.py`; it turns
 /// adjacent pairs itself) compute the same.
-pub const LLAMA: Family =
-    Family { names: &["llama", "internlm2", "ernie4_5"], ignore: &["attn_rot_embd.weight"], ..Family::LLAMA };
+/// Mixtral is a Llama with experts (transformers `modeling_mixtral.py`).
+pub const LLAMA: Family = Family {
+    names: &["llama", "internlm2", "ernie4_5"],
+    experts: Some(ExpertRule::DEFAULT),
+    ignore: &["attn_rot_embd.weight"],
+    ..Family::LLAMA
+};
 
 /// Ministral 3, Mistral Small 3.x. Source: transformers `modeling_ministral3.py`; the temperature acts only
 /// where the file has `attention.temperature_scale`.
-pub const MISTRAL3: Family = Family { names: &["mistral3"], temper: true, ..Family::LLAMA };
+pub const MISTRAL3: Family = Family { names: &["mistral3"], temper: TemperWhere::All, ..Family::LLAMA };
 
 /// SmolLM3. Source: transformers `modeling_smollm3.py` (`no_rope_layer_interval` 4); the file has no key for
 /// the layers without rotation.

@@ -6,33 +6,49 @@ use crate::error::Result;
 use crate::plan::{Act, Operand, Step};
 
 impl Lowering<'_> {
-    /// The feed-forward part over the normed rows `x`; the result is not yet added.
-    pub(super) fn ffn(&mut self, i: u32, layer: &Layer, x: Operand) -> Result<Operand> {
-        let (n_ff, blk) = (layer.n_ff, |stem: &str| format!("blk.{i}.{stem}"));
-        let act = match (self.family.act, &self.config.xielu) {
+    /// The activation of layer `i`.
+    pub(super) fn act(&self, i: u32) -> Act {
+        match (self.family.act, &self.config.xielu) {
             (FfnAct::Fixed(act), _) => act,
             (FfnAct::Xielu, layers) => xielu(layers.as_ref().map_or([0.0; 4], |layers| layers[i as usize])),
-        };
+        }
+    }
+
+    /// The feed-forward part over the normed rows `x`; the result is not yet added.
+    pub(super) fn ffn(&mut self, i: u32, layer: &Layer, x: Operand) -> Result<Operand> {
+        // A layer that lost either is no dense one.
+        let of_experts = ["ffn_gate_inp", "ffn_down_exps"].map(|stem| format!("blk.{i}.{stem}.weight"));
+        match of_experts.iter().any(|name| self.tensors.has(name)) {
+            true => self.experts(i, x),
+            false => self.mlp(i, x, layer.n_ff, ""),
+        }
+    }
+
+    /// One feed-forward part, whose tensors end in `suffix`.
+    pub(super) fn mlp(&mut self, i: u32, x: Operand, n_ff: u32, suffix: &str) -> Result<Operand> {
+        let blk = |stem: &str| format!("blk.{i}.{stem}{suffix}");
+        let [g, u, gu, f] = ["g", "u", "gu", "f"].map(|name| format!("{name}{suffix}"));
+        let act = self.act(i);
         let u = match self.family.ffn {
             Ffn::Gated => {
-                let outputs = [("g", blk("ffn_gate"), n_ff), ("u", blk("ffn_up"), n_ff)];
-                let [g, u] = self.linear(x, outputs, 1.0, None)?;
-                self.plan.push(Step::Gate { x: g, out: u, act, by: Some(u) });
-                u
+                let outputs = [(g.as_str(), blk("ffn_gate"), n_ff), (u.as_str(), blk("ffn_up"), n_ff)];
+                let [gate, up] = self.linear(x, outputs, 1.0, None)?;
+                self.plan.push(Step::Gate { x: gate, out: up, act, by: Some(up) });
+                up
             }
             Ffn::Fused => {
-                let [gu] = self.linear(x, [("gu", blk("ffn_up"), 2 * n_ff)], 1.0, None)?;
-                let u = self.plan.buffer("u", n_ff);
+                let [gu] = self.linear(x, [(gu.as_str(), blk("ffn_up"), n_ff.saturating_mul(2))], 1.0, None)?;
+                let u = self.plan.buffer(u.as_str(), n_ff);
                 self.plan.push(Step::Gate { x: gu.columns(0, n_ff), out: u, act, by: Some(gu.columns(n_ff, n_ff)) });
                 u
             }
             Ffn::Plain => {
-                let [u] = self.linear(x, [("u", blk("ffn_up"), n_ff)], 1.0, None)?;
+                let [u] = self.linear(x, [(u.as_str(), blk("ffn_up"), n_ff)], 1.0, None)?;
                 self.plan.push(Step::Gate { x: u, out: u, act, by: None });
                 u
             }
         };
-        let [f] = self.linear(u, [("f", blk("ffn_down"), self.config.n_embd)], 1.0, None)?;
+        let [f] = self.linear(u, [(f.as_str(), blk("ffn_down"), self.config.n_embd)], 1.0, None)?;
         Ok(f)
     }
 }

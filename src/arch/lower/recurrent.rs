@@ -4,7 +4,7 @@
 use super::Lowering;
 use crate::arch::family::{BetaForm, Layer, Mixer};
 use crate::error::Result;
-use crate::plan::{Act, Delta, NormKind, Operand, Part, Scan, StateId, StateKind, StateSpec, Step, WeightId};
+use crate::plan::{Act, Delta, NormKind, Operand, Part, Scan, Spread, StateId, StateKind, StateSpec, Step, WeightId};
 
 /// Epsilon of the norms of a delta rule's keys and queries. Source: transformers `modeling_qwen3_next.py` (`l2norm`).
 const L2_EPS: f32 = 1e-6;
@@ -13,11 +13,15 @@ impl Lowering<'_> {
     /// One of a layer's mixers over the normed rows `x`.
     pub(super) fn mixer(&mut self, mixer: Mixer, i: u32, layer: &Layer, x: Operand) -> Result<Operand> {
         match mixer {
-            Mixer::Attention => self.attention(i, layer, x),
+            Mixer::Attention => match self.config.latent {
+                Some(latent) => self.latent(i, layer, &latent, x),
+                None => self.attention(i, layer, x),
+            },
             Mixer::ShortConv => self.short_conv(i, x),
             Mixer::Mamba1 => self.mamba1(i, x),
             Mixer::Mamba2 => self.mamba2(i, x),
             Mixer::Delta => self.delta(i, x),
+            Mixer::KeyDelta => self.key_delta(i, x),
         }
     }
 
@@ -180,6 +184,53 @@ impl Lowering<'_> {
         self.norm(out, out, &blk("ssm_norm"), d, NormKind::Rms)?;
         self.plan.push(Step::Gate { x: z, out, act: Act::Silu, by: Some(out) });
         let [a] = self.linear(out, [("a", blk("ssm_out"), self.config.n_embd)], 1.0, None)?;
+        Ok(a)
+    }
+
+    /// Kimi's delta attention: a decay for each key channel, convolutions of queries, keys and values by themselves.
+    fn key_delta(&mut self, i: u32, x: Operand) -> Result<Operand> {
+        let (c, blk) = (self.config.state.clone(), |stem: &str| format!("blk.{i}.{stem}"));
+        let (d, heads, n) = (c.state, c.heads, c.inner);
+        let outputs = [
+            ("qraw", blk("attn_q"), n),
+            ("kraw", blk("attn_k"), n),
+            ("vraw", blk("attn_v"), n),
+            ("fa", blk("ssm_f_a"), d),
+            ("ga", blk("ssm_g_a"), d),
+            ("beta", blk("ssm_beta"), heads),
+        ];
+        let [q, k, v, fa, ga, beta] = self.linear(x, outputs, 1.0, None)?;
+        let [decay] = self.linear(fa, [("fb", blk("ssm_f_b"), n)], 1.0, None)?;
+        let [gate] = self.linear(ga, [("gb", blk("ssm_g_b"), n)], 1.0, None)?;
+        let mut convolved = [q; 3];
+        for ((to, x), name) in convolved.iter_mut().zip([q, k, v]).zip(["q", "k", "v"]) {
+            *to = self.plan.buffer(&format!("{name}c"), n);
+            self.conv(x, *to, &blk(&format!("ssm_conv1d_{name}")), format!("tail{name}{i}"), Act::Silu, false)?;
+            if name != "v" {
+                self.l2_norm(*to, d);
+            }
+        }
+        let [q, k, v] = convolved;
+        let out = self.plan.buffer("os", n);
+        let delta = Delta {
+            q,
+            k,
+            v,
+            decay,
+            beta,
+            out,
+            state: self.matrices(i, heads, d, d),
+            heads,
+            key_heads: heads,
+            a: self.vectors(&blk("ssm_a"), heads, 1)?,
+            dt: self.vector(&blk("ssm_dt.bias"), n)?,
+            spread: Spread::Block,
+            scale: f64::from(d).powf(-0.5) as f32,
+        };
+        self.plan.push(Step::Delta(Box::new(delta)));
+        self.norm(out, out, &blk("ssm_norm"), d, NormKind::Rms)?;
+        self.plan.push(Step::Gate { x: gate, out, act: Act::Sigmoid, by: Some(out) });
+        let [a] = self.linear(out, [("a", blk("attn_output"), self.config.n_embd)], 1.0, None)?;
         Ok(a)
     }
 }

@@ -405,7 +405,6 @@ impl<'a> Talk<'a> {
         answer::tell(&model, out);
         let Some(summary) = summary else { return Ok(()) };
         if summary.reason == StopReason::Cancelled && summary.n_generated == 0 {
-            // Its figures are of a prompt that was not read to its end.
             let stays = if text.is_some() { "the question is not kept" } else { "the old one stays" };
             out.notice(&format!("stopped before the answer: {stays}"));
             return Err(Failure::Interrupted);

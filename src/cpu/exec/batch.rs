@@ -43,7 +43,7 @@ impl Batch {
     pub fn n_part(&self, step: &Attend) -> usize {
         let parts = |t: &Tile| attention::parts(step, &self.order_pos[t.rows.clone()]).len();
         let n_part = self.tiles.iter().map(parts).max().unwrap_or(1);
-        let n_task = self.tiles.len() * step.kv_heads as usize;
+        let n_task = self.tiles.len() * attention::Share::count(step);
         if n_task < FEW_TASKS && n_task * n_part <= MAX_CHUNKS { n_part } else { 1 }
     }
 

@@ -1,13 +1,13 @@
 //! One pass over the phases, as every thread of the team walks it.
 
 use super::batch::{Batch, Tile};
-use super::phases::Phase;
+use super::phases::{Phase, Prepare, PrepareHow};
 use super::{ATTEND_ROWS, CpuBackend, PHASE_ROWS, Scratch};
-use crate::cpu::attention::{self, AttendScratch, AttendWork};
-use crate::cpu::linear::{self, Cut, Kinds, LinearScratch, RowsWork};
+use crate::cpu::attention::{self, AttendScratch, AttendWork, Share};
+use crate::cpu::linear::{self, Cut, LinearScratch, RowGroup, RowsWork, StackCut};
 use crate::cpu::pool::{MAX_CHUNKS, Worker};
 use crate::cpu::rows::{RowContext, RowList, softcap};
-use crate::plan::{Attend, Operand, PoolKind, Step};
+use crate::plan::{Attend, Operand, Part, PoolKind, Step};
 use std::sync::PoisonError;
 
 /// Rows that attend together in one step.
@@ -22,12 +22,14 @@ impl<'p> TileAt<'p> {
         &self.pass.batch.order_pos[self.tile.rows.clone()]
     }
 
-    fn work(&self, kv_head: usize) -> AttendWork<'p> {
+    fn work(&self, share: usize) -> AttendWork<'p> {
         let (pass, step) = (self.pass, self.step);
         let sequence = pass.rows.sequences[self.tile.seq];
         let cache = &sequence.caches[step.cache.index()];
         let slots = sequence.positions.slots(step.cache.index());
-        AttendWork { set: pass.rows.set, step, cache, slots, kv_head, pos: self.pos() }
+        let sinks = step.sinks.map(|id| pass.rows.vectors[id.index()].as_slice());
+        let share = Share::of(step, share);
+        AttendWork { set: pass.rows.set, step, cache, slots, share, pos: self.pos(), sinks }
     }
 
     fn row(&self, row: usize) -> usize {
@@ -74,6 +76,12 @@ impl Pass<'_> {
                     self.sum_inputs(worker, list.len(), *step)
                         && self.linear(worker, list.len(), &steps[*step], (*cap, few), &mut scratch.linear)
                 }
+                Phase::Heads(step, few) => match &steps[*step] {
+                    Step::Linear { x, parts, .. } => {
+                        self.heads(worker, list.len(), (*x, parts), few, &mut scratch.linear)
+                    }
+                    _ => unreachable!("the phase was made from a Linear"),
+                },
                 Phase::Attend(step) => match &steps[*step] {
                     Step::Attend(a) => self.attend(worker, a, &mut scratch.attend),
                     _ => unreachable!("the phase was made from an Attend"),
@@ -84,6 +92,10 @@ impl Pass<'_> {
                 }
                 Phase::Pool(step) => worker.step(1, |_| self.pool(&steps[*step])),
                 Phase::State(step) => self.change_states(worker, &steps[*step], &mut scratch.state),
+                Phase::Experts(step, phase) => match &steps[*step] {
+                    Step::Experts(e) => self.experts(worker, list.len(), e, phase, &mut scratch.linear),
+                    _ => unreachable!("the phase was made from Experts"),
+                },
             };
             if !go_on {
                 return;
@@ -99,7 +111,7 @@ impl Pass<'_> {
         worker: &mut Worker<'_>,
         list: &RowList,
         steps: &[Step],
-        prepare: Option<(Operand, Kinds)>,
+        prepare: Option<Prepare>,
         first: bool,
         scratch: &mut Scratch,
     ) -> bool {
@@ -111,12 +123,69 @@ impl Pass<'_> {
                     self.rows.rotate_tables(row, list.pos[row]);
                 }
                 steps.iter().for_each(|step| self.rows.run(step, list, row, &mut scratch.rows));
-                if let Some((x, kinds)) = prepare {
-                    kinds.put(&self.backend.activations, self.rows.set, row, n, self.rows.read(row, x));
+                if let Some(prepare) = prepare {
+                    self.prepare(prepare, row, n);
                 }
             }
         };
         worker.step(n.div_ceil(per_chunk), work)
+    }
+
+    /// Quantizes a row's input of the step behind.
+    fn prepare(&self, Prepare { x, kinds, how }: Prepare, row: usize, n_row: usize) {
+        let put = |x, group| {
+            kinds.put(&self.backend.activations, self.rows.set, row, group, self.rows.read(row, x));
+        };
+        match how {
+            PrepareHow::Whole => put(x, RowGroup::all(n_row)),
+            PrepareHow::OnlyOne if n_row == 1 => put(x, RowGroup::all(1)),
+            PrepareHow::OnlyOne => {}
+            PrepareHow::Heads => {
+                (0..x.heads).for_each(|h| {
+                    put(RowContext::head(x, h), RowGroup { first: h as usize * n_row, n_row });
+                });
+            }
+        }
+    }
+
+    /// A linear step whose heads have matrices of their own.
+    fn heads(
+        &self,
+        worker: &mut Worker<'_>,
+        n_row: usize,
+        (x, parts): (Operand, &[Part]),
+        few: &StackCut,
+        scratch: &mut LinearScratch,
+    ) -> bool {
+        let weight = |part: &Part| &self.rows.plan.weights()[part.weight.index()];
+        let many;
+        let cut = match linear::is_few(n_row) {
+            true => few,
+            false => {
+                many = StackCut::new(parts.iter().map(weight), x.heads as usize, n_row);
+                &many
+            }
+        };
+        worker.step(cut.n_chunk, |chunk| {
+            let (head, part, range) = cut.chunk(chunk);
+            let (part, weight) = (&parts[part], weight(&parts[part]));
+            let first = head * weight.out_len();
+            let bytes = self.rows.weights.bytes(part.weight);
+            let out = RowContext::head(part.out, head as u32).columns(range.start as u32, range.len() as u32);
+            let task = RowsWork {
+                set: self.rows.set,
+                exact: self.backend.exact,
+                weight,
+                bytes: &bytes[(first + range.start) * weight.row_bytes()..(first + range.end) * weight.row_bytes()],
+                activations: &self.backend.activations,
+                group: RowGroup { first: head * n_row, n_row },
+            };
+            let x = RowContext::head(x, head as u32);
+            task.run(scratch, |row| self.rows.read(row, x), |row| self.rows.write(row, out));
+            if part.scale != 1.0 {
+                (0..n_row).for_each(|row| self.rows.set.scale_f32(part.scale, self.rows.write(row, out)));
+            }
+        })
     }
 
     /// Adds the squares of a linear step's inputs to its sums, if somebody wants them.
@@ -170,8 +239,9 @@ impl Pass<'_> {
                 weight,
                 bytes,
                 activations: &self.backend.activations,
+                group: RowGroup::all(n_row),
             };
-            task.run(n_row, scratch, |row| self.rows.read(row, *x), out);
+            task.run(scratch, |row| self.rows.read(row, *x), out);
             let bias = part.bias.map(|b| &self.rows.vectors[b.index()][range.clone()]);
             if part.scale == 1.0 && bias.is_none() && clamp.is_none() && cap.is_none() {
                 return;
@@ -196,43 +266,43 @@ impl Pass<'_> {
     }
 
     fn attend(&self, worker: &mut Worker<'_>, step: &Attend, scratch: &mut AttendScratch) -> bool {
-        let kv_heads = step.kv_heads as usize;
+        let n_share = Share::count(step);
         let n_tile = self.batch.tiles.len();
         let tile_at = |i: usize| TileAt { pass: self, tile: &self.batch.tiles[i], step };
         let n_part = self.batch.n_part(step);
         if n_part <= 1 {
-            let tiles_per_chunk = n_tile.div_ceil(MAX_CHUNKS / kv_heads);
+            let tiles_per_chunk = n_tile.div_ceil(MAX_CHUNKS / n_share);
             let work = |chunk: usize| {
-                let (group, kv_head) = (chunk / kv_heads, chunk % kv_heads);
+                let (group, share) = (chunk / n_share, chunk % n_share);
                 for i in group * tiles_per_chunk..((group + 1) * tiles_per_chunk).min(n_tile) {
                     let tile = tile_at(i);
-                    tile.work(kv_head).run(scratch, |row, h| tile.query(row, h), |row, h, x| tile.put(row, h, x));
+                    tile.work(share).run(scratch, |row, h| tile.query(row, h), |row, h, x| tile.put(row, h, x));
                 }
             };
-            return worker.step(n_tile.div_ceil(tiles_per_chunk) * kv_heads, work);
+            return worker.step(n_tile.div_ceil(tiles_per_chunk) * n_share, work);
         }
         // Few rows and many keys: each part of the keys is a chunk of its own.
         let len = AttendWork::part_len(ATTEND_ROWS, step);
         let place = |task: usize, n: usize| task * len..task * len + n;
         let work = |chunk: usize| {
             let (task, part) = (chunk / n_part, chunk % n_part);
-            let tile = tile_at(task / kv_heads);
+            let tile = tile_at(task / n_share);
             let n = AttendWork::part_len(tile.tile.rows.len(), step);
             let parts = attention::parts(step, tile.pos());
             if let Some(part) = parts.clone().nth(part) {
                 let out = self.backend.parts.write(place(chunk, n));
-                tile.work(task % kv_heads).run_part(scratch, part, |row, h| tile.query(row, h), out);
+                tile.work(task % n_share).run_part(scratch, part, |row, h| tile.query(row, h), out);
             }
         };
-        if !worker.step(n_tile * kv_heads * n_part, work) {
+        if !worker.step(n_tile * n_share * n_part, work) {
             return false;
         }
-        worker.step(n_tile * kv_heads, |task| {
-            let tile = tile_at(task / kv_heads);
+        worker.step(n_tile * n_share, |task| {
+            let tile = tile_at(task / n_share);
             let n = AttendWork::part_len(tile.tile.rows.len(), step);
             let parts = attention::parts(step, tile.pos());
             let parts = (0..parts.len()).map(|i| self.backend.parts.read(place(task * n_part + i, n)));
-            tile.work(task % kv_heads).merge_parts(scratch, parts, |row, h, x| tile.put(row, h, x));
+            tile.work(task % n_share).merge_parts(scratch, parts, |row, h, x| tile.put(row, h, x));
         })
     }
 

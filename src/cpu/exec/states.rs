@@ -2,9 +2,9 @@
 //! heads. What a chunk is depends on shapes alone.
 
 use super::pass::Pass;
+use crate::cpu::act::{self, sigmoid};
 use crate::cpu::pool::{MAX_CHUNKS, Shared, Worker};
-use crate::cpu::recurrence::{COLS, DeltaRow, Real, StateScratch, convolve, decays, scan, sigmoid, softplus};
-use crate::cpu::rows::activate;
+use crate::cpu::recurrence::{COLS, DeltaRow, Real, StateScratch, convolve, decays, scan, softplus};
 use crate::plan::{Delta, Operand, Scan, StateKind, Step};
 
 /// Channels of a selective state with heads of one channel that a chunk takes.
@@ -76,7 +76,7 @@ impl Pass<'_> {
             let to = self.rows.write(*row as usize, out.columns(first as u32, n as u32));
             convolve::<R>(inputs, (kernel, channels, first), bias, &mut sums[..n]);
             to.fill(1.0);
-            activate(self.rows.set, *act, &sums[..n], to);
+            act::gate(self.rows.set, *act, &sums[..n], to);
         }
         for tap in 0..taps {
             let start = tap * channels + first;

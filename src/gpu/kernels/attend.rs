@@ -270,7 +270,7 @@ impl Attend {
             n_slot: self.cache.n_slot,
             window: match self.step.span {
                 Span::Full => u32::MAX,
-                Span::Slide(n) => n,
+                Span::Slide(n) | Span::Chunk(n) => n,
             },
             scale: self.step.scale,
             softcap: self.step.softcap.unwrap_or(0.0),

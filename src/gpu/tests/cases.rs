@@ -329,11 +329,23 @@ fn attend(shape: Shape) -> Case {
     let spec = CacheSpec { name: "kv".into(), k: n_k, v: n_v, heads: kv_heads, span };
     let cache = m.plan.cache(spec);
     let (k, v) = (x.columns(n_q, n_k), x.columns(n_q + n_k, n_v));
-    m.plan.push(Step::Store { cache, k: k.split(kv_heads, k_dim), v });
+    m.plan.push(Step::Store { cache, k: k.split(kv_heads, k_dim), v: Some(v) });
     let (q, out) = (x.columns(0, n_q).split(heads, k_dim), o.columns(1, heads * v_dim));
     // Scores of a few units: neither flat nor a single key.
     let scale = 8.0 / (k_dim as f32).sqrt();
-    m.plan.push(Step::Attend(Box::new(Attend { q, out, cache, heads, kv_heads, scale, span, softcap, temper, alibi })));
+    m.plan.push(Step::Attend(Box::new(Attend {
+        q,
+        out,
+        cache,
+        heads,
+        kv_heads,
+        scale,
+        span,
+        softcap,
+        temper,
+        alibi,
+        sinks: None,
+    })));
     // A number that rounds to the other neighbour: half a unit of f16 of the values, one of 127 of q8_0.
     let tolerance = match shape.cache {
         [CacheType::F32, CacheType::F32] => SUMS,

@@ -112,7 +112,23 @@ fn attention(dims: [u32; 2], group: u32) -> (CacheSpec, plan::Attend) {
     let q = b.buffer("q", heads * dims[0]).split(heads, dims[0]);
     let out = b.buffer("o", heads * dims[1]);
     let (scale, span) = (1.0, Span::Full);
-    (spec, plan::Attend { q, out, cache, heads, kv_heads: 2, scale, span, softcap: None, temper: None, alibi: None })
+    (
+        spec,
+        plan::Attend {
+            q,
+            out,
+            cache,
+            heads,
+            kv_heads: 2,
+            scale,
+            span,
+            softcap: None,
+            temper: None,
+            alibi: None,
+            sinks: None,
+            v_prefix: None,
+        },
+    )
 }
 
 fn collect(plan: &Plan, found: &mut HashSet<Kernel>) {

@@ -123,6 +123,8 @@ impl Case {
             softcap: self.softcap,
             temper: self.temper,
             alibi: None,
+            sinks: None,
+            v_prefix: None,
         };
         (step, [q_row, out_row])
     }
