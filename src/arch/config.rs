@@ -442,6 +442,14 @@ impl Config {
                 format!("at most the {n_vocab} rows of the embeddings"),
             ));
         }
+        let experts = keys.experts()?;
+        // Layers without a feed-forward part have a width of 0, or no layer has one of a single width.
+        let least_ff = u32::from(family.block != Block::One);
+        let n_ff = match keys.per_layer("feed_forward_length", n_block, least_ff..=MAX_SIZE)? {
+            Some(n_ff) => n_ff,
+            None if least_ff == 0 || experts.is_some() => vec![0; n_block as usize],
+            None => return Err(keys.missing("feed_forward_length")),
+        };
         let latent = family.latent.then(|| keys.latent()).transpose()?;
         let rope_dims = latent.map_or(head_dim_k, |l| l.n_rot + l.n_nope);
         let rope = RopeConfig::read(&keys, n_ctx_train, rope_dims)?;
@@ -460,15 +468,7 @@ impl Config {
             n_head_kv,
             head_dim_k,
             head_dim_v: keys.size("attention.value_length", 1..=MAX_SIZE)?.unwrap_or(head_dim_k),
-            n_ff: match family.block {
-                // Layers without a feed-forward part have a width of 0, or all of them none.
-                Block::One => keys
-                    .per_layer("feed_forward_length", n_block, 0..=MAX_SIZE)?
-                    .unwrap_or_else(|| vec![0; n_block as usize]),
-                _ => keys
-                    .per_layer("feed_forward_length", n_block, 1..=MAX_SIZE)?
-                    .ok_or_else(|| keys.missing("feed_forward_length"))?,
-            },
+            n_ff,
             n_ctx_train,
             norm_eps,
             window: keys.size("attention.sliding_window", 0..=u32::MAX)?.or(family.windows.default).filter(|&n| n > 0),
@@ -495,7 +495,7 @@ impl Config {
                 _ => None,
             },
             state: StateConfig::read(&keys, family, n_block, n_head)?,
-            experts: keys.experts()?,
+            experts,
             latent,
             rope,
         })

@@ -228,7 +228,10 @@ fields! {
     DeltaKeyHeads = ["linear_num_key_heads"], "Key heads of a delta net.";
     DeltaValueHeads = ["linear_num_value_heads"], "Value heads of a delta net.";
     DeltaValueDim = ["linear_value_head_dim"], "Width of a value head of a delta net.";
-    FullPeriod = ["full_attention_interval"], "Each how many layers one has attention.";
+    FullPeriod = ["full_attention_interval", "attn_layer_period"], "Each how many layers one has attention.";
+    FullOffset = ["attn_layer_offset"], "Which of those that is; the last one where nothing is said.";
+    SharedFf = ["shared_intermediate_size"], "Width of the feed-forward part of every token.";
+    Positions = ["position_embedding_type"], "How positions enter.";
     StateEps = ["layer_norm_epsilon", "norm_eps"], "Epsilon of RMS norms in families that call it so.";
     NormedResidual = ["apply_residual_connection_post_layernorm"], "Whether branches are added to what their norm made.";
 }
@@ -401,7 +404,8 @@ impl Folder {
             return Ok(Some(kinds.iter().map(|k| !matches!(*k, "full_attention" | "attention")).collect()));
         }
         let period = self.uint(Field::FullPeriod)?.filter(|n| *n > 0);
-        Ok(period.map(|n| (1..=n_layer).map(|i| i % n != 0).collect()))
+        let offset = self.uint(Field::FullOffset)?;
+        Ok(period.map(|n| (0..n_layer).map(|i| i % n != offset.unwrap_or(n - 1)).collect()))
     }
 
     /// How a checkpoint of quantized tensors is made, and the tile that shares a scale.

@@ -150,6 +150,10 @@ impl Writer<'_> {
                 found.and_then(|n| u32::try_from(*n).ok()).map(Into::into)
             }
             From::Bool(flag) => Some(flag.into()),
+            From::Is(field, text) => {
+                let found = self.folder.config.text(self.folder.key(field))?;
+                Some(found.is_none_or(|t| t == text).into())
+            }
             From::Product(a, b) => match (self.folder.uint(a)?, self.folder.uint(b)?) {
                 (Some(a), Some(b)) => a.checked_mul(b).map(Into::into),
                 _ => None,

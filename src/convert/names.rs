@@ -50,6 +50,17 @@ pub(super) enum How {
     StateGroups,
     /// Value heads of a delta net, from those of one key head side by side to those of all key heads in turn.
     InTurn(Turned),
+    /// Rows are (key head of a delta net, [query, key, its values, their gates]): a part of them.
+    OfKeyHeads(DeltaPart),
+}
+
+/// A part of what a delta net's projection makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DeltaPart {
+    /// All queries, then all keys, then all values.
+    Inputs,
+    /// The gates.
+    Gate,
 }
 
 /// Where value heads of a delta net lie.
@@ -123,6 +134,8 @@ pub(super) enum From {
     RowsOf(&'static str),
     /// This.
     Bool(bool),
+    /// Whether a text is this one; it is where the folder is silent.
+    Is(Field, &'static str),
     /// The product of two whole numbers.
     Product(Field, Field),
     /// A whole number, or the second one over 16, rounded up.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::facts::Facts;
 use super::hf::{Field, Folder};
-use super::names::{COMMON, COMPUTED, Heads, HfFamily, How, OTHER_SENSES, PLACES, Rule, Third, Turned};
+use super::names::{COMMON, COMPUTED, DeltaPart, Heads, HfFamily, How, OTHER_SENSES, PLACES, Rule, Third, Turned};
 use super::producer::{Each, Lazy, Leaf, Node, is_number};
 use super::safetensors::{Checkpoint, Dtype, Stored};
 use crate::error::{Error, ErrorKind, Result, printable};
@@ -383,6 +383,17 @@ pub(super) fn apply(how: How, lazy: Lazy, facts: &Facts) -> Option<Lazy> {
         How::StateGroups => {
             let groups = u64::from(facts.n_state_group);
             lazy.reshape(&[groups, first.is_multiple_of(groups).then(|| first.checked_div(groups))??])
+        }
+        How::OfKeyHeads(part) => {
+            let [keys, values] = facts.n_delta_head.map(u64::from);
+            let per_key = values.checked_div(keys)?;
+            let d = first.checked_div(keys * (2 + 2 * per_key))?;
+            let heads = lazy.reshape(&[keys, (2 + 2 * per_key) * d, rest])?;
+            let rows = |start: u64, n: u64| heads.clone().slice(1, start * d, n * d)?.reshape(&[keys * n * d, rest]);
+            match part {
+                DeltaPart::Inputs => Lazy::join(vec![rows(0, 1)?, rows(1, 1)?, rows(2, per_key)?]),
+                DeltaPart::Gate => rows(2 + per_key, per_key),
+            }
         }
         How::InTurn(what) => {
             let [keys, values] = facts.n_delta_head.map(u64::from);

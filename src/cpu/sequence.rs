@@ -271,7 +271,7 @@ impl CpuSequence {
 
     /// Makes room for `n` further rows in every cache.
     pub(super) fn append(&mut self, n: u32) -> Result<()> {
-        self.states.prepare()?;
+        self.states.prepare(n)?;
         self.positions.append(n)?;
         for (i, cache) in self.caches.iter_mut().enumerate() {
             let slots = self.positions.slots(i);
@@ -325,7 +325,7 @@ impl CpuSequence {
             let (k, v) = (cache.k.saved(n_row), cache.v.saved(n_row));
             SavedRows { first: slots.first(), n_slot: slots.n_slot() as u32, n_row: n_row as u32, k, v }
         };
-        let state = |k| SavedRows { first: 0, n_slot: 0, n_row: 0, k, v: &[] };
+        let state = |(first, k, v)| SavedRows { first, n_slot: 0, n_row: 0, k, v };
         self.caches.iter().enumerate().map(rows).chain(self.states.saved().map(state)).collect()
     }
 
@@ -350,7 +350,7 @@ impl CpuSequence {
                 return Err(misfit(&format!("{n_row} rows in cache {i}")));
             }
         }
-        if !self.states.restore(len, states.iter().map(|s| &s.k[..])) {
+        if !self.states.restore(len, states.iter().map(|s| (s.first, &s.k[..], &s.v[..]))) {
             self.clear();
             return Err(misfit("states of another form"));
         }
@@ -364,11 +364,15 @@ impl SequenceMemory for CpuSequence {
     }
 
     fn rewind(&mut self, len: u32) -> bool {
-        let possible = self.states.holds(len) && self.positions.rewind(len);
+        let possible = self.states.nearest(len) == len && self.positions.rewind(len);
         if possible {
             self.states.rewind(len);
         }
         possible
+    }
+
+    fn nearest(&self, len: u32) -> u32 {
+        self.states.nearest(len)
     }
 
     fn clear(&mut self) {

@@ -46,10 +46,13 @@ impl StateSpec {
         }
     }
 
-    /// Bytes that a sequence needs: the state behind the last batch, and the one before it, so that a batch that fails
-    /// leaves what was there.
+    /// How often a sequence has each state: behind the last batch, before it, so that a batch that fails leaves what was
+    /// there, and where the last answer began.
+    pub const COPIES: usize = 3;
+
+    /// Bytes that a sequence needs.
     pub const fn bytes(&self) -> u64 {
-        2 * 4 * self.numbers()
+        Self::COPIES as u64 * 4 * self.numbers()
     }
 }
 

@@ -1,7 +1,8 @@
 //! Families with layers that keep a state.
 
+use super::experts;
 use crate::convert::hf::Field;
-use crate::convert::names::{From, HfFamily, How, Rule, StateLayers, Turned, key, same, with};
+use crate::convert::names::{DeltaPart, From, HfFamily, How, Rule, StateLayers, Turned, key, same, with};
 
 /// Names that Mamba 1 and 2 share.
 const MIXER: &[Rule] = &[
@@ -174,4 +175,140 @@ pub(in crate::convert) const QWEN35: HfFamily = HfFamily {
     state_layers: StateLayers::Listed,
     pre: &["qwen35", "qwen2"],
     ..HfFamily::LLAMA
+};
+
+/// Qwen 3.5 with experts. Source: transformers `modeling_qwen3_5_moe.py`.
+pub(in crate::convert) const QWEN35MOE: HfFamily =
+    HfFamily { names: &["Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration"], arch: "qwen35moe", ..QWEN35 };
+
+/// Qwen3-Next: inputs of a delta net stand together by key head; value heads keep their order. Source: transformers
+/// `modeling_qwen3_next.py`.
+pub(in crate::convert) const QWEN3_NEXT: HfFamily = HfFamily {
+    names: &["Qwen3NextForCausalLM"],
+    arch: "qwen3next",
+    rules: &[&[
+        with("output_norm", "norm", &[How::AddOne]),
+        with("blk.{}.attn_norm", "layers.{}.input_layernorm", &[How::AddOne]),
+        with("blk.{}.post_attention_norm", "layers.{}.post_attention_layernorm", &[How::AddOne]),
+        with("blk.{}.attn_q_norm", "layers.{}.self_attn.q_norm", &[How::AddOne]),
+        with("blk.{}.attn_k_norm", "layers.{}.self_attn.k_norm", &[How::AddOne]),
+        with("blk.{}.attn_qkv", "layers.{}.linear_attn.in_proj_qkvz", &[How::OfKeyHeads(DeltaPart::Inputs)]),
+        with("blk.{}.attn_gate", "layers.{}.linear_attn.in_proj_qkvz", &[How::OfKeyHeads(DeltaPart::Gate)]),
+        same("blk.{}.ssm_ba", "layers.{}.linear_attn.in_proj_ba"),
+        with("blk.{}.ssm_conv1d", "layers.{}.linear_attn.conv1d", &[How::Squeeze]),
+        with("blk.{}.ssm_a!", "layers.{}.linear_attn.A_log", &[How::NegExp]),
+        same("blk.{}.ssm_dt.bias", "layers.{}.linear_attn.dt_bias"),
+        same("blk.{}.ssm_norm", "layers.{}.linear_attn.norm"),
+        same("blk.{}.ssm_out", "layers.{}.linear_attn.out_proj"),
+    ]],
+    expects: &[(Field::ExpertNorm, "true")],
+    pre: &["qwen2"],
+    ..QWEN35
+};
+
+/// LFM2 with experts. Source: transformers `modeling_lfm2_moe.py`.
+pub(in crate::convert) const LFM2MOE: HfFamily = HfFamily {
+    names: &["Lfm2MoeForCausalLM"],
+    arch: "lfm2moe",
+    rules: &[
+        &[
+            same("blk.{}.ffn_gate_inp", "layers.{}.feed_forward.gate"),
+            same("blk.{}.exp_probs_b.bias", "layers.{}.feed_forward.expert_bias"),
+            same("blk.{}.ffn_gate_exps", "layers.{}.feed_forward.experts.{e}.w1"),
+            same("blk.{}.ffn_down_exps", "layers.{}.feed_forward.experts.{e}.w2"),
+            same("blk.{}.ffn_up_exps", "layers.{}.feed_forward.experts.{e}.w3"),
+        ],
+        LFM2.rules[0],
+    ],
+    keys: &[
+        key("feed_forward_length", From::RowsOf("blk.0.ffn_up.weight")),
+        key("attention.layer_norm_rms_epsilon", From::Float(Field::StateEps)),
+        key("shortconv.l_cache", From::Uint(Field::ConvKernel)),
+        key("leading_dense_block_count", From::Uint(Field::LeadingDense)),
+        key("expert_gating_func", From::Gating(2)),
+    ],
+    expects: &[(Field::ExpertNorm, "true"), (Field::ExpertScale, "1.0")],
+    ..LFM2
+};
+
+/// Jamba. Source: transformers `modeling_jamba.py`.
+pub(in crate::convert) const JAMBA: HfFamily = HfFamily {
+    names: &["JambaForCausalLM"],
+    arch: "jamba",
+    rules: &[&[
+        same("output_norm", "final_layernorm"),
+        same("blk.{}.ssm_in", "layers.{}.mamba.in_proj"),
+        with("blk.{}.ssm_conv1d", "layers.{}.mamba.conv1d", &[How::Squeeze]),
+        same("blk.{}.ssm_x", "layers.{}.mamba.x_proj"),
+        same("blk.{}.ssm_dt", "layers.{}.mamba.dt_proj"),
+        same("blk.{}.ssm_dt_norm", "layers.{}.mamba.dt_layernorm"),
+        same("blk.{}.ssm_b_norm", "layers.{}.mamba.b_layernorm"),
+        same("blk.{}.ssm_c_norm", "layers.{}.mamba.c_layernorm"),
+        with("blk.{}.ssm_a!", "layers.{}.mamba.A_log", &[How::NegExp]),
+        same("blk.{}.ssm_d!", "layers.{}.mamba.D"),
+        same("blk.{}.ssm_out", "layers.{}.mamba.out_proj"),
+        same("blk.{}.ffn_norm", "layers.{}.pre_ff_layernorm"),
+        same("blk.{}.ffn_gate", "layers.{}.feed_forward.gate_proj"),
+        same("blk.{}.ffn_up", "layers.{}.feed_forward.up_proj"),
+        same("blk.{}.ffn_down", "layers.{}.feed_forward.down_proj"),
+        same("blk.{}.ffn_gate_inp", "layers.{}.feed_forward.router"),
+        same("blk.{}.ffn_gate_exps", "layers.{}.feed_forward.experts.{e}.gate_proj"),
+        same("blk.{}.ffn_up_exps", "layers.{}.feed_forward.experts.{e}.up_proj"),
+        same("blk.{}.ffn_down_exps", "layers.{}.feed_forward.experts.{e}.down_proj"),
+    ]],
+    keys: &[
+        key("ssm.conv_kernel", From::Uint(Field::ConvKernel)),
+        key("ssm.inner_size", From::Product(Field::StateExpand, Field::Width)),
+        key("ssm.state_size", From::Uint(Field::StateSize)),
+        key("ssm.time_step_rank", From::OrSixteenth(Field::StateRank, Field::Width)),
+    ],
+    defaults: &[
+        (Field::RmsEps, 1e-6),
+        (Field::ConvKernel, 4.0),
+        (Field::StateExpand, 2.0),
+        (Field::StateSize, 16.0),
+        (Field::FullPeriod, 8.0),
+        (Field::FullOffset, 4.0),
+    ],
+    state_layers: StateLayers::NoKvHeads,
+    pre: &["default"],
+    ..HfFamily::LLAMA
+};
+
+/// Granite 4 with experts. Source: transformers `modeling_granitemoehybrid.py`.
+pub(in crate::convert) const GRANITE_HYBRID: HfFamily = HfFamily {
+    names: &["GraniteMoeHybridForCausalLM"],
+    arch: "granitehybrid",
+    rules: &[
+        &[
+            same("blk.{}.ssm_in", "layers.{}.mamba.in_proj"),
+            with("blk.{}.ssm_conv1d", "layers.{}.mamba.conv1d", &[How::Squeeze]),
+            with("blk.{}.ssm_a!", "layers.{}.mamba.A_log", &[How::NegExp, How::Column]),
+            with("blk.{}.ssm_d!", "layers.{}.mamba.D", &[How::Column]),
+            same("blk.{}.ssm_dt.bias", "layers.{}.mamba.dt_bias"),
+            with("blk.{}.ssm_norm", "layers.{}.mamba.norm", &[How::StateGroups]),
+            same("blk.{}.ssm_out", "layers.{}.mamba.out_proj"),
+            with("blk.{}.ffn_gate_shexp", "layers.{}.shared_mlp.input_linear", &[How::RowPart(0, 2)]),
+            with("blk.{}.ffn_up_shexp", "layers.{}.shared_mlp.input_linear", &[How::RowPart(1, 2)]),
+            same("blk.{}.ffn_down_shexp", "layers.{}.shared_mlp.output_linear"),
+        ],
+        experts::GRANITE.rules[0],
+        experts::GRANITE.rules[1],
+    ],
+    keys: &[
+        key("context_length", From::Fixed(1 << 20)),
+        key("attention.scale", From::Float(Field::AttnScale)),
+        key("embedding_scale", From::Float(Field::EmbedScale)),
+        key("residual_scale", From::Float(Field::ResidualScale)),
+        key("logit_scale", From::Float(Field::LogitScale)),
+        key("expert_shared_feed_forward_length", From::Uint(Field::SharedFf)),
+        key("ssm.conv_kernel", From::Uint(Field::ConvKernel)),
+        key("ssm.state_size", From::Uint(Field::StateSize)),
+        key("ssm.group_count", From::Uint(Field::StateGroups)),
+        key("ssm.inner_size", From::Product(Field::StateExpand, Field::Width)),
+        key("ssm.time_step_rank", From::Uint(Field::StateHeads)),
+        key("rope.scaling.finetuned", From::Is(Field::Positions, "rope")),
+    ],
+    state_layers: StateLayers::NoKvHeads,
+    ..experts::GRANITE
 };

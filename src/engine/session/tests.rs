@@ -143,6 +143,26 @@ fn a_batch_whose_result_is_refused_leaves_the_state_before_it() {
 }
 
 #[test]
+fn an_answer_begins_again_without_its_text_being_read_again() {
+    for fixture in ["lfm2", "qwen35", "falcon-h1"] {
+        let model = model(fixture);
+        let mut s = session(&model);
+        let want = s.feed(&TOKENS[..20], 8, Want::Last, &mut |_| {}).unwrap().to_vec();
+        for token in &TOKENS[20..26] {
+            s.feed(&[*token], 1, Want::Last, &mut |_| {}).unwrap();
+        }
+        // From the memory alone; a history that differs a little later costs what differs.
+        assert_eq!([s.memory.nearest(19), s.memory.nearest(22)], [19, 19], "{fixture}");
+        for keep in [22, 19] {
+            s.rewind(keep).unwrap();
+            assert_eq!(s.tokens(), &TOKENS[..keep]);
+        }
+        let again = s.feed(&TOKENS[19..20], 8, Want::Last, &mut |_| {}).unwrap().to_vec();
+        assert_close(&again, &want, fixture);
+    }
+}
+
+#[test]
 fn misuse_is_an_error() {
     let model = model("llama31");
     let mut s = session(&model);
