@@ -6,15 +6,19 @@
 //! room no model's name exists. Start reading in `family.rs`.
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod config;
 mod families;
 mod family;
 mod lower;
 mod rope;
+mod table;
 mod tensors;
 
-pub use config::Config;
-pub use lower::{Lowered, lower};
+pub use adapter::weight_name as adapter_weight_name;
+pub use config::{Config, Pooling};
+pub use lower::{Lowered, Purpose, lower};
+pub use table::{Architecture, architectures};
 
 /// Names of the architectures that can run, sorted.
 pub fn supported() -> Vec<&'static str> {

@@ -39,6 +39,11 @@ impl RowSlots {
         self.end.min(self.n_slot) as usize
     }
 
+    /// One past the newest position that is held.
+    pub const fn end(&self) -> u32 {
+        self.end
+    }
+
     /// The oldest position that is held.
     pub const fn first(&self) -> u32 {
         self.first
@@ -49,7 +54,7 @@ impl RowSlots {
     fn restore(&mut self, first: u32, end: u32, n_slot: u32) -> bool {
         let same_places = match self.span {
             // A slot is a position.
-            Span::Full => first == 0 && end <= n_slot && end <= self.n_slot,
+            Span::Full | Span::All | Span::Near(_) => first == 0 && end <= n_slot && end <= self.n_slot,
             Span::Slide(_) | Span::Chunk(_) => n_slot == self.n_slot,
         };
         let possible =
@@ -74,7 +79,11 @@ impl RowSlots {
 
     /// Forgets everything from `end` on, if the rows that a query at `end` sees are still there.
     pub fn rewind(&mut self, end: u32) -> bool {
-        let possible = end <= self.end && self.first <= self.span.first_visible(end).min(end);
+        // What looks ahead has seen what would be forgotten.
+        let possible = match self.span.looks_ahead() {
+            true => end == 0 || end == self.end,
+            false => end <= self.end && self.first <= self.span.first_visible(end).min(end),
+        };
         if possible {
             self.end = end;
         }
@@ -191,6 +200,17 @@ mod tests {
         assert!(!s.rewind(90), "the window has moved on");
         s.clear();
         assert_eq!(s.held(), 0..0);
+    }
+
+    #[test]
+    fn what_looks_ahead_keeps_all_or_nothing() {
+        for span in [Span::All, Span::Near(4)] {
+            let mut s = slots(span);
+            s.append(50);
+            assert_eq!((s.held(), s.slot(49)), (0..50, 49));
+            assert!(s.rewind(50) && !s.rewind(49), "what is left has seen the rest");
+            assert!(s.rewind(0) && s.held() == (0..0));
+        }
     }
 
     #[test]

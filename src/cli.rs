@@ -14,6 +14,7 @@ mod chats;
 mod check;
 mod completion;
 mod devices;
+mod embed;
 mod facts;
 mod files;
 mod form;
@@ -110,6 +111,7 @@ fn dispatch(command: Option<Command>, out: &mut Output, interrupt: &Interrupt) -
         Some(Command::Quantize(args)) => quantize::run(*args, out, interrupt),
         Some(Command::Imatrix(args)) => imatrix::run(&args, out, interrupt),
         Some(Command::Bench(args)) => bench::run(&args, out, interrupt),
+        Some(Command::Embed(args)) => embed::run(&args, out, interrupt),
         Some(Command::Devices(args)) => devices::run(&args, out),
         Some(Command::Completions(args)) => completion::script(&args, out),
         Some(Command::Man(args)) => manual::pages(&args, out),

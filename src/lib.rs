@@ -25,9 +25,9 @@ pub mod shelf;
 pub mod text;
 
 pub use engine::{
-    CancelToken, Chat, ChatTurn, ContextOverflow, DeviceChoice, DeviceInfo, Event, GenerateOptions, Generation,
-    GpuCheck, GpuLayers, InputSum, Model, ModelOptions, SavedSession, Session, SessionOptions, StopReason, Summary,
-    Want, devices,
+    Adapter, CancelToken, Chat, ChatTurn, ContextOverflow, DeviceChoice, DeviceInfo, EmbedOptions, Event,
+    GenerateOptions, Generation, GpuCheck, GpuLayers, InputSum, Model, ModelOptions, Pooling, SavedSession, Session,
+    SessionOptions, StopReason, Summary, Want, devices,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use knobs::Knobs;

@@ -113,6 +113,11 @@ impl Plan {
         rows.min()
     }
 
+    /// Does every row see earlier ones alone? Else a sequence must come in one batch, whole.
+    pub fn is_causal(&self) -> bool {
+        !self.caches.iter().any(|c| c.span.looks_ahead())
+    }
+
     /// Names of the parts of the plan with the index of their first step.
     pub fn sections(&self) -> &[(usize, String)] {
         &self.sections

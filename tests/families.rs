@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use common::{read_f32, read_json, shared, skipped, tokens};
 use tealight::plan::CacheType;
-use tealight::{Model, ModelOptions, Session, SessionOptions, Want};
+use tealight::{EmbedOptions, Model, ModelOptions, Pooling, Session, SessionOptions, Want};
 
 struct Fixture {
     name: String,
@@ -18,6 +18,8 @@ struct Fixture {
     greedy: Vec<u32>,
     /// [tokens, n_output]
     logits: Vec<f32>,
+    /// The vector of the tokens as a text, `[n_output]`; empty where the model writes text.
+    pooled: Vec<f32>,
 }
 
 impl Fixture {
@@ -39,6 +41,7 @@ impl Fixture {
             tokens: tokens(&all["tokens"]),
             greedy: expect.get("greedy").map(tokens).unwrap_or_default(),
             logits: read_f32(&logits),
+            pooled: floats(&all["pooled"]["values"]),
         })
     }
 
@@ -60,8 +63,15 @@ impl Fixture {
 
     fn run(&self, model: &Model, cache: CacheType, n_chunk: u32) -> Vec<f32> {
         let mut session = self.session(model, cache);
+        // What looks both ways takes a text whole.
+        let n_chunk = if model.is_causal() { n_chunk } else { 512 };
         session.feed(&self.tokens, n_chunk, Want::All, &mut |_| {}).unwrap().to_vec()
     }
+}
+
+/// The numbers of a JSON array; none of anything else.
+fn floats(value: &serde_json::Value) -> Vec<f32> {
+    value.as_array().map_or(Vec::new(), |list| list.iter().map(|x| x.as_f64().unwrap() as f32).collect())
 }
 
 /// Largest difference relative to the largest expected number.
@@ -131,6 +141,79 @@ fn logits_equal_the_reference() {
         let slack = if has_blocks(&fast) { 40.0 } else { 1.0 };
         assert!(f32_cache <= 1e-3 * slack, "{}: f32 cache {f32_cache:e}", f.name);
         assert!(f16_cache <= 5e-3 * slack, "{}: f16 cache {f16_cache:e}", f.name);
+    }
+}
+
+#[test]
+fn vectors_of_texts_equal_the_reference() {
+    let options = EmbedOptions::default();
+    for f in fixtures().into_iter().filter(|f| !f.pooled.is_empty()) {
+        for (exact, limit) in [(true, 1e-4), (false, 1e-3)] {
+            let model = f.model(exact, 2);
+            let alone = model.embed_tokens(&[&f.tokens], &options).unwrap();
+            let error = relative_error(&alone[0].vectors[0], &f.pooled);
+            println!("{:18} exact {exact}: {error:.1e}", f.name);
+            assert!(error <= limit, "{} exact {exact}: {error:e}", f.name);
+            assert_eq!((alone[0].vectors.len(), alone[0].n_token), (1, f.tokens.len()));
+
+            // Among others it is the same, and with other batches of the same rows.
+            let texts = [&f.tokens[..3], &f.tokens, &f.tokens[1..], &f.tokens[..1]];
+            let many = model.embed_tokens(&texts, &options).unwrap();
+            assert!(relative_error(&many[1].vectors[0], &alone[0].vectors[0]) <= 1e-5, "{} among others", f.name);
+            let one = model.embed_tokens(&texts[2..3], &options).unwrap();
+            assert!(relative_error(&many[2].vectors[0], &one[0].vectors[0]) <= 1e-5, "{} among others", f.name);
+            assert!(relative_error(&many[0].vectors[0], &alone[0].vectors[0]) > 1e-3, "{}", f.name);
+
+            let unit = model.embed_tokens(&[&f.tokens], &options.clone().with_normalize(true)).unwrap();
+            let length: f32 = unit[0].vectors[0].iter().map(|x| x * x).sum::<f32>().sqrt();
+            assert!((length - 1.0).abs() < 1e-5, "{}: {length}", f.name);
+        }
+    }
+}
+
+#[test]
+fn a_chosen_pooling_is_what_hidden_states_make() {
+    for f in fixtures().into_iter().filter(|f| !f.pooled.is_empty()) {
+        let width = f.pooled.len();
+        let rows: Vec<&[f32]> = f.logits.chunks_exact(width).collect();
+        let mean: Vec<f32> =
+            (0..width).map(|i| rows.iter().map(|r| f64::from(r[i])).sum::<f64>() as f32 / rows.len() as f32).collect();
+        let with = |pooling: Pooling| {
+            let model = Model::open(&f.model, &ModelOptions::default().with_exact(true).with_pooling(pooling)).unwrap();
+            model.embed_tokens(&[&f.tokens], &EmbedOptions::default()).unwrap().remove(0).vectors
+        };
+        for (pooling, want) in
+            [(Pooling::Mean, &mean[..]), (Pooling::Cls, rows[0]), (Pooling::Last, rows[rows.len() - 1])]
+        {
+            let error = relative_error(&with(pooling)[0], want);
+            assert!(error <= 1e-4, "{} {pooling:?}: {error:e}", f.name);
+        }
+        let each = with(Pooling::None);
+        assert_eq!(each.len(), f.tokens.len());
+        assert!(relative_error(&each.concat(), &f.logits) <= 1e-4, "{}", f.name);
+    }
+}
+
+#[test]
+fn a_model_that_looks_both_ways_takes_a_text_whole() {
+    let both: Vec<_> = fixtures().into_iter().filter(|f| !f.model(false, 1).is_causal()).collect();
+    if both.is_empty() {
+        return skipped("models that look both ways: the shared test data is not here");
+    }
+    for f in both {
+        let model = f.model(false, 1);
+        let n_ctx = f.tokens.len() as u32 + 8;
+        let options = SessionOptions::default().with_ctx(n_ctx).with_cache(CacheType::F32, CacheType::F32);
+        let mut session = model.session(&options).unwrap();
+        let error = session.feed(&f.tokens, 7, Want::All, &mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains("looks both ways") && error.hint().is_some(), "{error}");
+        assert!(session.tokens().is_empty());
+        let whole = session.feed(&f.tokens, 512, Want::All, &mut |_| {}).unwrap().to_vec();
+        let error = session.feed(&[3], 512, Want::All, &mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains("both ways"), "{error}");
+        session.rewind(5).unwrap();
+        session.clear();
+        assert_eq!(session.feed(&f.tokens, 512, Want::All, &mut |_| {}).unwrap(), whole);
     }
 }
 

@@ -55,6 +55,7 @@ const SHARED: &[&str] = &[
     "apertus",
     "arcee",
     "baichuan",
+    "bert",
     "bloom",
     "chatglm",
     "cohere2",
@@ -65,12 +66,14 @@ const SHARED: &[&str] = &[
     "deepseek2-v3",
     "dots1",
     "ernie4_5",
+    "eurobert",
     "ernie4_5-moe",
     "exaone4",
     "exaone4-full",
     "falcon",
     "falcon-h1",
     "falcon40",
+    "gemma-embedding",
     "glm4",
     "glm47-flash",
     "glm4moe",
@@ -92,11 +95,13 @@ const SHARED: &[&str] = &[
     "llama4",
     "llama4-chunk",
     "minicpm",
+    "modernbert",
     "minimax-m2",
     "mixtral",
     "mpt",
     "nemotron",
     "nemotron-h-moe",
+    "nomic-bert",
     "olmo",
     "olmo2",
     "olmo3",
@@ -128,7 +133,7 @@ fn plans_of_shared_models() {
 #[test]
 fn every_tensor_that_a_shared_model_loses_is_missed() {
     let Some(folder) = common::shared("fixtures") else { return };
-    let optional = ["output.weight", "rope_freqs.weight"];
+    let optional = ["output.weight", "rope_freqs.weight", "token_types.weight"];
     // A bias that some models of the family do not choose by.
     let open = ["exp_probs_b.bias"];
     for name in SHARED {
@@ -302,7 +307,8 @@ fn unknown_and_missing_architectures_are_named() {
     edit.set("general.architecture", KeyValue::Str(b"qwen9\x1b]0;".to_vec()));
     let e = open(&edit).err().expect("an unknown architecture");
     assert!(e.to_string().contains("qwen9\\u{1b}]0;"), "{e}");
-    assert!(e.hint().unwrap().contains("qwen3"), "the hint lists what is supported");
+    assert!(e.to_string().contains("the nearest is `qwen2`"), "{e}");
+    assert!(e.hint().unwrap().contains("inspect --architectures"), "the hint says where to look");
     let mut edit = whole;
     edit.remove_key("general.architecture");
     assert!(refused(&edit, "no architecture").contains("general.architecture"));
@@ -369,7 +375,6 @@ fn factors_of_the_rotation_that_keys_promise_must_be_there() {
 #[test]
 fn keys_that_change_the_computation_are_not_ignored() {
     for (key, value) in [
-        ("attention.causal", KeyValue::Bool(false)),
         ("expert_count", KeyValue::U32(8)),
         ("nextn_predict_layers", KeyValue::U32(1)),
         ("attention.shared_kv_layers", KeyValue::U32(2)),
@@ -385,6 +390,22 @@ fn keys_that_change_the_computation_are_not_ignored() {
     edit.set("qwen3.attention.causal", KeyValue::Bool(true));
     edit.set("qwen3.expert_count", KeyValue::U32(0));
     open(&edit).unwrap();
+}
+
+#[test]
+fn a_file_may_say_that_its_model_looks_both_ways() {
+    let mut edit = Edit::read(&fixture("qwen3"));
+    edit.set("qwen3.attention.causal", KeyValue::Bool(false));
+    let model = open(&edit).unwrap();
+    assert!(!model.is_causal() && !model.has_logits() && model.pooling().is_none());
+    assert!(model.plan(64).unwrap().to_string().contains("span=all"));
+    edit.set("qwen3.attention.sliding_window", KeyValue::U32(8));
+    assert!(refused(&edit, "a window of the past, both ways").contains("qwen3.attention.causal"));
+    let mut edit = Edit::read(&fixture("qwen3"));
+    edit.set("qwen3.pooling_type", KeyValue::U32(4));
+    assert!(refused(&edit, "a model that ranks").contains("qwen3.pooling_type"));
+    edit.set("qwen3.pooling_type", KeyValue::U32(0));
+    assert!(open(&edit).unwrap().has_logits());
 }
 
 #[test]

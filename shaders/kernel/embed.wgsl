@@ -1,4 +1,4 @@
-// y[row] (+)= scale * table[entry], the row's token, or where BY_POSITION is not 0 its position + OFFSET. `x` holds
+// y[row] (+)= scale * table[entry]; BY = 0: entry is the row's token, 1: its position + OFFSET, 2: OFFSET for all rows. `x` holds
 // (token, position, 0, 0) of each row; a chunk of the table serves the entries first .. first + rows. ADD as in linear.wgsl. One invocation per group of 32 columns; grid
 // (groups / WG, rows). Scalar twin: src/cpu/rows.rs.
 @group(0) @binding(3) var<storage, read> x: array<vec4<u32>>;
@@ -16,7 +16,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (id.x >= p.groups || id.y >= columns()) {
         return;
     }
-    let entry = select(x[id.y].x, x[id.y].y + OFFSET, BY_POSITION != 0u);
+    let own = select(x[id.y].x, x[id.y].y, BY == 1u);
+    let entry = OFFSET + select(own, 0u, BY == 2u);
     if (entry < p.first || entry - p.first >= p.rows) {
         return;
     }

@@ -4,10 +4,10 @@ mod state;
 
 use std::ops::RangeInclusive;
 
-use super::family::{AlibiWhere, Block, Family, FfnAct, Mixer, OtherWhere};
+use super::family::{AlibiWhere, Block, Family, FfnAct, Mixer, OtherWhere, WindowKind};
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::{Metadata, Value};
-use crate::plan::{Groups, NormKind, PoolKind, Score};
+use crate::plan::{Act, Groups, NormKind, PoolKind, Score};
 pub use state::StateConfig;
 
 /// Largest width, length or table that a sane model has; a larger one is a broken file.
@@ -15,6 +15,32 @@ const MAX_SIZE: u32 = 1 << 20;
 const MAX_LAYERS: u32 = 1024;
 const MAX_HEADS: u32 = 1024;
 const MAX_EXPERTS: u32 = 1 << 14;
+
+/// How the hidden states of a text become its vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Pooling {
+    /// They do not: each token keeps its own.
+    None,
+    /// Their mean.
+    Mean,
+    /// The first token's.
+    Cls,
+    /// The last token's.
+    Last,
+}
+
+impl Pooling {
+    /// The step that does it.
+    pub const fn kind(self) -> Option<PoolKind> {
+        match self {
+            Self::None => None,
+            Self::Mean => Some(PoolKind::Mean),
+            Self::Cls => Some(PoolKind::First),
+            Self::Last => Some(PoolKind::Last),
+        }
+    }
+}
 
 /// Which layers are windowed, where the file says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,10 +148,16 @@ pub struct Config {
     pub parallel: Option<bool>,
     /// Raw numbers of xIELU, per layer: positive, negative, beta, eps.
     pub xielu: Option<Vec<[f32; 4]>>,
-    /// An embedding model's pooling.
-    pub pooling: Option<PoolKind>,
     /// Sizes of layers that keep a state.
     pub state: StateConfig,
+    /// Does a row see earlier ones alone?
+    pub causal: bool,
+    /// The activation that the file names, in place of the family's.
+    pub act: Option<Act>,
+    /// How a text gets its vector, where the file or the caller says so.
+    pub pooling: Option<Pooling>,
+    /// Are the results hidden states rather than logits?
+    pub embeds: bool,
     /// Experts, where the file has any.
     pub experts: Option<ExpertConfig>,
     /// Latent attention, where the family has it.
@@ -271,11 +303,39 @@ impl Keys<'_> {
                 ));
             }
         }
-        let name = self.name("attention.causal");
-        match self.meta.bool(&name)? {
-            Some(false) => Err(self.meta.key_error(&name, false, "true: bidirectional models are not supported yet")),
-            _ => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// How a text gets its vector.
+    fn pooling(&self) -> Result<Option<Pooling>> {
+        let key = "pooling_type";
+        Ok(match self.size(key, 0..=u32::MAX)? {
+            None => None,
+            Some(0) => Some(Pooling::None),
+            Some(1) => Some(Pooling::Mean),
+            Some(2) => Some(Pooling::Cls),
+            Some(3) => Some(Pooling::Last),
+            Some(n) => {
+                let expected = "0 to 3 (none, mean, cls, last): models that rank texts are not supported";
+                return Err(self.meta.key_error(&self.name(key), n, expected));
+            }
+        })
+    }
+
+    /// The activation that the key `hidden_activation` names, in the words of transformers.
+    fn activation(&self) -> Result<Option<Act>> {
+        let name = self.name("hidden_activation");
+        Ok(match self.meta.str(&name)? {
+            None => None,
+            Some("gelu") => Some(Act::GeluErf),
+            Some("gelu_new" | "gelu_pytorch_tanh") => Some(Act::Gelu),
+            Some("silu" | "swish") => Some(Act::Silu),
+            Some("relu") => Some(Act::Relu),
+            Some(other) => {
+                let expected = "gelu, gelu_new, gelu_pytorch_tanh, silu or relu";
+                return Err(self.meta.key_error(&name, format!("`{}`", printable(other)), expected));
+            }
+        })
     }
 
     /// The four numbers of xIELU per layer. Their keys carry no architecture's name, and may hold one number
@@ -390,7 +450,7 @@ impl Config {
     ///
     /// # Errors
     /// [`ErrorKind::Model`] naming the key, its place, what was found and what was expected.
-    pub fn read(meta: Metadata<'_>, family: &Family, n_vocab: u32) -> Result<Config> {
+    pub fn read(meta: Metadata<'_>, family: &Family, n_vocab: u32, pooling: Option<Pooling>) -> Result<Config> {
         let arch = architecture(meta)?;
         let keys = Keys { meta, arch };
         keys.refuse_unsupported(family)?;
@@ -450,6 +510,17 @@ impl Config {
             None if least_ff == 0 || experts.is_some() => vec![0; n_block as usize],
             None => return Err(keys.missing("feed_forward_length")),
         };
+        let causal = meta.bool(&keys.name("attention.causal"))?.unwrap_or(family.causal);
+        let of_file = keys.pooling()?;
+        let window = keys.size("attention.sliding_window", 0..=u32::MAX)?.or(family.windows.default).filter(|&n| n > 0);
+        if window.is_some() && causal != (family.windows.kind != WindowKind::Near) {
+            let expected = if causal { "false" } else { "true" };
+            return Err(meta.key_error(
+                &keys.name("attention.causal"),
+                causal,
+                format!("{expected}: the windows of this architecture want it"),
+            ));
+        }
         let latent = family.latent.then(|| keys.latent()).transpose()?;
         let rope_dims = latent.map_or(head_dim_k, |l| l.n_rot + l.n_nope);
         let rope = RopeConfig::read(&keys, n_ctx_train, rope_dims)?;
@@ -471,7 +542,7 @@ impl Config {
             n_ff,
             n_ctx_train,
             norm_eps,
-            window: keys.size("attention.sliding_window", 0..=u32::MAX)?.or(family.windows.default).filter(|&n| n > 0),
+            window,
             window_pattern: keys.window_pattern(n_block)?,
             attn_scale: keys.positive("attention.scale")?,
             attn_softcap: or_default("attn_logit_softcapping", family.attn_softcap)?,
@@ -488,13 +559,12 @@ impl Config {
                 FfnAct::Xielu => Some(keys.xielu(n_layer)?),
                 FfnAct::Fixed(_) => None,
             },
-            pooling: match keys.size("pooling_type", 0..=4)? {
-                Some(1) => Some(PoolKind::Mean),
-                Some(2) => Some(PoolKind::First),
-                Some(3) => Some(PoolKind::Last),
-                _ => None,
-            },
             state: StateConfig::read(&keys, family, n_block, n_head)?,
+            causal,
+            act: keys.activation()?,
+            // Writers of text carry a 0 at times.
+            embeds: !causal || pooling.is_some() || of_file.is_some_and(|p| p != Pooling::None),
+            pooling: pooling.or(of_file),
             experts,
             latent,
             rope,

@@ -1,6 +1,7 @@
 //! One entry per architecture: data only. Sources: the models' code in transformers, confirmed by the logits
 //! of small models of every family (`tests/families.rs`).
 
+mod encoders;
 mod experts;
 mod gemma;
 mod gpt;
@@ -59,6 +60,11 @@ pub const ALL: &[&Family] = &[
     &recurrent::LFM2MOE,
     &recurrent::NEMOTRON_H,
     &recurrent::KIMI_LINEAR,
+    &encoders::BERT,
+    &encoders::NOMIC_BERT,
+    &encoders::MODERN_BERT,
+    &encoders::EUROBERT,
+    &encoders::GEMMA_EMBEDDING,
     &experts::QWEN2MOE,
     &experts::QWEN3MOE,
     &experts::OLMOE,

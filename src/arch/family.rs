@@ -168,6 +168,8 @@ pub enum WindowKind {
     Slide,
     /// Those of the same n.
     Chunk,
+    /// Those up to n / 2 away, on both sides.
+    Near,
 }
 
 /// Form of the feed-forward part.
@@ -225,6 +227,8 @@ pub struct Windows {
     pub default: Option<u32>,
     /// What a window is.
     pub kind: WindowKind,
+    /// Is the first layer of each period the full one, rather than the last?
+    pub full_first: bool,
 }
 
 /// One model family.
@@ -306,8 +310,17 @@ pub struct Family {
     pub spread: Spread,
     /// Does Mamba 1 have norms of step sizes, inputs and outputs?
     pub dt_norms: bool,
+    /// Does a row see earlier ones alone? The key `attention.causal` overrides it. What looks both ways has no head: its
+    /// results are hidden states.
+    pub causal: bool,
+    /// Norms of the stream itself, behind the addition of attention and of the feed-forward part.
+    pub stream_norms: Option<[&'static str; 2]>,
     /// Norm behind the last layer.
-    pub final_norm: &'static str,
+    pub output_norm: Option<&'static str>,
+    /// Is row 0 of `token_types`, where the file has it, added to the embeddings?
+    pub token_types: bool,
+    /// Does the first layer have a norm before attention? Else it reads the embeddings' norm.
+    pub first_attn_norm: bool,
 }
 
 /// One layer, resolved.
@@ -332,19 +345,20 @@ pub struct Layer {
 impl Layer {
     /// Does it see only a window?
     pub fn is_windowed(&self) -> bool {
-        self.span != Span::Full
+        !matches!(self.span, Span::Full | Span::All)
     }
 }
 
 impl Family {
     /// Layer `i` of a model with this configuration.
     pub fn layer(&self, config: &Config, i: u32) -> Layer {
-        let span = match config.window {
-            Some(n) if self.is_windowed(config, i) => match self.windows.kind {
-                WindowKind::Slide => Span::Slide(n),
-                WindowKind::Chunk => Span::Chunk(n),
-            },
-            _ => Span::Full,
+        let window = config.window.filter(|_| self.is_windowed(config, i));
+        let span = match (window, self.windows.kind) {
+            (Some(n), WindowKind::Slide) => Span::Slide(n),
+            (Some(n), WindowKind::Chunk) => Span::Chunk(n),
+            (Some(n), WindowKind::Near) => Span::Near(n / 2),
+            (None, _) if config.causal => Span::Full,
+            (None, _) => Span::All,
         };
         let alibi = match self.alibi {
             AlibiWhere::Never => false,
@@ -356,9 +370,7 @@ impl Family {
             RopeWhere::Never => false,
             RopeWhere::NotEvery(n) => !(i + 1).is_multiple_of(n),
             RopeWhere::Windowed => {
-                span != Span::Full
-                    || config.window.is_none()
-                    || !(0..config.n_layer).any(|j| self.is_windowed(config, j))
+                window.is_some() || config.window.is_none() || !(0..config.n_layer).any(|j| self.is_windowed(config, j))
             }
             RopeWhere::Flag => config.rope.finetuned != Some(false),
         };
@@ -397,12 +409,15 @@ impl Family {
     fn is_windowed(&self, config: &Config, i: u32) -> bool {
         match &config.window_pattern {
             Some(WindowPattern::Layers(list)) => list[i as usize],
-            Some(WindowPattern::Period(n)) => n_is_windowed(*n, i),
-            None => n_is_windowed(self.windows.period, i),
+            Some(WindowPattern::Period(n)) => self.windows.has(*n, i),
+            None => self.windows.has(self.windows.period, i),
         }
     }
 }
 
-fn n_is_windowed(period: u32, i: u32) -> bool {
-    period == 0 || i % period != period - 1
+impl Windows {
+    /// Is layer `i` one of the windowed ones of its period?
+    fn has(&self, period: u32, i: u32) -> bool {
+        period == 0 || i % period != if self.full_first { 0 } else { period - 1 }
+    }
 }

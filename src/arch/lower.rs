@@ -6,9 +6,11 @@ mod ffn;
 mod latent;
 mod recurrent;
 
-use super::config::{Config, architecture};
+use super::adapter::{self, Adapters, Term};
+use super::config::{Config, Pooling, architecture};
 use super::families;
 use super::family::{Block, EmbedScale, Family, LogitScale, NormWeights};
+use super::table;
 use super::tensors::Tensors;
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::Gguf;
@@ -25,18 +27,30 @@ pub struct Lowered {
     pub n_vocab: u32,
 }
 
-/// Lowers the model of a file for sessions of `n_ctx` positions.
+/// What a model is lowered for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Purpose<'a> {
+    /// Positions of a session.
+    pub n_ctx: u32,
+    /// LoRA adapters that change it, each with its scale.
+    pub adapters: &'a [(&'a Gguf, f32)],
+    /// Vectors of texts by this pooling, in place of what the file is for.
+    pub pooling: Option<Pooling>,
+}
+
+/// Lowers the model of a file.
 ///
 /// # Errors
 /// [`ErrorKind::Model`] for an unknown architecture, a key out of range, a tensor that is missing, mis-shaped or
-/// superfluous, each by name.
-pub fn lower(gguf: &Gguf, n_ctx: u32) -> Result<Lowered> {
+/// superfluous, each by name; the same for adapters.
+pub fn lower(gguf: &Gguf, purpose: &Purpose<'_>) -> Result<Lowered> {
     let arch = architecture(gguf.metadata())?;
-    let Some(family) = families::find(arch) else {
-        let text = format!("architecture `{}` is not supported", printable(arch));
-        let hint = format!("supported are: {}", super::supported().join(", "));
+    if adapter::is_adapter(gguf) {
+        let text = format!("this is an adapter for `{}` models, no model", printable(arch));
+        let hint = "name the model that it was trained on, and this file behind --lora";
         return Err(Error::new(ErrorKind::Model, text).in_file(gguf.path()).with_hint(hint));
-    };
+    }
+    let Some(family) = families::find(arch) else { return Err(unknown(arch).in_file(gguf.path())) };
     let tensors = Tensors::new(gguf);
     tensors.check_needs(family.needs)?;
     tensors.check_layers_alike()?;
@@ -44,11 +58,14 @@ pub fn lower(gguf: &Gguf, n_ctx: u32) -> Result<Lowered> {
         Some(&[.., n_vocab, _]) => u32::try_from(n_vocab).unwrap_or(u32::MAX),
         _ => 0, // named by `Lowering::embed`, which asks for one row at least
     };
-    let config = Config::read(gguf.metadata(), family, n_vocab)?;
-    let mut lowering = Lowering { family, config: &config, n_ctx, n_vocab, tensors, plan: PlanBuilder::default() };
+    let config = Config::read(gguf.metadata(), family, n_vocab, purpose.pooling)?;
+    let adapters = Adapters::read(purpose.adapters, arch)?;
+    let n_ctx = purpose.n_ctx;
+    let plan = PlanBuilder::default();
+    let mut lowering = Lowering { family, config: &config, n_ctx, n_vocab, tensors, adapters, plan };
     lowering.whole()?;
-    let Lowering { tensors, mut plan, .. } = lowering;
-    let mut tensors = tensors;
+    let Lowering { mut tensors, adapters, mut plan, .. } = lowering;
+    adapters.finish()?;
     for i in config.n_layer..config.n_layer + config.n_layer_ahead {
         if tensors.mark_layer_used(i) {
             plan.note(format!("layer {i} predicts further tokens; it is not used by this computation"));
@@ -63,12 +80,32 @@ pub fn lower(gguf: &Gguf, n_ctx: u32) -> Result<Lowered> {
     Ok(Lowered { plan, config, n_vocab })
 }
 
+/// The refusal of an architecture that no family describes.
+fn unknown(arch: &str) -> Error {
+    const WHERE: &str =
+        "`tealight inspect --architectures` lists what runs; `tealight inspect FILE` shows this file's keys";
+    let Some(known) = table::find(arch).filter(|a| a.name == arch) else {
+        let near = table::nearest(arch);
+        let runs = if near.runs() { "which runs" } else { "which does not run either" };
+        let name = printable(arch);
+        let text = format!(
+            "architecture `{name}` is not supported: the name is unknown; the nearest is `{}`, {runs}",
+            near.name
+        );
+        return Error::new(ErrorKind::Model, text).with_hint(format!("{WHERE}; a newer Tealight may know it"));
+    };
+    let why = known.reason().unwrap_or_default();
+    let text = format!("architecture `{}` ({}) is not supported: {why}", known.name, known.models);
+    Error::new(ErrorKind::Model, text).with_hint(WHERE)
+}
+
 struct Lowering<'a> {
     family: &'a Family,
     config: &'a Config,
     n_ctx: u32,
     n_vocab: u32,
     tensors: Tensors<'a>,
+    adapters: Adapters<'a>,
     plan: PlanBuilder,
 }
 
@@ -103,6 +140,15 @@ impl Lowering<'_> {
         };
         let x = self.plan.buffer("x", n_embd);
         self.plan.push(Step::Embed { out: x, table, index: Index::Token, scale: scale * companion, add: false });
+        for term in self.adapters.row_terms("token_embd.weight", self.n_vocab, n_embd)? {
+            let rank = self.plan.buffer("la", term.rank);
+            let table = self.weight(term.a);
+            self.plan.push(Step::Embed { out: rank, table, index: Index::Token, scale: 1.0, add: false });
+            self.add_term(x, rank, term.b, scale * term.scale);
+        }
+        if self.family.token_types && self.tensors.has("token_types.weight") {
+            self.embed_token_type(x)?;
+        }
         if let Some(first) = self.family.positions {
             self.embed_positions(x, first)?;
         }
@@ -110,6 +156,19 @@ impl Lowering<'_> {
             Some(stem) => self.norm(x, x, stem, n_embd, self.family.norm),
             None => Ok(x),
         }
+    }
+
+    /// Adds what the model has learned about tokens of the first kind: those of a single text.
+    fn embed_token_type(&mut self, x: Operand) -> Result<()> {
+        let name = "token_types.weight";
+        let n_type = match self.tensors.shape(name) {
+            Some(&[.., n, _]) => u32::try_from(n).unwrap_or(u32::MAX),
+            _ => 1,
+        };
+        let table = self.tensors.matrix(name, n_type, x.len())?;
+        let table = self.weight(table);
+        self.plan.push(Step::Embed { out: x, table, index: Index::Row(0), scale: 1.0, add: true });
+        Ok(())
     }
 
     /// Adds what the model has learned about each position.
@@ -165,6 +224,7 @@ impl Lowering<'_> {
     ) -> Result<[Operand; N]> {
         let mut parts = Vec::with_capacity(N);
         let mut outs = [x; N];
+        let mut terms = Vec::new();
         for (slot, (name, stem, n_out)) in outs.iter_mut().zip(outputs) {
             let weight = self.tensors.matrix(&format!("{stem}.weight"), n_out, x.len())?;
             let bias = self.tensors.maybe_vector(&format!("{stem}.bias"), n_out)?;
@@ -174,9 +234,35 @@ impl Lowering<'_> {
             let bias = bias.map(|b| self.weight(b));
             parts.push(Part { out, weight, bias, scale: scale * companion });
             *slot = out;
+            // The table of embeddings is a head, too, where there is no other; its adapter changes what is looked up.
+            let name = if stem == "token_embd" { "output.weight".to_owned() } else { format!("{stem}.weight") };
+            let found = self.adapters.terms(&name, n_out, x.len())?;
+            if let (Some(_), Some(limit)) = (found.first(), clamp) {
+                let text = format!("adapters cannot change `{name}`, whose results are limited to {limit}");
+                return Err(Error::new(ErrorKind::Model, text));
+            }
+            terms.extend(found.into_iter().map(|term| (out, Term { scale: scale * term.scale, ..term })));
+        }
+        let mut ranks = Vec::with_capacity(terms.len());
+        for (i, (_, term)) in terms.iter().enumerate() {
+            let out = self.plan.buffer(&format!("la{i}"), term.rank);
+            let weight = self.plan.weight(term.a.clone());
+            parts.push(Part { out, weight, bias: None, scale: 1.0 });
+            ranks.push(out);
         }
         self.plan.push(Step::Linear { x, parts, clamp });
+        for ((out, term), rank) in terms.into_iter().zip(ranks) {
+            self.add_term(out, rank, term.b, term.scale);
+        }
         Ok(outs)
+    }
+
+    /// x += scale * B a, the second half of an adapter's term.
+    fn add_term(&mut self, x: Operand, a: Operand, b: WeightRef, scale: f32) {
+        let out = self.plan.buffer("lb", x.len());
+        let weight = self.weight(b);
+        self.plan.push(Step::Linear { x: a, parts: vec![Part { out, weight, bias: None, scale }], clamp: None });
+        self.plan.push(Step::Add { x, y: out, out: x, scale: 1.0 });
     }
 
     fn add(&mut self, x: Operand, y: Operand) {
@@ -200,7 +286,8 @@ impl Lowering<'_> {
         };
         let stems = self.family.attn_norm;
         let there = |stem: &&&str| self.tensors.has(&format!("blk.{i}.{stem}.weight"));
-        let attn_norm = stems.iter().find(there).or(stems.last()).copied();
+        let is_bare = i == 0 && !self.family.first_attn_norm;
+        let attn_norm = stems.iter().find(there).or(stems.last()).copied().filter(|_| !is_bare);
         let n = match attn_norm {
             Some(stem) => {
                 let n = self.plan.buffer("n", self.config.n_embd);
@@ -236,6 +323,9 @@ impl Lowering<'_> {
             branches.iter().try_for_each(|a| self.layer_norm(*a, *a, i, stem).map(|_| ()))?;
         }
         branches.into_iter().for_each(|branch| self.add(x, branch));
+        if let Some([stem, _]) = self.family.stream_norms {
+            self.layer_norm(x, x, i, stem)?;
+        }
         let h = match own_ffn_norm {
             Some(stem) => {
                 let n = self.plan.buffer("n", self.config.n_embd);
@@ -248,23 +338,33 @@ impl Lowering<'_> {
             self.layer_norm(f, f, i, stem)?;
         }
         self.add(x, f);
+        if let Some([_, stem]) = self.family.stream_norms {
+            self.layer_norm(x, x, i, stem)?;
+        }
         Ok(())
     }
 
     fn head(&mut self, x: Operand) -> Result<()> {
         let n_embd = self.config.n_embd;
-        if let Some(kind) = self.config.pooling {
-            let hidden = self.norm(x, x, self.family.final_norm, n_embd, self.family.norm)?;
-            self.plan.output(hidden);
-            let out = self.plan.buffer("pooled", n_embd);
-            self.plan.push(Step::Pool { x: hidden, out, kind });
-            self.plan.output(out);
-            self.plan.note("an embedding model: the result is hidden states and their pooled vector, not logits");
+        if self.config.embeds {
+            if let Some(stem) = self.family.output_norm {
+                self.norm(x, x, stem, n_embd, self.family.norm)?;
+            }
+            self.plan.output(x);
+            if let Some(kind) = self.config.pooling.and_then(Pooling::kind) {
+                let out = self.plan.buffer("pooled", n_embd);
+                self.plan.push(Step::Pool { x, out, kind });
+                self.plan.output(out);
+            }
             self.tensors.mark_used("output.weight");
+            self.tensors.mark_used("output.bias");
             return Ok(());
         }
-        let y = self.plan.buffer("y", n_embd);
-        let y = self.norm(x, y, self.family.final_norm, n_embd, self.family.norm)?;
+        let mut y = x;
+        if let Some(stem) = self.family.output_norm {
+            y = self.plan.buffer("y", n_embd);
+            self.norm(x, y, stem, n_embd, self.family.norm)?;
+        }
         let stem = if self.tensors.has("output.weight") { "output" } else { "token_embd" };
         let scale = match (self.family.logit_scale, self.config.logit_scale) {
             (LogitScale::Divide | LogitScale::DivideOrWidth(_), Some(s)) => 1.0 / s,

@@ -191,10 +191,14 @@ impl<'a> Tensors<'a> {
         Ok(())
     }
 
+    /// Names of tensors that are not used yet.
+    pub fn unused(&self) -> impl Iterator<Item = &'a str> {
+        self.gguf.tensors().iter().map(|t| t.name.as_str()).filter(|n| !self.used.contains(*n))
+    }
+
     /// Names what was ignored; refuses what nobody asked for.
     pub fn finish(self, ignore: &[&str]) -> Result<Vec<String>> {
-        let unused = || self.gguf.tensors().iter().filter(|t| !self.used.contains(&t.name)).map(|t| t.name.as_str());
-        let (ignored, left): (Vec<_>, Vec<_>) = unused().partition(|n| ignore.iter().any(|end| n.ends_with(end)));
+        let (ignored, left): (Vec<_>, Vec<_>) = self.unused().partition(|n| ignore.iter().any(|end| n.ends_with(end)));
         if left.is_empty() {
             return Ok(ignored.iter().map(|n| format!("tensor `{n}` is not used by this computation")).collect());
         }

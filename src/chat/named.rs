@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::engine::{BUILT_IN, Model};
+use crate::engine::{BUILT_IN, Model, list_adapters};
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::AtomicFile;
 
@@ -79,6 +79,8 @@ pub struct ChatRecord {
     pub model: PathBuf,
     /// [`Model::identity`].
     pub model_identity: u64,
+    /// Adapters that the model was changed by, by their names.
+    pub adapters: Vec<String>,
     /// When it was begun, in seconds since 1970 UTC.
     pub created_s: u64,
     /// When it was last written to, in seconds since 1970 UTC.
@@ -99,7 +101,7 @@ impl ChatRecord {
     }
 
     fn to_json(&self) -> Value {
-        json!({
+        let mut value = json!({
             "version": VERSION,
             "model": {
                 "path": self.model.to_string_lossy(),
@@ -108,7 +110,11 @@ impl ChatRecord {
             "created": self.created_s,
             "used": self.used_s,
             "messages": self.messages,
-        })
+        });
+        if !self.adapters.is_empty() {
+            value["model"]["adapters"] = self.adapters.clone().into();
+        }
+        value
     }
 
     fn from_json(value: &Value, path: &Path) -> Result<Self> {
@@ -133,6 +139,10 @@ impl ChatRecord {
         Ok(Self {
             model: value["model"]["path"].as_str().unwrap_or_default().into(),
             model_identity: identity.ok_or_else(|| wrong("it names no model"))?,
+            adapters: {
+                let names = value["model"]["adapters"].as_array().map_or(&[][..], Vec::as_slice);
+                names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+            },
             created_s: value["created"].as_u64().unwrap_or_default(),
             used_s: value["used"].as_u64().unwrap_or_default(),
             messages: messages.clone(),
@@ -298,6 +308,13 @@ impl NamedChat {
         let Some(record) = self.record.as_ref().filter(|r| r.model_identity != model.identity()) else {
             return Ok(());
         };
+        let adapters: Vec<String> = model.adapters().iter().map(ToString::to_string).collect();
+        if record.adapters != adapters {
+            let (was, is) = (list_adapters(&record.adapters), list_adapters(&adapters));
+            let text = format!("the chat `{}` was held with {was}, the model has {is}", self.name);
+            let hint = "use the same adapters (--lora), another --name, or --recompute to go on with what there is";
+            return Err(Error::new(ErrorKind::Model, text).with_hint(hint));
+        }
         let was = printable(&record.model.to_string_lossy());
         let text = format!("the chat `{}` was held with another model, {was}", self.name);
         let hint = "use that model, another --name, or --recompute to go on with this model and all that was said";
@@ -323,6 +340,7 @@ impl NamedChat {
                 false => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
             },
             model_identity: model.identity(),
+            adapters: model.adapters().iter().map(ToString::to_string).collect(),
             created_s: self.record.as_ref().map_or(now_s, |r| r.created_s),
             used_s: now_s,
             messages: messages.to_vec(),

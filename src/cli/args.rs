@@ -1,6 +1,7 @@
 //! Arguments as they are typed; `Model*::resolve` and the subcommands apply defaults. Flags, variables and their
 //! meaning are llama.cpp's where it has them.
 
+mod adapters;
 mod answers;
 mod models;
 mod shelf;
@@ -16,7 +17,9 @@ use tealight::{DeviceChoice, GpuCheck, GpuLayers, Knobs, ModelOptions, SessionOp
 
 use super::bench::{Numbers, pair};
 use super::chats::ChatsArgs;
+use super::embed::EmbedArgs;
 use super::{Outcome, usage};
+pub(crate) use adapters::LoraArgs;
 pub(crate) use answers::{AnswerArgs, ChatArgs, Overflow, RunArgs};
 use models::{IMATRIX_NOTES, QUANTIZE_NOTES};
 pub(crate) use models::{ImatrixArgs, PerplexityArgs, QuantizeArgs};
@@ -97,6 +100,9 @@ pub(crate) enum Command {
     /// Write the logits of given tokens as numbers
     #[command(after_help = LOGITS_NOTES, override_usage = "tealight logits [OPTIONS] MODEL --tokens IDS -o FILE")]
     Logits(LogitsArgs),
+    /// Turn texts into vectors
+    #[command(after_help = super::embed::NOTES, override_usage = "tealight embed [OPTIONS] MODEL [TEXT]...")]
+    Embed(EmbedArgs),
     /// Measure how well a model predicts a text
     #[command(override_usage = "tealight perplexity [OPTIONS] MODEL --file FILE")]
     Perplexity(PerplexityArgs),
@@ -301,6 +307,9 @@ pub(crate) struct InspectArgs {
     /// One JSON object, tensors included; shapes are row-major, outermost first
     #[arg(long)]
     pub json: bool,
+    /// List the architectures of model files instead: names, models, and which run
+    #[arg(long, conflicts_with_all = ["tensors", "plan", "words", "model"])]
+    pub architectures: bool,
     #[command(flatten)]
     pub model: ModelFlag,
     #[command(flatten)]
@@ -364,6 +373,8 @@ pub(crate) struct BenchArgs {
     pub cache: CacheArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
+    #[command(flatten)]
+    pub lora: LoraArgs,
 }
 
 /// Form of a benchmark's results.
@@ -460,6 +471,8 @@ pub(crate) struct LogitsArgs {
     pub cache: CacheArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
+    #[command(flatten)]
+    pub lora: LoraArgs,
 }
 
 /// A variable that is set to anything but nothing, as <https://no-color.org> has it; clap's own default is `false`.

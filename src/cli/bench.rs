@@ -161,7 +161,7 @@ impl BenchArgs {
     }
 
     fn options(&self, n_threads: Option<usize>) -> Outcome<ModelOptions> {
-        let mut options = self.device.resolve()?;
+        let mut options = self.lora.resolve(self.device.resolve()?);
         if let Some(n) = self.ubatch_size {
             options.knobs.n_ubatch = n as usize;
         }

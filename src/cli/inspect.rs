@@ -1,14 +1,14 @@
 //! `tealight inspect`: what is in a file, what it needs, whether it runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
-use tealight::engine::{DeviceChoice, Placement};
+use tealight::engine::{self, DeviceChoice, Placement};
 use tealight::error::{escaped, printable};
-use tealight::gguf::{Gguf, Metadata};
+use tealight::gguf::{Gguf, Metadata, Tensor};
 use tealight::plan::MemoryEstimate;
 use tealight::{Error, Model, ModelOptions, SessionOptions};
 
@@ -17,6 +17,9 @@ use super::output::Output;
 use super::{Outcome, files};
 
 pub(crate) fn run(args: &InspectArgs, out: &mut Output) -> Outcome {
+    if args.architectures {
+        return out.bytes(if args.json { architectures_json() } else { architectures_text() }.as_bytes());
+    }
     let (subject, _) = args.model.resolve(&args.words, false)?;
     let gguf = Arc::new(subject.gguf()?);
     gguf.warnings().iter().for_each(|w| out.warning(w));
@@ -100,6 +103,16 @@ impl Report<'_> {
         self.str("tokenizer.chat_template").is_some()
     }
 
+    /// What an adapter is: its kind, its ranks, its alpha, and how many matrices it changes. `None` for models.
+    fn adapter(&self) -> Option<(&str, BTreeSet<u64>, Option<f32>, usize)> {
+        self.str("general.type").filter(|t| *t == "adapter")?;
+        let second = |t: &&Tensor| t.name.ends_with(".lora_b");
+        let ranks = self.gguf.tensors().iter().filter(second).filter_map(|t| t.shape.last().copied());
+        let alpha = self.meta().f32("adapter.lora.alpha").ok().flatten();
+        let n_matrix = self.gguf.tensors().iter().filter(second).count();
+        Some((self.str("adapter.type").unwrap_or("unknown"), ranks.collect(), alpha, n_matrix))
+    }
+
     /// Bytes and tensors of each type.
     fn types(&self) -> BTreeMap<&'static str, (usize, u64)> {
         let mut types: BTreeMap<_, (usize, u64)> = BTreeMap::new();
@@ -153,6 +166,9 @@ impl Report<'_> {
                 "pre": self.str("tokenizer.ggml.pre"),
             })),
             "chat_template": self.has_template(),
+            "adapter": self.adapter().map(|(kind, ranks, alpha, n_matrix)| json!({
+                "type": kind, "ranks": ranks, "alpha": alpha, "matrices": n_matrix,
+            })),
             "runs": self.reason().is_none(),
             "reason": self.reason(),
             "memory": self.needs.as_ref().ok().map(|n| json!({
@@ -241,6 +257,13 @@ impl Report<'_> {
             ("name", self.str("general.name").map_or_else(unknown, printable)),
             ("architecture", self.str("general.architecture").map_or_else(unknown, printable)),
         ];
+        if let Some((kind, ranks, alpha, n_matrix)) = self.adapter() {
+            let ranks: Vec<String> = ranks.iter().map(u64::to_string).collect();
+            let alpha = alpha.map_or_else(String::new, |a| format!(", alpha {a}"));
+            let matrices = format!("{n_matrix} {}", if n_matrix == 1 { "matrix" } else { "matrices" });
+            let what = format!("{}, rank {}{alpha}, changes {matrices}", printable(kind), ranks.join(" and "));
+            rows.push(("adapter", format!("{what}: use it as --lora FILE beside its model")));
+        }
         if let Some(bits) = self.bits_per_weight() {
             rows.push(("parameters", files::count(self.n_parameter())));
             let ty = self.file_type().map_or_else(|| "file type not said".into(), str::to_owned);
@@ -281,6 +304,26 @@ impl Report<'_> {
         }
         rows
     }
+}
+
+/// Every architecture on a line: name, whether it runs, models, other names.
+fn architectures_text() -> String {
+    let all = engine::architectures();
+    let width = all.iter().map(|a| a.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for a in all {
+        let runs = a.reason().map_or_else(|| "runs".to_owned(), |why| format!("does not run: {why}"));
+        let aliases = if a.aliases.is_empty() { String::new() } else { format!(" (also {})", a.aliases.join(", ")) };
+        push(&mut text, format_args!("{:<width$}  {}{aliases}; {runs}", a.name, a.models));
+    }
+    push(&mut text, format_args!("\n{} run of {}", all.iter().filter(|a| a.runs()).count(), all.len()));
+    text
+}
+
+fn architectures_json() -> String {
+    let all = engine::architectures().iter();
+    let object = |a: &engine::Architecture| json!({"name": a.name, "models": a.models, "aliases": a.aliases, "runs": a.runs(), "reason": a.reason()});
+    format!("{:#}\n", json!({"architectures": all.map(object).collect::<Json>()}))
 }
 
 /// What computes which steps, and why.

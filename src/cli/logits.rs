@@ -16,10 +16,10 @@ use super::{Failure, Outcome, answer, input, perplexity, usage};
 
 pub(crate) fn run(args: &LogitsArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
     let (subject, _) = args.model.resolve(&args.words, false)?;
-    let options = args.compute.resolve()?;
+    let options = args.lora.resolve(args.compute.resolve()?);
     let model = subject.open(&options)?;
     // A call must not feed more than a pass takes, so that the rows of one pass are all that is held.
-    let n_batch = options.knobs.n_ubatch as u32;
+    let n_batch = model.n_batch();
     if args.nll {
         let file = args.file.as_deref().ok_or_else(|| usage("--nll needs a text", "give --file FILE"))?;
         let n_batch = args.chunk.unwrap_or(n_batch).min(n_batch);
@@ -123,5 +123,6 @@ pub(crate) fn check_writes_text(model: &Model) -> Outcome {
         return Ok(());
     }
     let text = "an embedding model: it writes no text";
-    Err(Error::new(ErrorKind::Model, text).in_file(model.gguf().path()).into())
+    let hint = "`tealight embed` gives the vectors of texts";
+    Err(Error::new(ErrorKind::Model, text).in_file(model.gguf().path()).with_hint(hint).into())
 }

@@ -106,7 +106,7 @@ impl Chunks {
 
 pub(crate) fn run(args: &PerplexityArgs, out: &mut Output, interrupt: &Interrupt) -> Outcome {
     let (subject, _) = args.model.resolve(&args.words, false)?;
-    let options = args.compute.resolve()?;
+    let options = args.lora.resolve(args.compute.resolve()?);
     let base = args.kl_divergence_base.as_deref();
     let n_batch = options.knobs.n_ubatch as u32;
     let session = args.cache.resolve(args.compute.exact);

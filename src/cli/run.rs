@@ -21,7 +21,7 @@ pub(crate) fn run(args: RunArgs, out: &mut Output, interrupt: &Interrupt) -> Out
         return Err(usage("no prompt given", "add one in quotes, or pipe it in; `tealight chat` holds a conversation"));
     };
     let form = args.answer.form.resolve()?;
-    let model = answer::open(&subject, &args.compute.resolve()?, &args.start, out)?;
+    let model = answer::open(&subject, &args.lora.resolve(args.compute.resolve()?), &args.start, out)?;
     let summary = write(&model, args, form, prompt, out, interrupt)?;
     match summary.is_some_and(|s| s.reason == StopReason::Cancelled) {
         true => Err(Failure::Interrupted),

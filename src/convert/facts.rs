@@ -27,6 +27,8 @@ pub(super) struct Facts {
     pub(super) n_next: u32,
     /// Positions it was trained for.
     pub(super) n_ctx: u32,
+    /// Id of the padding token, 1 where the folder is silent; `None` where it says something else than an id.
+    pub(super) pad: Option<u32>,
     pub(super) rope: Rope,
     /// Groups of a state's heads; 1 where the folder names none.
     pub(super) n_state_group: u32,
@@ -81,6 +83,7 @@ impl Facts {
             n_nope: sized(Field::NopeDim, MAX_SIZE)?.unwrap_or(0),
             n_next: sized(Field::Nextn, MAX_LAYERS)?.unwrap_or(0),
             n_ctx: folder.size(Field::Context, 1..=u32::MAX)?,
+            pad: folder.uint(Field::Pad).ok().map(|id| id.unwrap_or(1)),
             rope,
             n_state_group: sized(Field::StateGroups, MAX_HEADS)?.unwrap_or(1),
             n_delta_head: [

@@ -1,6 +1,7 @@
 //! One entry per family of checkpoints: data only. Sources: the models' code in transformers; confirmed byte by byte
 //! against files of llama.cpp's converter (`tests/convert/`).
 
+mod encoders;
 mod experts;
 mod gemma;
 mod gpt;
@@ -54,6 +55,12 @@ pub(super) const ALL: &[&HfFamily] = &[
     &gpt::BLOOM,
     &gpt::OPT,
     &gpt::MPT,
+    &encoders::BERT,
+    &encoders::ROBERTA,
+    &encoders::NOMIC_BERT,
+    &encoders::MODERN_BERT,
+    &encoders::EUROBERT,
+    &encoders::GEMMA_EMBEDDING,
     &experts::MIXTRAL,
     &experts::QWEN2,
     &experts::QWEN3,
@@ -76,6 +83,10 @@ pub(super) const ALL: &[&HfFamily] = &[
     &recurrent::LFM2MOE,
     &recurrent::JAMBA,
     &recurrent::GRANITE_HYBRID,
+    &experts::GLM4_LITE,
+    &experts::DEEPSEEK,
+    &experts::ERNIE,
+    &experts::HUNYUAN,
 ];
 
 /// Names of the classes of models that can be converted, sorted.
@@ -112,7 +123,8 @@ mod tests {
 
     /// Architectures whose files run and whose folders cannot be converted yet: their checkpoints need words that
     /// these tables lack (numbers of xIELU from tensors, ChatGLM's layout, layers that keep a state), or cut numbers as no pre-tokenizer of GGUF does (Falcon).
-    const FILES_ONLY: &[&str] = &["apertus", "chatglm", "falcon", "falcon-h1", "kimi-linear", "nemotron_h_moe"];
+    const FILES_ONLY: &[&str] =
+        &["apertus", "chatglm", "falcon", "falcon-h1", "kimi-linear", "nemotron_h", "nemotron_h_moe"];
 
     #[test]
     fn every_architecture_that_runs_has_a_family() {

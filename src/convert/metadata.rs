@@ -135,6 +135,10 @@ impl Writer<'_> {
                 (Some(a), Some(b)) => a.checked_add(b).map(Into::into),
                 _ => None,
             },
+            From::Product(a, b) => match (self.folder.uint(a)?, self.folder.uint(b)?) {
+                (Some(a), Some(b)) => a.checked_mul(b).map(Into::into),
+                _ => None,
+            },
             From::Fixed(n) => Some(n.into()),
             From::Gating(silent) => match self.folder.config.text(self.folder.key(Field::Gating))? {
                 None => Some(silent.into()),
@@ -154,15 +158,17 @@ impl Writer<'_> {
                 let found = self.folder.config.text(self.folder.key(field))?;
                 Some(found.is_none_or(|t| t == text).into())
             }
-            From::Product(a, b) => match (self.folder.uint(a)?, self.folder.uint(b)?) {
-                (Some(a), Some(b)) => a.checked_mul(b).map(Into::into),
-                _ => None,
-            },
             From::OrSixteenth(a, b) => match (self.folder.uint(a)?, self.folder.uint(b)?) {
                 (Some(a), _) => Some(a.into()),
                 (None, Some(b)) => Some(b.div_ceil(16).into()),
                 _ => None,
             },
+            From::False => Some(false.into()),
+            From::Word(field) => self.folder.config.text(self.folder.key(field))?.map(Into::into),
+            From::BehindPad(field) => {
+                let rest = |n: u32| n.checked_sub(self.facts.pad?)?.checked_sub(1);
+                self.folder.uint(field)?.and_then(rest).map(Into::into)
+            }
             From::FfOrFourfold => Some(self.folder.uint(Field::Ff)?.unwrap_or(4 * self.facts.n_embd).into()),
         })
     }
@@ -201,6 +207,12 @@ impl Writer<'_> {
             "yarn" => self.yarn(params)?,
             "llama3" => self.llama3(params)?,
             "longrope" | "su" if self.family.longrope == Longrope::Tensors => self.longrope(params)?,
+            // Hunyuan's, which is another base at any length. Source: transformers `modeling_hunyuan_v1_dense.py`.
+            "dynamic" if params.float("alpha")?.is_some_and(|alpha| alpha > 0.0) => {
+                let alpha = params.float("alpha")?.unwrap_or(1.0);
+                let dims = f64::from(facts.n_rot);
+                self.put_float("rope.freq_base", rope.theta.unwrap_or(10000.0) * alpha.powf(dims / (dims - 2.0)));
+            }
             "dynamic" => self.notes.push(
                 "rotations of type `dynamic` change beyond the trained context only; the file is for up to it".into(),
             ),
@@ -337,7 +349,11 @@ impl Writer<'_> {
         let period = match self.family.windows {
             Windows::None => return Ok(()),
             Windows::Period(n) => Some(n),
-            Windows::Listed => None,
+            Windows::Listed | Windows::FullFirst => None,
+        };
+        let first = match self.family.windows {
+            Windows::FullFirst => self.folder.uint(Field::FullEvery)?.filter(|n| *n > 0),
+            _ => None,
         };
         let used = self.folder.flag(Field::UseWindow)?.unwrap_or(true);
         let layers = self.folder.windowed_layers(self.facts.n_layer)?;
@@ -349,7 +365,15 @@ impl Writer<'_> {
             return Ok(());
         };
         self.put("attention.sliding_window", window);
-        let assumed = period.map(|n| (1..=self.facts.n_layer).map(|i| n == 0 || i % n != 0).collect::<Vec<bool>>());
+        if let Some(n) = first {
+            self.put("attention.sliding_window_pattern", n);
+        }
+        let n_layer = self.facts.n_layer;
+        let assumed = match (period, first) {
+            (Some(n), _) => Some((1..=n_layer).map(|i| n == 0 || i % n != 0).collect::<Vec<bool>>()),
+            (None, Some(n)) => Some((0..n_layer).map(|i| i % n != 0).collect()),
+            (None, None) => None,
+        };
         if let Some(layers) = layers.filter(|l| assumed.as_ref() != Some(l)) {
             self.put("attention.sliding_window_pattern", layers);
         }

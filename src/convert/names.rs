@@ -52,6 +52,8 @@ pub(super) enum How {
     InTurn(Turned),
     /// Rows are (key head of a delta net, [query, key, its values, their gates]): a part of them.
     OfKeyHeads(DeltaPart),
+    /// Rows behind the one of the padding token's id.
+    RowsBehindPad,
 }
 
 /// A part of what a delta net's projection makes.
@@ -124,6 +126,8 @@ pub(super) enum From {
     PerRootLayers(Field),
     /// The sum of two whole numbers.
     Sum(Field, Field),
+    /// The product of two whole numbers.
+    Product(Field, Field),
     /// This whole number.
     Fixed(u32),
     /// How scores of experts are made: 1 softmax, 2 sigmoid; or this where the folder is silent.
@@ -136,10 +140,14 @@ pub(super) enum From {
     Bool(bool),
     /// Whether a text is this one; it is where the folder is silent.
     Is(Field, &'static str),
-    /// The product of two whole numbers.
-    Product(Field, Field),
     /// A whole number, or the second one over 16, rounded up.
     OrSixteenth(Field, Field),
+    /// Not.
+    False,
+    /// A text.
+    Word(Field),
+    /// A whole number less those up to the padding token's id.
+    BehindPad(Field),
 }
 
 /// A metadata key without the name of the architecture.
@@ -173,6 +181,9 @@ pub(super) enum Windows {
     Period(u32),
     /// Readers assume nothing: layers are written one by one.
     Listed,
+    /// All but the first of each so many that the folder says. A folder that says otherwise gets its layers written
+    /// one by one.
+    FullFirst,
 }
 
 /// The factor of scores.

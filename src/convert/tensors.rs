@@ -360,6 +360,10 @@ pub(super) fn apply(how: How, lazy: Lazy, facts: &Facts) -> Option<Lazy> {
                 _ => heads.slice(1, nope, d.checked_sub(nope)?),
             }
         }
+        How::RowsBehindPad => {
+            let skip = u64::from(facts.pad?) + 1;
+            lazy.slice(0, skip, first.checked_sub(skip)?)
+        }
         How::Grouped(third) => {
             let queries = n_head / n_kv;
             let d = first.checked_div(n_kv * (queries + 2))?;

@@ -287,7 +287,14 @@ impl Reader<'_> {
             (id, Token { text: text.into(), score, kind })
         };
         let own: Vec<(u32, Token)> = (0u32..).zip(json.scored()?).map(token).collect();
-        let mut vocabulary = self.vocabulary("t5", self.tokens(own, ABSENT_SCORE, notes)?);
+        let mut tokens = self.tokens(own.iter().cloned(), ABSENT_SCORE, notes)?;
+        for (token, (_, own)) in tokens.iter_mut().zip(&own) {
+            token.score = own.score;
+            if own.kind == UNKNOWN {
+                token.kind = UNKNOWN;
+            }
+        }
+        let mut vocabulary = self.vocabulary("t5", tokens);
         vocabulary.scored = true;
         vocabulary.add_space_prefix = Some(prepends(json));
         vocabulary.collapse_spaces = Some(collapses(json));
@@ -352,9 +359,8 @@ impl Vocabulary {
         if !self.charsmap.is_empty() {
             set("precompiled_charsmap", self.charsmap.into());
         }
-        // What readers take for granted is true.
-        if self.lowercase == Some(false) {
-            set("normalizer.lowercase", false.into());
+        if let Some(lowercase) = self.lowercase {
+            set("normalizer.lowercase", lowercase.into());
         }
     }
 }

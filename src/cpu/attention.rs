@@ -111,12 +111,18 @@ pub(super) struct AttendWork<'a> {
     pub sinks: Option<&'a [f32]>,
 }
 
-/// Parts that rows at these positions see.
-pub(super) fn parts(step: &Attend, pos: &[u32]) -> Range<u32> {
+/// Positions that rows at these ascending positions see together, in a sequence that holds `len`.
+fn seen(step: &Attend, pos: &[u32], len: u32) -> Range<u32> {
     match (pos.first(), pos.last()) {
-        (Some(&first), Some(&last)) => step.span.first_visible(first) / PART..last / PART + 1,
+        (Some(&first), Some(&last)) => step.span.visible(first, len).start..step.span.visible(last, len).end,
         _ => 0..0,
     }
+}
+
+/// Parts that rows at these positions see.
+pub(super) fn parts(step: &Attend, pos: &[u32], len: u32) -> Range<u32> {
+    let seen = seen(step, pos, len);
+    seen.start / PART..seen.end.div_ceil(PART)
 }
 
 impl AttendWork<'_> {
@@ -152,7 +158,7 @@ impl AttendWork<'_> {
         let dv = self.dv();
         self.read_queries(scratch, query);
         scratch.total.clear(self.n_query(), dv);
-        for part in parts(self.step, self.pos) {
+        for part in parts(self.step, self.pos, self.slots.end()) {
             self.attend(scratch, part);
             scratch.total.merge(&scratch.part.max_sum, &scratch.part.acc, dv);
         }
@@ -225,9 +231,8 @@ impl AttendWork<'_> {
         let (n_query, step) = (self.n_query(), self.step);
         scratch.part.clear(n_query, self.dv());
         scratch.scores.resize(n_query * CHUNK, 0.0);
-        let (Some(&pos_min), Some(&pos_max)) = (self.pos.first(), self.pos.last()) else { return };
-        let first = step.span.first_visible(pos_min).max(part * PART);
-        let end = (pos_max + 1).min((part + 1) * PART);
+        let seen = seen(step, self.pos, self.slots.end());
+        let (first, end) = (seen.start.max(part * PART), seen.end.min((part + 1) * PART));
         let chunk = CHUNK as u32;
         for base in (first / chunk * chunk..end).step_by(CHUNK) {
             let seen = base.max(first)..(base + chunk).min(end);
@@ -284,13 +289,14 @@ impl AttendWork<'_> {
 
     /// Turns scores into probabilities relative to each query's greatest score so far; 0 for what a row does not see.
     fn softmax(&self, scratch: &mut AttendScratch, base: u32, seen: &Range<u32>) {
-        let (group, dv, span) = (self.group(), self.dv(), self.step.span);
+        let (group, dv, span, len) = (self.group(), self.dv(), self.step.span, self.slots.end());
         let State { max_sum, acc } = &mut scratch.part;
         let (all_from, all_to) = ((seen.start - base) as usize, (seen.end - base) as usize);
         for (i, scores) in scratch.scores.chunks_exact_mut(CHUNK).enumerate() {
             let pos = self.pos[i / group];
-            let from = (seen.start.max(span.first_visible(pos)) - base) as usize;
-            let to = (seen.end.min(pos + 1)).saturating_sub(base) as usize;
+            let visible = span.visible(pos, len);
+            let from = (seen.start.max(visible.start) - base) as usize;
+            let to = seen.end.min(visible.end).saturating_sub(base) as usize;
             if from >= to {
                 scores[all_from..all_to].fill(0.0);
                 continue;

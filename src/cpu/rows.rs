@@ -100,6 +100,7 @@ impl<'a> RowContext<'a> {
                 let entry = match index {
                     Index::Token => rows.token[row],
                     Index::Position(first) => rows.pos[row] + first,
+                    Index::Row(entry) => *entry,
                 };
                 self.embed(*table, entry, *scale, *add, self.write(row, *out), scratch);
             }

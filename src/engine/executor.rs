@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicBool;
 #[cfg(not(feature = "gpu"))]
 use absent::{GpuBackend, GpuSequence};
 
+use super::adapter::OpenAdapter;
 use super::load::{Inner, MappedWeights};
 use super::notice::Notice;
 #[cfg(feature = "gpu")]
@@ -33,6 +34,7 @@ pub(super) struct Part<B> {
 /// Makes CPU back-ends for plans of one file.
 pub(super) struct CpuMaker {
     gguf: Arc<Gguf>,
+    adapters: Arc<[OpenAdapter]>,
     options: CpuOptions,
     team: Arc<Team>,
 }
@@ -44,18 +46,18 @@ impl CpuMaker {
             kernels: inner.options.knobs.cpu.clone(),
             sum_inputs: inner.options.sum_inputs,
         };
-        Self { gguf: inner.gguf.clone(), options, team }
+        Self { gguf: inner.gguf.clone(), adapters: inner.adapters.clone(), options, team }
     }
 
     /// The same, computing exactly.
     #[cfg(feature = "gpu")]
     pub fn exact(&self) -> Self {
         let options = CpuOptions { exact: true, sum_inputs: false, ..self.options.clone() };
-        Self { gguf: self.gguf.clone(), options, team: self.team.clone() }
+        Self { gguf: self.gguf.clone(), adapters: self.adapters.clone(), options, team: self.team.clone() }
     }
 
     pub fn weights(&self, plan: &Plan) -> Result<MappedWeights> {
-        MappedWeights::new(&self.gguf, plan)
+        MappedWeights::new(&self.gguf, &self.adapters, plan)
     }
 
     pub fn make(&self, plan: Arc<Plan>) -> Result<Part<CpuBackend>> {

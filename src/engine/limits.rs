@@ -18,7 +18,7 @@ impl Model {
     /// As [`Model::kernels`].
     pub fn limits(&self) -> Result<Option<Limits>> {
         let plan = self.plan(0)?;
-        let weights = MappedWeights::new(&self.0.gguf, &plan)?;
+        let weights = MappedWeights::new(&self.0.gguf, &self.0.adapters, &plan)?;
         let linear = plan.steps().iter().filter_map(|step| match step {
             Step::Linear { parts, .. } => Some(parts.iter().map(|p| p.weight).collect::<Vec<_>>()),
             Step::Experts(e) => Some(e.parts().map(|p| p.weight).collect()),

@@ -1,20 +1,22 @@
 //! Opening a model.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::adapter::{self, Adapter, OpenAdapter};
 use super::cancel::CancelToken;
 use super::device::{DeviceChoice, GpuCheck, GpuLayers};
 use super::executor::{CpuMaker, Executor, Loading};
 use super::notice::{Notice, Placement};
-use crate::arch::{self, Config};
+use crate::arch::{self, Config, Pooling};
 use crate::cpu::{self, Team};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, Tensor};
 use crate::knobs::Knobs;
-use crate::plan::{Plan, WeightId, Weights};
+use crate::plan::{Plan, WeightId, WeightRef, Weights};
 #[cfg(feature = "grammar")]
 use crate::sample::grammar::TokenTable;
 use crate::text::{ChatTemplate, Encode, Vocab};
@@ -35,6 +37,11 @@ pub struct ModelOptions {
     pub gpu_check: GpuCheck,
     /// Sum the squares of what matrices are multiplied with, which the CPU does alone: [`Model::input_sums`].
     pub sum_inputs: bool,
+    /// How texts get their vectors, in place of what the file says. A model that writes text gives vectors then, and no
+    /// logits.
+    pub pooling: Option<Pooling>,
+    /// LoRA adapters that change the model's matrices, all together.
+    pub adapters: Vec<Adapter>,
     /// Tuning values.
     pub knobs: Knobs,
 }
@@ -82,6 +89,20 @@ impl ModelOptions {
         self
     }
 
+    /// Makes the model one that gives vectors for texts.
+    #[must_use]
+    pub fn with_pooling(mut self, pooling: Pooling) -> Self {
+        self.pooling = Some(pooling);
+        self
+    }
+
+    /// Adds a LoRA adapter.
+    #[must_use]
+    pub fn with_adapter(mut self, adapter: Adapter) -> Self {
+        self.adapters.push(adapter);
+        self
+    }
+
     /// Sets the tuning values.
     #[must_use]
     pub fn with_knobs(mut self, knobs: Knobs) -> Self {
@@ -95,10 +116,10 @@ impl ModelOptions {
 pub struct InputSum {
     /// Name of the tensor.
     pub tensor: String,
-    /// Sum of the squares of each column of its inputs, `[in]`.
+    /// Sum of the squares of each column of its inputs, `[in]`; of a stack of matrices [matrices, in].
     pub squares: Vec<f64>,
-    /// Inputs, one for each token.
-    pub n_row: u64,
+    /// Inputs, one for each token; of each matrix of a stack.
+    pub n_row: Vec<u64>,
 }
 
 /// A model: its file, and what was made of it. Cheap to clone, usable from any thread; sessions of one model share
@@ -108,6 +129,7 @@ pub struct Model(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub gguf: Arc<Gguf>,
+    pub adapters: Arc<[OpenAdapter]>,
     pub options: ModelOptions,
     vocab: OnceLock<Vocab>,
     /// Held while the vocabulary is read, so that two who want it read it once.
@@ -136,27 +158,32 @@ pub(crate) struct Program {
 
 /// Weights where they lie in the mapped files.
 pub(super) struct MappedWeights {
-    gguf: Arc<Gguf>,
-    /// Index into the file's tensors, by weight.
-    tensors: Vec<usize>,
+    /// By weight: the file, and the index into its tensors.
+    tensors: Vec<(Arc<Gguf>, usize)>,
 }
 
 impl MappedWeights {
-    /// The weights of a plan of the file's.
-    pub fn new(gguf: &Arc<Gguf>, plan: &Plan) -> Result<Self> {
-        let by_name: HashMap<&str, usize> =
-            gguf.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
-        let tensors: Option<Vec<usize>> =
-            plan.weights().iter().map(|w| by_name.get(w.name.as_str()).copied()).collect();
+    /// The weights of a plan of the file's and its adapters'.
+    pub fn new(gguf: &Arc<Gguf>, adapters: &[OpenAdapter], plan: &Plan) -> Result<Self> {
+        let mut by_name: HashMap<Cow<'_, str>, (&Arc<Gguf>, usize)> = HashMap::new();
+        by_name.extend(gguf.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str().into(), (gguf, i))));
+        for (n, adapter) in adapters.iter().enumerate() {
+            let named = |t: &Tensor| arch::adapter_weight_name(n, &t.name).into();
+            let tensors = adapter.gguf.tensors().iter().enumerate();
+            by_name.extend(tensors.map(|(i, t)| (named(t), (&adapter.gguf, i))));
+        }
+        let find = |w: &WeightRef| by_name.get(w.name.as_str()).map(|(gguf, i)| ((*gguf).clone(), *i));
+        let tensors: Option<Vec<_>> = plan.weights().iter().map(find).collect();
         let tensors =
             tensors.ok_or_else(|| Error::new(ErrorKind::Internal, "a plan names a tensor that is not there"))?;
-        Ok(Self { gguf: gguf.clone(), tensors })
+        Ok(Self { tensors })
     }
 }
 
 impl Weights for MappedWeights {
     fn bytes(&self, id: WeightId) -> &[u8] {
-        self.gguf.bytes(&self.gguf.tensors()[self.tensors[id.index()]])
+        let (gguf, i) = &self.tensors[id.index()];
+        gguf.bytes(&gguf.tensors()[*i])
     }
 }
 
@@ -180,8 +207,10 @@ impl Model {
         if options.sum_inputs {
             options.device = DeviceChoice::Cpu;
         }
+        let adapters = adapter::open(&options.adapters)?.into();
         let inner = Inner {
             gguf,
+            adapters,
             options,
             vocab: OnceLock::new(),
             reading_vocab: Mutex::new(()),
@@ -287,7 +316,17 @@ impl Model {
 
     /// Does the model produce logits, so that it can write text?
     pub fn has_logits(&self) -> bool {
-        self.any_program().config.pooling.is_none()
+        !self.any_program().config.embeds
+    }
+
+    /// How a text gets its vector; `None` where neither the file nor the options say it.
+    pub fn pooling(&self) -> Option<Pooling> {
+        self.any_program().config.pooling
+    }
+
+    /// Does every token see earlier ones alone? Else a text must be fed whole, in one call.
+    pub fn is_causal(&self) -> bool {
+        self.any_program().config.causal
     }
 
     /// The plan for sessions of `n_ctx` positions.
@@ -407,7 +446,9 @@ impl Model {
         if let Some(program) = slot.get() {
             return Ok(program.clone());
         }
-        let arch::Lowered { plan, config, n_vocab } = arch::lower(gguf, n_ctx)?;
+        let adapters: Vec<_> = self.0.adapters.iter().map(|a| (&*a.gguf, a.scale)).collect();
+        let purpose = arch::Purpose { n_ctx, adapters: &adapters, pooling: self.0.options.pooling };
+        let arch::Lowered { plan, config, n_vocab } = arch::lower(gguf, &purpose)?;
         let program = Program { plan: Arc::new(plan), config, n_vocab, executor: Mutex::new(None) };
         Ok(slot.get_or_init(|| Arc::new(program)).clone())
     }
@@ -442,12 +483,12 @@ mod tests {
         let rows = session.feed_probe(&[5, 9, 2, 7, 11, 3, 8], 7, Want::All, Some(probe), &mut |_| {}).unwrap();
         let width = probe.operand().len() as usize;
         let up = found.iter().find(|s| s.tensor == "blk.1.ffn_up.weight").unwrap();
-        assert_eq!((up.squares.len(), up.n_row), (width, 7));
+        assert_eq!((up.squares.len(), &up.n_row[..]), (width, &[7][..]));
         for (i, sum) in up.squares.iter().enumerate() {
             let expected: f64 = rows.chunks_exact(width).map(|row| f64::from(row[i]) * f64::from(row[i])).sum();
             assert!((sum - expected).abs() <= 1e-12 * expected.max(1.0), "{i}: {sum} {expected}");
         }
-        assert!(found.iter().any(|s| s.tensor == "blk.0.ffn_down.weight" && s.n_row == 7));
+        assert!(found.iter().any(|s| s.tensor == "blk.0.ffn_down.weight" && s.n_row == [7]));
     }
 
     #[test]

@@ -50,6 +50,9 @@ impl Default for SessionOptions {
     }
 }
 
+/// Rows of a pass at most, whatever a file or a knob says.
+const MAX_BATCH: u32 = 1 << 16;
+
 /// Which rows of a call are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
@@ -201,9 +204,10 @@ impl Model {
         Ok(rows.chunks_exact(self.n_output() as usize).map(<[f32]>::to_vec).collect())
     }
 
-    /// Rows of one forward pass at most.
-    pub(crate) fn n_batch(&self) -> u32 {
-        self.options().knobs.n_ubatch.clamp(1, 1 << 16) as u32
+    /// Rows of one forward pass at most. A model that looks both ways takes as many at once as it was trained for.
+    pub fn n_batch(&self) -> u32 {
+        let least = if self.is_causal() { 1 } else { self.n_ctx_train().max(1) };
+        (self.options().knobs.n_ubatch as u32).clamp(1, MAX_BATCH).max(least.min(MAX_BATCH))
     }
 }
 
@@ -309,6 +313,12 @@ impl Session {
         self.best.clear();
         let n_chunk = n_chunk.clamp(1, self.model.n_batch()) as usize;
         let n_token = tokens.len();
+        if n_token > n_chunk && !self.model.is_causal() {
+            let text =
+                format!("{n_token} tokens in parts of {n_chunk}: the model looks both ways and needs them at once");
+            let hint = format!("use larger parts; at most {} tokens fit", self.model.n_batch());
+            return Err(Error::new(ErrorKind::Usage, text).with_hint(hint));
+        }
         // A state in front of the last token is where the answer may begin again.
         let apart = usize::from(want == Want::Last && n_token > 1 && !self.program.plan.states().is_empty());
         let (text, last) = tokens.split_at(n_token - apart);

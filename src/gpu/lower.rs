@@ -323,6 +323,9 @@ impl<'a> Lowering<'a> {
                 if a.q.buf == a.out.buf {
                     return Err("attention within one buffer".into());
                 }
+                if a.span.looks_ahead() {
+                    return Err("attention to later rows".into());
+                }
                 if a.sinks.is_some() || a.v_prefix.is_some() || matches!(a.span, Span::Chunk(_)) {
                     return Err("no kernels for attention with sinks, within chunks or over latents".into());
                 }
@@ -451,9 +454,10 @@ impl<'a> Lowering<'a> {
     fn embed(&mut self, step: &Step) -> Result<(), String> {
         let Step::Embed { out, table, index, scale, add } = step else { unreachable!("called for an Embed") };
         let (out, table, scale, add) = (*out, *table, *scale, *add);
-        let by_position = match index {
+        let by = match index {
             Index::Token => [0, 0],
             Index::Position(first) => [1, *first],
+            Index::Row(row) => [2, *row],
         };
         self.no_rows_behind_take()?;
         let w = &self.plan.weights()[table.index()];
@@ -464,8 +468,8 @@ impl<'a> Lowering<'a> {
                 .set("WG", 32)
                 .set("TAKEN", 0)
                 .set("ADD", add.into())
-                .set("BY_POSITION", by_position[0])
-                .set("OFFSET", by_position[1]);
+                .set("BY", by[0])
+                .set("OFFSET", by[1]);
             let params = Linear {
                 rows,
                 groups,

@@ -1,5 +1,7 @@
 //! Attention: what is remembered, who sees it, and the step.
 
+use std::ops::Range;
+
 use super::operand::{CacheId, Operand, WeightId};
 
 /// Which keys the query at position q may see among its sequence's cached keys at positions k.
@@ -10,6 +12,10 @@ pub enum Span {
     Full,
     /// The last n: k <= q and q - k < n.
     Slide(u32),
+    /// Every k, earlier and later ones.
+    All,
+    /// Those up to n away, earlier and later ones: |k - q| <= n.
+    Near(u32),
     /// Those of the same n positions: k <= q and floor(k / n) = floor(q / n).
     Chunk(u32),
 }
@@ -18,10 +24,26 @@ impl Span {
     /// The oldest position that a query at `pos` sees.
     pub const fn first_visible(self, pos: u32) -> u32 {
         match self {
-            Self::Full => 0,
+            Self::Full | Self::All => 0,
             Self::Slide(n) => (pos + 1).saturating_sub(n),
+            Self::Near(n) => pos.saturating_sub(n),
             Self::Chunk(n) => pos / n * n,
         }
+    }
+
+    /// The positions that a query at `pos` sees in a sequence that holds `len`.
+    pub fn visible(self, pos: u32, len: u32) -> Range<u32> {
+        let end = match self {
+            Self::Full | Self::Slide(_) | Self::Chunk(_) => pos + 1,
+            Self::All => len,
+            Self::Near(n) => pos.saturating_add(n).saturating_add(1).min(len),
+        };
+        self.first_visible(pos)..end
+    }
+
+    /// Are later positions seen, too? Then a sequence comes in one batch, whole.
+    pub const fn looks_ahead(self) -> bool {
+        matches!(self, Self::All | Self::Near(_))
     }
 }
 
@@ -106,6 +128,23 @@ pub struct Attend {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_show_what_they_say() {
+        for len in [1, 7, 20] {
+            for pos in 0..len {
+                let seen = |see: &dyn Fn(u32) -> bool| (0..len).filter(|k| see(*k)).collect::<Vec<u32>>();
+                let check = |span: Span, see: &dyn Fn(u32) -> bool| {
+                    assert_eq!(span.visible(pos, len).collect::<Vec<_>>(), seen(see), "{span:?} {pos} {len}");
+                };
+                check(Span::Full, &|k| k <= pos);
+                check(Span::Slide(3), &|k| k <= pos && pos - k < 3);
+                check(Span::All, &|_| true);
+                check(Span::Near(4), &|k| k.abs_diff(pos) <= 4);
+            }
+        }
+        assert_eq!(Span::Near(u32::MAX).visible(3, 9), 0..9);
+    }
 
     #[test]
     fn slopes_of_other_counts_than_powers_of_two_lie_between() {

@@ -63,6 +63,10 @@ impl RowOrder {
         {
             return Err(Error::new(ErrorKind::Usage, format!("position {pos} is beyond the model's {n_position}")));
         }
+        if !plan.is_causal() && rows.seq.iter().any(|&seq| lengths.get(seq as usize).is_some_and(|&n| n > 0)) {
+            let text = "a sequence of a model that looks both ways cannot be continued";
+            return Err(Error::new(ErrorKind::Usage, text).with_hint("give it whole, in one batch"));
+        }
         self.order.clear();
         self.ranges.clear();
         for (seq, &len) in lengths.iter().enumerate() {

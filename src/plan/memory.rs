@@ -81,7 +81,7 @@ impl CacheSpec {
     /// n - 1 before it. A ring is whole groups of rows, so that a group of positions is a group of slots.
     pub fn rows(&self, n_ctx: u64, n_batch: u64) -> u64 {
         match self.span {
-            Span::Full => n_ctx,
+            Span::Full | Span::All | Span::Near(_) => n_ctx,
             Span::Slide(n) | Span::Chunk(n) => n_ctx.min((u64::from(n) - 1 + n_batch).next_multiple_of(RING_ALIGN)),
         }
     }

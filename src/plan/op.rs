@@ -23,6 +23,8 @@ pub enum Index {
     Token,
     /// The position of the row, plus this.
     Position(u32),
+    /// Always this one.
+    Row(u32),
 }
 
 /// Kinds of normalisation over groups of columns.

@@ -34,6 +34,7 @@ impl Plan {
                     Index::Token => {}
                     Index::Position(0) => p.push_str(" by position"),
                     Index::Position(first) => write!(p, " by position + {first}")?,
+                    Index::Row(row) => write!(p, " row {row}")?,
                 }
                 if *scale != 1.0 {
                     write!(p, " scale={scale}")?;
@@ -110,6 +111,8 @@ impl Plan {
         match a.span {
             Span::Full => p.push_str("full"),
             Span::Slide(n) => write!(p, "slide({n})")?,
+            Span::All => p.push_str("all"),
+            Span::Near(n) => write!(p, "near({n})")?,
             Span::Chunk(n) => write!(p, "chunk({n})")?,
         }
         if let Some(c) = a.softcap {

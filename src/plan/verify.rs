@@ -1,6 +1,6 @@
 //! What must hold for every plan, and which buffers are needed how long.
 
-use super::{BufId, Experts, Operand, Plan, Route, Step, WeightId};
+use super::{BufId, Experts, Index, Operand, Plan, Route, Step, WeightId};
 
 /// A plan that must not run: a fault of the lowering, never of a model file.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -99,7 +99,13 @@ impl Plan {
         let weight = |id: &super::WeightId| &self.weights[id.index()];
         match step {
             Step::Embed { out, table, .. } => {
-                need(out.is_contiguous() && weight(table).row_len() == out.len() as usize, "table does not fit")
+                need(out.is_contiguous() && weight(table).row_len() == out.len() as usize, "table does not fit")?;
+                match step {
+                    Step::Embed { index: Index::Row(row), .. } => {
+                        need((*row as usize) < weight(table).n_rows(), "the table has no such row")
+                    }
+                    _ => Ok(()),
+                }
             }
             Step::Norm { x, out, width, weight: w, bias, .. } => {
                 need(
@@ -142,6 +148,10 @@ impl Plan {
             }
             Step::Attend(a) => {
                 let c = &self.caches[a.cache.index()];
+                need(
+                    !a.span.looks_ahead() || a.alibi.is_none() && a.temper.is_none(),
+                    "looks ahead from a biased position",
+                )?;
                 need(a.span == c.span, "the cache keeps another span than the queries see")?;
                 need(a.kv_heads == c.heads && a.heads.is_multiple_of(a.kv_heads), "heads do not divide")?;
                 need(a.q.heads == a.heads && a.q.width == c.k / c.heads, "queries do not fit the keys")?;

@@ -237,3 +237,24 @@ fn a_full_context_stops_shifts_or_fails() {
     assert!(error.stderr.contains("error: the context is full"), "{}", error.stderr);
     assert_eq!(run("forget").code, Some(2));
 }
+
+#[test]
+fn a_named_chat_belongs_to_its_adapters() {
+    let folder = TempDir::new("named-lora");
+    let (m, adapter) = (model("qwen3"), run::adapter(&folder));
+    let first = talk(&folder, &[&m, "--name", "work", "--lora", &adapter], "Hello\n");
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    let again = talk(&folder, &["--name", "work", "--lora", &adapter], "Why?\n");
+    assert!(again.stderr.contains("the chat `work` goes on: 1 turn"), "{}", again.stderr);
+    for args in [vec!["--name", "work"], vec!["--name", "work", "--lora-scaled", &format!("{adapter}:0.5")]] {
+        let without = talk(&folder, &args, "Why?\n");
+        assert!(
+            without.code == Some(3) && without.stderr.contains("was held with the adapter adapter.gguf"),
+            "{}",
+            without.stderr
+        );
+        assert!(without.stderr.contains("--lora"), "{}", without.stderr);
+    }
+    let anyway = talk(&folder, &["--name", "work", "--recompute"], "Why?\n");
+    assert_eq!(anyway.code, Some(0), "{}", anyway.stderr);
+}

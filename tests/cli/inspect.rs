@@ -114,3 +114,33 @@ fn shards_are_one_model_whose_tensors_name_their_file() {
     let answer = |model: &str| tealight(["run", model, "Hello", "-q", "-n", "12", "-s", "5"]).quietly();
     assert_eq!(answer(&second), answer(&model("qwen3")));
 }
+
+#[test]
+fn architectures_are_listed_with_what_runs() {
+    let text = tealight(["inspect", "--architectures"]).quietly();
+    let line = |name: &str| text.lines().find(|l| l.split(' ').next() == Some(name)).unwrap().to_owned();
+    assert!(line("llama").ends_with("; runs") && line("llama").contains("mixtral"), "{}", line("llama"));
+    assert!(line("t5").contains("does not run: an encoder and a decoder"), "{}", line("t5"));
+    let json = tealight(["inspect", "--architectures", "--json"]).quietly();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let qwen = json["architectures"].as_array().unwrap().iter().find(|a| a["name"] == "qwen3").unwrap();
+    assert!(qwen["runs"] == true && qwen["reason"].is_null());
+    assert!(tealight(["inspect", "--architectures", "--plan"]).error(2).contains("--architectures"));
+}
+
+#[test]
+fn an_unknown_architecture_is_told_its_neighbour() {
+    let folder = TempDir::new("unknown");
+    let mut edit = Edit::read(Path::new(&model("qwen3")));
+    let path = folder.path().join("m.gguf");
+    for (name, words) in
+        [("qwen33", ["`qwen33`", "the nearest is `qwen3`"]), ("t5", ["`t5` (T5, Flan-T5)", "two stacks"])]
+    {
+        edit.set("general.architecture", name);
+        edit.write(&path);
+        let error = tealight([OsStr::new("run"), path.as_os_str(), OsStr::new("hi")]).error(3);
+        assert!(words.iter().all(|w| error.contains(w)) && error.contains("inspect --architectures"), "{error}");
+        let report = tealight([OsStr::new("inspect"), path.as_os_str()]).quietly();
+        assert!(report.contains("runs           no: architecture") && report.contains(words[1]), "{report}");
+    }
+}

@@ -9,6 +9,7 @@ mod common;
 mod devices;
 #[cfg(target_os = "linux")]
 mod dialogues;
+mod embed;
 mod files;
 mod help;
 mod inspect;
@@ -27,7 +28,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::edit::{Edit, TempDir};
+use common::edit::{Edit, EditTensor, TempDir};
 use common::{read_f32, read_json, tokens};
 use tealight::gguf::ValueType;
 
@@ -127,7 +128,8 @@ fn vocabulary_only(folder: &TempDir, name: &str) -> String {
     path.to_string_lossy().into_owned()
 }
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
+    "embed",
     "bench",
     "chats",
     "check",

@@ -211,3 +211,64 @@ fn an_interrupt_keeps_the_text_so_far() {
     );
     String::from_utf8(text).expect("whole characters");
 }
+
+/// A LoRA adapter for the fixture `qwen3`, of rank 2, that changes the feed-forward part of a layer a lot.
+pub(crate) fn adapter(folder: &TempDir) -> String {
+    let base = Edit::read(Path::new(&model("qwen3")));
+    let name = "blk.0.ffn_down.weight";
+    let shape = base.tensors.iter().find(|t| t.name == name).unwrap().shape.clone();
+    let tensor = |part: &str, shape: [u64; 2], x: f32| EditTensor {
+        name: format!("{name}.lora_{part}"),
+        ty: tealight::quant::BlockType::F32,
+        shape: shape.to_vec(),
+        data: (0..shape[0] * shape[1]).flat_map(|i| (x * ((i % 7) as f32 - 3.0)).to_le_bytes()).collect(),
+    };
+    let tensors = vec![tensor("a", [2, shape[1]], 0.5), tensor("b", [shape[0], 2], 0.5)];
+    let mut edit = Edit { keys: Vec::new(), tensors };
+    edit.set("general.architecture", "qwen3");
+    edit.set("general.type", "adapter");
+    edit.set("adapter.type", "lora");
+    edit.set("adapter.lora.alpha", tealight::gguf::KeyValue::F32(4.0));
+    let path = folder.path().join("adapter.gguf");
+    edit.write(&path);
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn an_adapter_changes_what_a_model_computes() {
+    let folder = TempDir::new("lora");
+    let (adapter, m) = (adapter(&folder), model("qwen3"));
+    let logits = |more: &[&str]| {
+        let args = [&["logits", &m, "--tokens", "5,9,2,7", "-o", "-"], more].concat();
+        let run = tealight(&args);
+        assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{more:?}");
+        run.stdout
+    };
+    let half = format!("{adapter}:0.5");
+    let plain = logits(&[]);
+    assert_ne!(logits(&["--lora", &adapter]), plain);
+    assert_ne!(logits(&["--lora-scaled", &half]), logits(&["--lora", &adapter]));
+    assert_eq!(logits(&["--lora-scaled", &format!("{adapter}:0")]), plain);
+    let text = |more: &[&str]| {
+        let args = [&["run", &m, "hello", "-n", "12", "--temp", "0", "--no-show-timings", "-q"], more].concat();
+        tealight(&args).quietly()
+    };
+    assert_ne!(text(&["--lora", &adapter]), text(&[]));
+    for (args, words) in [
+        (vec!["run", &m, "hi", "--lora-scaled", &adapter], ["FILE:SCALE", "adapter.gguf:0.5"]),
+        (vec!["run", &m, "hi", "--lora-scaled", "x.gguf:much"], ["FILE:SCALE", "x.gguf:much"]),
+    ] {
+        let error = tealight(&args).error(2);
+        assert!(words.iter().all(|w| error.contains(w)), "{error}");
+    }
+    let error = tealight(["run", &m, "hi", "--lora", &m]).error(3);
+    assert!(error.contains("not a LoRA adapter"), "{error}");
+    let error = tealight(["run", &model("llama31"), "hi", "--lora", &adapter]).error(3);
+    assert!(error.contains("`qwen3` models") && error.contains("adapter.gguf"), "{error}");
+    let error = tealight(["run", &adapter, "hi"]).error(3);
+    assert!(error.contains("adapter for `qwen3`") && error.contains("--lora"), "{error}");
+    let report = tealight(["inspect", &adapter]).quietly();
+    assert!(report.contains("lora, rank 2, alpha 4, changes 1 matrix: use it as --lora"), "{report}");
+    let report = tealight(["inspect", &adapter, "--json"]).quietly();
+    assert!(report.contains("\"ranks\"") && report.contains("\"runs\": false"), "{report}");
+}

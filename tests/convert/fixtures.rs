@@ -21,12 +21,23 @@ const NAMED_BY_HAND: &[(&str, &str)] = &[
     ("exaone4-full", "starcoder"),
     ("glm4", "chatglm-bpe"),
     ("glm4moe", "chatglm-bpe"),
+    ("glm47-flash", "chatglm-bpe"),
     ("hunyuan-dense", "hunyuan"),
     ("seed-oss", "llama3"),
     // The only name of these patterns that takes words that are tokens whole, as the folder's tokenizer does.
     ("llama4", "granite-embed-multi-97m"),
     ("llama4-chunk", "granite-embed-multi-97m"),
+    // Words of these are cut in one way alone, which the model's kind says.
+    ("bert", "default"),
+    ("nomic-bert", "default"),
 ];
+
+/// Lists of a fixture that llama.cpp's converter got wrong, and why.
+const OURS_ARE_RIGHT: &[(&str, &[&str], &str)] = &[(
+    "xlm-roberta",
+    &["tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type"],
+    "llama.cpp's converter makes a filler of the last token, `<mask>`",
+)];
 
 /// A key of a fixture that differs: the value that ours has (`None`: no such key), and why.
 struct Differs(&'static str, &'static str, Option<KeyValue>, &'static str);
@@ -38,6 +49,18 @@ fn differs() -> Vec<Differs> {
         Differs(name, "tokenizer.ggml.pre", Some((*ours).into()), "the file's name was chosen by hand")
     };
     let mut all: Vec<Differs> = NAMED_BY_HAND.iter().map(pre).collect();
+    for name in ["bert", "roberta", "xlm-roberta", "nomic-bert"] {
+        let why = "no reader asks for it: the table has so many rows";
+        all.push(Differs(name, "tokenizer.ggml.token_type_count", None, why));
+    }
+    for (name, key) in
+        [("eurobert", "eurobert.classifier.pooling_type"), ("modernbert", "modern-bert.classifier.pooling_type")]
+    {
+        all.push(Differs(name, key, None, "it concerns models that classify"));
+    }
+    for (name, key) in [("eurobert", "eurobert.rope.scaling.type"), ("modernbert", "modern-bert.rope.scaling.type")] {
+        all.push(Differs(name, key, None, "`none` is what readers assume"));
+    }
     all.extend([
         Differs("glm4moe", "tokenizer.ggml.bos_token_id", None, glm),
         Differs("glm4moe", "tokenizer.ggml.eot_token_id", None, glm),
@@ -48,6 +71,12 @@ fn differs() -> Vec<Differs> {
         Differs("llama4", "llama4.attention.sliding_window", Some(8192u32.into()), "a constant of readers, said"),
         Differs("llama4", "llama4.attention.temperature_length", Some(8192u32.into()), "a constant of readers, said"),
         Differs("llama4", "llama4.attention.temperature_scale", Some(0.1f32.into()), "a constant of readers, said"),
+        Differs(
+            "deepseek",
+            "deepseek.expert_weights_norm",
+            Some(false.into()),
+            "llama.cpp has no such key for the family; our readers go by it",
+        ),
         Differs("glm4", "tokenizer.ggml.bos_token_id", None, glm),
         Differs("glm4", "tokenizer.ggml.eot_token_id", None, glm),
         Differs("glm4", "tokenizer.ggml.unknown_token_id", None, glm),
@@ -71,6 +100,13 @@ fn differs() -> Vec<Differs> {
             "tokenizer.ggml.eot_token_id",
             Some(2u32.into()),
             "`config.json` ends sequences with another token than the tokenizer does: both end answers",
+        ),
+        Differs("eurobert", "tokenizer.ggml.mask_token_id", None, "the id is beyond the vocabulary"),
+        Differs(
+            "modernbert",
+            "modern-bert.attention.layer_norm_rms_epsilon",
+            None,
+            "its norms are LayerNorms: the other key",
         ),
         Differs("baichuan", "baichuan.tensor_data_layout", None, "no reader asks for it"),
         Differs("internlm2", "tokenizer.ggml.add_space_prefix", None, "true is what readers assume"),
@@ -98,6 +134,8 @@ fn differs() -> Vec<Differs> {
             Some(380u32.into()),
             "`generation_config.json` lists two ends; the second would otherwise not end an answer",
         ),
+        Differs("mamba", "general.name", Some("mamba".into()), "the file was named by the script that made it"),
+        Differs("mamba2", "general.name", Some("mamba2".into()), "the file was named by the script that made it"),
         Differs("llama-256", "general.name", Some("llama-256".into()), "the file was named by the script that made it"),
     ]);
     all
@@ -141,7 +179,9 @@ fn differing_tensors(source: &Source, file: &Gguf) -> Vec<String> {
         for start in (0..t.n_row()).step_by(step as usize) {
             t.rows_bytes(start..(start + step).min(t.n_row()), &mut bytes).expect("rows");
         }
-        if bytes != file.bytes(want) {
+        // The exponential of torch is off by a bit at times; ours is rounded once.
+        let rates = t.name.ends_with("ssm_a") && bytes.len() == file.bytes(want).len();
+        if bytes != file.bytes(want) && !(rates && neighbours(&bytes, file.bytes(want))) {
             let at = bytes.iter().zip(file.bytes(want)).position(|(a, b)| a != b);
             faults.push(format!("{}: differs from byte {at:?} of {}", t.name, bytes.len()));
         }
@@ -149,6 +189,13 @@ fn differing_tensors(source: &Source, file: &Gguf) -> Vec<String> {
     faults
         .extend(file.tensors().iter().filter(|t| !seen.contains(t.name.as_str())).map(|t| format!("{} lacks", t.name)));
     faults
+}
+
+/// Are numbers of single precision equal but for their last bit?
+fn neighbours(a: &[u8], b: &[u8]) -> bool {
+    let words =
+        |bytes: &[u8]| bytes.chunks_exact(4).map(|w| i32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect::<Vec<_>>();
+    words(a).iter().zip(words(b)).all(|(a, b)| a.abs_diff(b) <= 1)
 }
 
 fn shown(value: Option<&KeyValue>) -> String {
@@ -166,7 +213,8 @@ fn differing_keys(name: &str, source: &Source, want: &Source) -> Vec<String> {
     let allowed = |key: &str| {
         let own = listed.iter().any(|d| d.0 == name && d.1 == key && d.2.as_ref() == source.value(key));
         let short = key.strip_prefix(&format!("{arch}.")).unwrap_or(key);
-        own || want.value(key).is_none() && SAID_ALWAYS.contains(&short)
+        let wrong = OURS_ARE_RIGHT.iter().any(|(of, keys, _)| *of == name && keys.contains(&key));
+        own || wrong || want.value(key).is_none() && SAID_ALWAYS.contains(&short)
     };
     let differs = |key: &&&str| source.value(key) != want.value(key) && !allowed(key);
     let show = |key: &&str| format!("{key}: {}, expected {}", shown(source.value(key)), shown(want.value(key)));

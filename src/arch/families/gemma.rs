@@ -19,7 +19,7 @@ pub const GEMMA2: Family = Family {
     names: &["gemma2"],
     attn_post_norm: Some("post_attention_norm"),
     ffn_post_norm: Some("post_ffw_norm"),
-    windows: Windows { period: 2, rope_theta: None, rope_scaled: true, default: Some(4096), ..GEMMA.windows },
+    windows: Windows { period: 2, default: Some(4096), ..Family::LLAMA.windows },
     attn_softcap: Some(50.0),
     final_softcap: Some(30.0),
     scale_n_embd_layers: Some(46),
@@ -31,7 +31,7 @@ pub const GEMMA2: Family = Family {
 pub const GEMMA3: Family = Family {
     names: &["gemma3"],
     qk_norm: QkNorm::PerHead,
-    windows: Windows { period: 6, rope_theta: Some(10000.0), rope_scaled: false, default: None, ..GEMMA.windows },
+    windows: Windows { period: 6, rope_theta: Some(10000.0), rope_scaled: false, ..Family::LLAMA.windows },
     attn_softcap: None,
     final_softcap: None,
     scale_n_embd_layers: Some(62),

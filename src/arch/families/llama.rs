@@ -27,7 +27,14 @@ impl Family {
         temper: TemperWhere::Never,
         temper_default: None,
         yarn_rounds: true,
-        windows: Windows { period: 0, rope_theta: None, rope_scaled: true, default: None, kind: WindowKind::Slide },
+        windows: Windows {
+            period: 0,
+            rope_theta: None,
+            rope_scaled: true,
+            default: None,
+            kind: WindowKind::Slide,
+            full_first: false,
+        },
         ffn: Ffn::Gated,
         act: FfnAct::Fixed(Act::Silu),
         experts: None,
@@ -46,7 +53,11 @@ impl Family {
         beta: BetaForm::Apart,
         spread: Spread::Cyclic,
         dt_norms: false,
-        final_norm: "output_norm",
+        causal: true,
+        stream_norms: None,
+        output_norm: Some("output_norm"),
+        token_types: false,
+        first_attn_norm: true,
     };
 }
 

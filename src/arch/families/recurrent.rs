@@ -34,7 +34,7 @@ pub const LFM2: Family = Family {
     other: Some(Mixer::ShortConv),
     rope: Pairs::Halves,
     qk_norm: QkNorm::PerHead,
-    final_norm: "token_embd_norm",
+    output_norm: Some("token_embd_norm"),
     ..Family::LLAMA
 };
 
@@ -91,10 +91,10 @@ pub const LFM2MOE: Family = Family {
     ..LFM2
 };
 
-/// Nemotron 3 Nano: one branch per layer, Mamba 2, attention or experts; nothing rotates. Source: transformers
+/// Nemotron-H and Nemotron 3 Nano: one branch per layer, Mamba 2, attention or a feed-forward part; nothing rotates. Source: transformers
 /// `modeling_nemotron_h.py`.
 pub const NEMOTRON_H: Family = Family {
-    names: &["nemotron_h_moe"],
+    names: &["nemotron_h", "nemotron_h_moe"],
     block: Block::One,
     other: Some(Mixer::Mamba2),
     rope_where: RopeWhere::Never,

@@ -9,7 +9,7 @@ impl Lowering<'_> {
     /// The activation of layer `i`.
     pub(super) fn act(&self, i: u32) -> Act {
         match (self.family.act, &self.config.xielu) {
-            (FfnAct::Fixed(act), _) => act,
+            (FfnAct::Fixed(act), _) => self.config.act.unwrap_or(act),
             (FfnAct::Xielu, layers) => xielu(layers.as_ref().map_or([0.0; 4], |layers| layers[i as usize])),
         }
     }

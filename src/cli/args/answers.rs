@@ -10,7 +10,7 @@ use super::super::chat::{KeptArgs, Think};
 use super::super::form::FormArgs;
 use super::super::prompt_cache::PromptCacheArgs;
 use super::super::sampling::SamplingArgs;
-use super::{CacheArgs, ComputeArgs, ContextArgs, ModelFlag, StartArgs};
+use super::{CacheArgs, ComputeArgs, ContextArgs, LoraArgs, ModelFlag, StartArgs};
 
 /// How an answer is made.
 #[derive(Debug, Args)]
@@ -130,6 +130,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub compute: ComputeArgs,
     #[command(flatten)]
+    pub lora: LoraArgs,
+    #[command(flatten)]
     pub start: StartArgs,
     #[command(flatten)]
     pub sampling: SamplingArgs,
@@ -169,6 +171,8 @@ pub(crate) struct ChatArgs {
     pub cache: CacheArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
+    #[command(flatten)]
+    pub lora: LoraArgs,
     #[command(flatten)]
     pub start: StartArgs,
     #[command(flatten)]

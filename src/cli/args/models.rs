@@ -8,7 +8,7 @@ use tealight::convert::recipe::{self, TypeOverride};
 use tealight::gguf::KeyValue;
 use tealight::quant::BlockType;
 
-use super::{CacheArgs, ComputeArgs, ModelFlag};
+use super::{CacheArgs, ComputeArgs, LoraArgs, ModelFlag};
 
 pub(super) const QUANTIZE_NOTES: &str =
     "TYPE is a recipe by its name or number: F32 BF16 F16 Q8_0 Q6_K Q5_K_M Q5_K_S Q5_1 Q5_0 Q4_K_M \
@@ -53,6 +53,8 @@ pub(crate) struct PerplexityArgs {
     pub cache: CacheArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
+    #[command(flatten)]
+    pub lora: LoraArgs,
 }
 
 #[derive(Debug, Args)]

@@ -49,7 +49,7 @@ pub(super) struct Talk<'a> {
 
 /// Opens a model for a conversation.
 pub(super) fn open(subject: &Subject, args: &ChatArgs, out: &Output, interrupt: &Interrupt) -> Outcome<Chat> {
-    let model = answer::open(subject, &args.compute.resolve()?, &args.start, out)?;
+    let model = answer::open(subject, &args.lora.resolve(args.compute.resolve()?), &args.start, out)?;
     let session = args.context.resolve(args.cache.resolve(args.compute.exact));
     {
         let _guard = interrupt.stoppable();

@@ -52,7 +52,7 @@ pub(in crate::convert) const MAMBA: HfFamily = HfFamily {
         "attention.value_length",
         "attention.head_count_kv",
     ],
-    pre: &["olmo", "gpt-2"],
+    pre: &["gpt-2", "olmo"],
     ..HfFamily::LLAMA
 };
 

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::json::TokenizerJson;
+use super::json::{Kind, TokenizerJson};
 use super::{Token, ids};
 use crate::convert::hf::{Field, Folder, Section, read_file};
 use crate::convert::metadata::Keys;
@@ -51,6 +51,14 @@ pub(super) fn write(
         };
         if let Some(id) = id {
             found.insert(role, id);
+            if role != "cls" {
+                keys.set(format!("tokenizer.ggml.{name}_token_id"), id);
+            }
+        }
+    }
+    // Readers know two tokens around a text, by the names of those that begin and end sequences.
+    for (role, stands_in, name) in [("bos", "cls", "bos"), ("eos", "sep", "eos")] {
+        if let (None, Some(&id)) = (found.get(role), found.get(stands_in)) {
             keys.set(format!("tokenizer.ggml.{name}_token_id"), id);
         }
     }
@@ -103,11 +111,14 @@ fn added_around(json: &TokenizerJson, roles: &HashMap<&str, u32>, by_text: &Hash
                     adds.bos = Some(has(special(single.first()), &["bos", "cls"]));
                     adds.eos = Some(has(special(single.last()), &["eos", "sep"]));
                 }
-                adds.sep = Some(
-                    pair.get(1..pair.len().saturating_sub(1))
-                        .is_some_and(|inner| inner.iter().any(|part| has(special(Some(part)), &["sep"]))),
-                );
+                // The one that ends the first text is no separator yet.
+                let ends = usize::from(adds.eos == Some(true));
+                let inner = pair.get(1..pair.len().saturating_sub(1)).unwrap_or(&[]);
+                let n_sep = inner.iter().filter(|part| has(special(Some(part)), &["sep"])).count();
+                adds.sep = Some(n_sep > ends);
             }
+            // Readers add these to texts of pieces of words.
+            Some("BertProcessing") if json.kind().is_ok_and(|k| k == Kind::WordPiece) => adds = Adds::default(),
             Some("RobertaProcessing" | "BertProcessing") => {
                 adds = Adds { bos: Some(true), eos: Some(true), sep: Some(true) };
             }

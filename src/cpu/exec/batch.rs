@@ -14,6 +14,8 @@ pub(super) struct Tile {
     pub seq: usize,
     /// Indices into the order of the batch.
     pub rows: Range<usize>,
+    /// Positions that the sequence holds when the batch is stored.
+    pub len: u32,
 }
 
 /// The batch at hand.
@@ -41,7 +43,7 @@ impl Batch {
 
     /// Into how many chunks the keys of each tile and head are cut: 1 where there are chunks enough without.
     pub fn n_part(&self, step: &Attend) -> usize {
-        let parts = |t: &Tile| attention::parts(step, &self.order_pos[t.rows.clone()]).len();
+        let parts = |t: &Tile| attention::parts(step, &self.order_pos[t.rows.clone()], t.len).len();
         let n_part = self.tiles.iter().map(parts).max().unwrap_or(1);
         let n_task = self.tiles.len() * attention::Share::count(step);
         if n_task < FEW_TASKS && n_task * n_part <= MAX_CHUNKS { n_part } else { 1 }
@@ -65,8 +67,9 @@ impl Batch {
         self.order_pos.extend(self.order.order.iter().map(|&row| rows.pos[row as usize]));
         self.tiles.clear();
         for (seq, range) in self.order.ranges.iter().enumerate() {
+            let len = lengths[seq] + range.len() as u32;
             let tiles = range.clone().step_by(ATTEND_ROWS);
-            self.tiles.extend(tiles.map(|i| Tile { seq, rows: i..(i + ATTEND_ROWS).min(range.end) }));
+            self.tiles.extend(tiles.map(|i| Tile { seq, rows: i..(i + ATTEND_ROWS).min(range.end), len }));
         }
         Ok(())
     }

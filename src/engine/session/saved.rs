@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{Session, SessionOptions};
 use crate::cache::saved::{self, Contents, Key, RowsOut, checksum};
 use crate::cpu::{MappedRows, SavedRows};
+use crate::engine::adapter::{OpenAdapter, list};
 use crate::engine::load::{Model, Program};
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::{AtomicFile, Gguf, Map};
@@ -62,6 +63,12 @@ impl SavedSession {
         self.about["model"].as_str().unwrap_or("unknown")
     }
 
+    /// Names of the adapters that the model was changed by, as the file has them.
+    pub fn adapters(&self) -> Vec<String> {
+        let names = self.about["adapters"].as_array().map_or(&[][..], Vec::as_slice);
+        names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+    }
+
     /// Positions that the session could hold.
     pub fn n_ctx(&self) -> u32 {
         self.contents.n_ctx
@@ -83,10 +90,15 @@ impl SavedSession {
         Error::new(ErrorKind::Model, text).in_file(&self.path).with_hint(hint)
     }
 
-    /// Was it saved by this model, computed as `key` says?
-    fn check(&self, key: &Key) -> Result<()> {
+    /// Was it saved by this model with these adapters, computed as `key` says?
+    fn check(&self, key: &Key, adapters: &[String]) -> Result<()> {
         let found = &self.contents.key;
         if found.model != key.model {
+            let was = self.adapters();
+            if was != adapters {
+                let what = format!("it was made with {}, the session has {}", list(&was), list(adapters));
+                return Err(self.other(what, "use the same adapters (--lora), or do without the file"));
+            }
             let what = format!("it was made with another model, `{}`", printable(self.model_name()));
             return Err(self.other(what, "use that model, or do without the file"));
         }
@@ -112,8 +124,16 @@ impl SavedSession {
 impl Model {
     /// A number that tells this model from others: of all its metadata and tensor tables, the sizes of its files, and
     /// 256 bytes from the middle of each tensor. Files that differ elsewhere in their weights alone have the same.
+    /// Adapters count, each with its scale.
     pub fn identity(&self) -> u64 {
-        *self.0.identity.get_or_init(|| identity(self.gguf()))
+        *self.0.identity.get_or_init(|| {
+            let own = identity(self.gguf());
+            let changed = |id: u64, a: &OpenAdapter| {
+                let parts = [id, identity(&a.gguf), a.scale.to_bits().into()];
+                checksum(&parts.map(u64::to_le_bytes).concat())
+            };
+            self.0.adapters.iter().fold(own, changed)
+        })
     }
 
     /// The session of a file that [`Session::save`] wrote, ready to go on.
@@ -166,7 +186,11 @@ impl Session {
     /// [`ErrorKind::Io`], and [`ErrorKind::Memory`] when the disk is full; nothing of it is left then.
     pub fn save(&self, path: &Path, messages: &[Value]) -> Result<u64> {
         let name = self.model.gguf().path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let about = json!({"tealight": env!("CARGO_PKG_VERSION"), "model": name, "messages": messages}).to_string();
+        let mut about = json!({"tealight": env!("CARGO_PKG_VERSION"), "model": name, "messages": messages});
+        if !self.model.adapters().is_empty() {
+            about["adapters"] = self.model.adapter_names().into();
+        }
+        let about = about.to_string();
         let (model, plan) = (self.model.identity(), plan_identity(&self.program));
         self.model.with_executor(&self.program, self.n_ctx, |executor| {
             let (kernels, rows) = executor.saved(&self.memory).unwrap_or(("none", Vec::new()));
@@ -205,7 +229,8 @@ impl Session {
             return Err(saved.other(what, "do without the file"));
         }
         let (model, plan) = (self.model.identity(), plan_identity(&self.program));
-        saved.check(&Key { model, plan, types: self.memory.types(), kernels: kernels.to_owned() })?;
+        let key = Key { model, plan, types: self.memory.types(), kernels: kernels.to_owned() };
+        saved.check(&key, &self.model.adapter_names())?;
         let tokens = saved.tokens();
         if tokens.len() > self.n_ctx as usize {
             let what = format!("it has {} tokens, the context holds {}", tokens.len(), self.n_ctx);

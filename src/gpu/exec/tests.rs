@@ -23,7 +23,7 @@ impl Weights for Mapped {
 fn fixture(name: &str) -> (Arc<Plan>, Mapped, u32) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).join("model.gguf");
     let gguf = Gguf::open(&path).unwrap();
-    let lowered = crate::arch::lower(&gguf, 64).unwrap();
+    let lowered = crate::arch::lower(&gguf, &crate::arch::Purpose { n_ctx: 64, ..Default::default() }).unwrap();
     let by_name: HashMap<&str, usize> = gguf.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
     let tensors = lowered.plan.weights().iter().map(|w| by_name[w.name.as_str()]).collect();
     (Arc::new(lowered.plan), Mapped { gguf, tensors }, lowered.n_vocab)

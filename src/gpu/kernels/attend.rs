@@ -269,7 +269,8 @@ impl Attend {
             group: self.group(),
             n_slot: self.cache.n_slot,
             window: match self.step.span {
-                Span::Full => u32::MAX,
+                // What looks ahead is refused when the plan is lowered.
+                Span::Full | Span::All | Span::Near(_) => u32::MAX,
                 Span::Slide(n) | Span::Chunk(n) => n,
             },
             scale: self.step.scale,

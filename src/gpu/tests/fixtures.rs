@@ -33,7 +33,7 @@ impl Fixture {
     /// on the length of the context.
     pub fn open(path: &Path, n_ctx: u32) -> Option<Self> {
         let gguf = Gguf::open(path).unwrap_or_else(|e| panic!("{e}"));
-        let lowered = crate::arch::lower(&gguf, n_ctx).ok()?;
+        let lowered = crate::arch::lower(&gguf, &crate::arch::Purpose { n_ctx, ..Default::default() }).ok()?;
         let by_name: HashMap<&str, usize> =
             gguf.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
         let tensors = lowered.plan.weights().iter().map(|w| by_name[w.name.as_str()]).collect();
