@@ -96,7 +96,7 @@ fn collect(
     for sum in model.input_sums()? {
         if sum.tensor.starts_with("blk.") || args.process_output && sum.tensor == "output.weight" {
             let squares = sum.squares.iter().map(|x| *x as f32).collect();
-            imatrix.add(&sum.tensor, Entry::new(squares, vec![sum.n_row as f32])?)?;
+            imatrix.add(&sum.tensor, Entry::new(squares, sum.n_row.iter().map(|n| *n as f32).collect())?)?;
         }
     }
     Ok(imatrix)

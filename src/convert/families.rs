@@ -72,6 +72,10 @@ pub(super) const ALL: &[&HfFamily] = &[
     &experts::DEEPSEEK2,
     &experts::GPT_OSS,
     &experts::LLAMA4,
+    &experts::GLM4_LITE,
+    &experts::DEEPSEEK,
+    &experts::ERNIE,
+    &experts::HUNYUAN,
 ];
 
 /// Names of the classes of models that can be converted, sorted.

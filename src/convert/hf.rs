@@ -192,19 +192,19 @@ fields! {
     Alibi = ["alibi"], "Whether scores are biased by distance.";
     NormedHeads = ["qk_ln"], "Whether queries and keys have norms.";
     ClampQkv = ["clip_qkv"], "Bound of queries, keys and values.";
-    Experts = ["num_local_experts", "num_experts", "n_routed_experts"], "Experts of a layer.";
-    ExpertsUsed = ["num_experts_per_tok", "num_experts_per_token", "moe_topk"], "Experts of a token.";
+    Experts = ["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"], "Experts of a layer.";
+    ExpertsUsed = ["num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"], "Experts of a token.";
     ExpertFf = ["moe_intermediate_size"], "Width of an expert.";
     SharedExpertFf = ["shared_expert_intermediate_size"], "Width of the shared expert.";
-    ExpertsShared = ["n_shared_experts"], "Experts of every token.";
+    ExpertsShared = ["n_shared_experts", "num_shared_expert", "moe_num_shared_experts"], "Experts of every token.";
     ExpertGroups = ["n_group"], "Groups of experts.";
     ExpertGroupsUsed = ["topk_group"], "Groups of a token.";
     ExpertScale = ["routed_scaling_factor"], "Factor of the experts' weights.";
     ExpertNorm = ["norm_topk_prob"], "Whether the experts' weights are made to sum to 1.";
     Gating = ["scoring_func"], "How scores of experts are made.";
-    LeadingDense = ["first_k_dense_replace", "num_dense_layers"], "First layers without experts.";
+    LeadingDense = ["first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"], "First layers without experts.";
     DenseFf = ["intermediate_size_mlp"], "Width of the feed-forward part of layers without experts.";
-    MoeStep = ["interleave_moe_layer_step"], "Each how many layers one has experts.";
+    MoeStep = ["interleave_moe_layer_step", "moe_layer_interval"], "Each how many layers one has experts.";
     Nextn = ["num_nextn_predict_layers"], "Layers behind the last one that guess further tokens.";
     KvRank = ["kv_lora_rank"], "Width of the latent of keys and values.";
     QueryRank = ["q_lora_rank"], "Width of the latent of queries.";
@@ -309,10 +309,18 @@ impl Folder {
         self.defaults.iter().find(|(f, _)| *f == field).map(|(_, x)| *x)
     }
 
-    /// A whole number.
+    /// A whole number, or a list of equal ones: Hunyuan names them layer by layer.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "defaults are small whole numbers")]
     pub(super) fn uint(&self, field: Field) -> Result<Option<u32>> {
-        Ok(self.config.uint(self.key(field))?.or(self.default(field).map(|x| x as u32)))
+        let key = self.key(field);
+        if !self.config.value(key).is_some_and(Value::is_array) {
+            return Ok(self.config.uint(key)?.or(self.default(field).map(|x| x as u32)));
+        }
+        let list = self.config.uints(key)?;
+        match list.first() {
+            Some(first) if list.iter().all(|n| n == first) => Ok(Some(*first)),
+            _ => Err(self.config.error(key, format!("{list:?}"), "one number for all layers")),
+        }
     }
 
     /// A number.

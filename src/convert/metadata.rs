@@ -106,6 +106,10 @@ impl Writer<'_> {
                 (Some(a), Some(b)) => a.checked_add(b).map(Into::into),
                 _ => None,
             },
+            From::Product(a, b) => match (self.folder.uint(a)?, self.folder.uint(b)?) {
+                (Some(a), Some(b)) => a.checked_mul(b).map(Into::into),
+                _ => None,
+            },
             From::Fixed(n) => Some(n.into()),
             From::Gating(silent) => match self.folder.config.text(self.folder.key(Field::Gating))? {
                 None => Some(silent.into()),
@@ -160,6 +164,12 @@ impl Writer<'_> {
             "yarn" => self.yarn(params)?,
             "llama3" => self.llama3(params)?,
             "longrope" | "su" if self.family.longrope == Longrope::Tensors => self.longrope(params)?,
+            // Hunyuan's, which is another base at any length. Source: transformers `modeling_hunyuan_v1_dense.py`.
+            "dynamic" if params.float("alpha")?.is_some_and(|alpha| alpha > 0.0) => {
+                let alpha = params.float("alpha")?.unwrap_or(1.0);
+                let dims = f64::from(facts.n_rot);
+                self.put_float("rope.freq_base", rope.theta.unwrap_or(10000.0) * alpha.powf(dims / (dims - 2.0)));
+            }
             "dynamic" => self.notes.push(
                 "rotations of type `dynamic` change beyond the trained context only; the file is for up to it".into(),
             ),

@@ -94,6 +94,8 @@ pub(super) enum From {
     PerRootLayers(Field),
     /// The sum of two whole numbers.
     Sum(Field, Field),
+    /// The product of two whole numbers.
+    Product(Field, Field),
     /// This whole number.
     Fixed(u32),
     /// How scores of experts are made: 1 softmax, 2 sigmoid; or this where the folder is silent.

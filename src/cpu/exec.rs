@@ -8,6 +8,7 @@ mod batch;
 mod experts;
 mod pass;
 mod phases;
+mod sums;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -25,7 +26,7 @@ use crate::plan::{Backend, Operand, Plan, Probe, Rows, SequenceMemory, Step, Wei
 use batch::Batch;
 use experts::ExpertBuffers;
 use pass::Pass;
-use phases::{Phase, Sizes, is_stacked, phases};
+use phases::{Phase, Sizes, phases};
 
 /// Rows that a chunk of a row-local phase takes.
 const PHASE_ROWS: usize = 4;
@@ -50,10 +51,10 @@ pub struct CpuOptions {
 pub struct InputSum {
     /// The matrix.
     pub weight: WeightId,
-    /// Sum of the squares of each column of its inputs, `[in]`.
+    /// Sum of the squares of each column of its inputs, `[in]`; of a stack of matrices [matrices, in].
     pub squares: Vec<f64>,
-    /// Inputs.
-    pub n_row: u64,
+    /// Inputs, of each matrix of a stack.
+    pub n_row: Vec<u64>,
 }
 
 /// One thread's buffers.
@@ -82,8 +83,7 @@ pub struct CpuBackend {
     /// Unfinished attention.
     parts: Shared<f32>,
     batch: Batch,
-    /// Squares of the inputs of each linear step, by step: a sum for each column, then the number of inputs. Empty
-    /// where nobody asked for them.
+    /// Squares of the inputs of each step with matrices, by step, as `sums` says. Empty where nobody asked for them.
     input_squares: Vec<Shared<f64>>,
 }
 
@@ -136,11 +136,7 @@ impl CpuBackend {
         if options.sum_inputs {
             for step in plan.steps() {
                 let mut squares = Shared::new();
-                if let Step::Linear { x, parts, .. } = step
-                    && !is_stacked(&plan, parts)
-                {
-                    squares.grow(x.len() as usize + 1)?;
-                }
+                squares.grow(sums::len(&plan, step))?;
                 input_squares.push(squares);
             }
         }
@@ -172,17 +168,8 @@ impl CpuBackend {
     /// What every matrix was multiplied with since the executor exists; empty unless [`CpuOptions::sum_inputs`]. Rows
     /// are counted in the order of batches, so sums have the same bits for every number of threads.
     pub fn input_sums(&self) -> Vec<InputSum> {
-        let mut sums = Vec::new();
-        for (step, squares) in self.plan.steps().iter().zip(&self.input_squares) {
-            let Step::Linear { parts, .. } = step else { continue };
-            let Some((n_row, squares)) = squares.read(0..squares.len()).split_last() else { continue };
-            sums.extend(parts.iter().map(|p| InputSum {
-                weight: p.weight,
-                squares: squares.to_vec(),
-                n_row: *n_row as u64,
-            }));
-        }
-        sums
+        let steps = self.plan.steps().iter().zip(&self.input_squares);
+        steps.flat_map(|(step, squares)| sums::of(&self.plan, step, squares.read(0..squares.len()))).collect()
     }
 
     fn grow(&mut self) -> Result<()> {

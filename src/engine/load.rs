@@ -116,10 +116,10 @@ impl ModelOptions {
 pub struct InputSum {
     /// Name of the tensor.
     pub tensor: String,
-    /// Sum of the squares of each column of its inputs, `[in]`.
+    /// Sum of the squares of each column of its inputs, `[in]`; of a stack of matrices [matrices, in].
     pub squares: Vec<f64>,
-    /// Inputs, one for each token.
-    pub n_row: u64,
+    /// Inputs, one for each token; of each matrix of a stack.
+    pub n_row: Vec<u64>,
 }
 
 /// A model: its file, and what was made of it. Cheap to clone, usable from any thread; sessions of one model share
@@ -483,12 +483,12 @@ mod tests {
         let rows = session.feed_probe(&[5, 9, 2, 7, 11, 3, 8], 7, Want::All, Some(probe), &mut |_| {}).unwrap();
         let width = probe.operand().len() as usize;
         let up = found.iter().find(|s| s.tensor == "blk.1.ffn_up.weight").unwrap();
-        assert_eq!((up.squares.len(), up.n_row), (width, 7));
+        assert_eq!((up.squares.len(), &up.n_row[..]), (width, &[7][..]));
         for (i, sum) in up.squares.iter().enumerate() {
             let expected: f64 = rows.chunks_exact(width).map(|row| f64::from(row[i]) * f64::from(row[i])).sum();
             assert!((sum - expected).abs() <= 1e-12 * expected.max(1.0), "{i}: {sum} {expected}");
         }
-        assert!(found.iter().any(|s| s.tensor == "blk.0.ffn_down.weight" && s.n_row == 7));
+        assert!(found.iter().any(|s| s.tensor == "blk.0.ffn_down.weight" && s.n_row == [7]));
     }
 
     #[test]

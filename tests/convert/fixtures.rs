@@ -21,6 +21,7 @@ const NAMED_BY_HAND: &[(&str, &str)] = &[
     ("exaone4-full", "starcoder"),
     ("glm4", "chatglm-bpe"),
     ("glm4moe", "chatglm-bpe"),
+    ("glm47-flash", "chatglm-bpe"),
     ("hunyuan-dense", "hunyuan"),
     ("seed-oss", "llama3"),
     // The only name of these patterns that takes words that are tokens whole, as the folder's tokenizer does.
@@ -70,6 +71,12 @@ fn differs() -> Vec<Differs> {
         Differs("llama4", "llama4.attention.sliding_window", Some(8192u32.into()), "a constant of readers, said"),
         Differs("llama4", "llama4.attention.temperature_length", Some(8192u32.into()), "a constant of readers, said"),
         Differs("llama4", "llama4.attention.temperature_scale", Some(0.1f32.into()), "a constant of readers, said"),
+        Differs(
+            "deepseek",
+            "deepseek.expert_weights_norm",
+            Some(false.into()),
+            "llama.cpp has no such key for the family; our readers go by it",
+        ),
         Differs("glm4", "tokenizer.ggml.bos_token_id", None, glm),
         Differs("glm4", "tokenizer.ggml.eot_token_id", None, glm),
         Differs("glm4", "tokenizer.ggml.unknown_token_id", None, glm),

@@ -90,6 +90,26 @@ pub(in crate::convert) const GLM4: HfFamily = HfFamily {
     ..HfFamily::LLAMA
 };
 
+/// Keys of families with latent attention; `gating` is what scores are where the folder is silent.
+const fn latent_keys(gating: u32) -> [Key; 14] {
+    [
+        key("attention.head_count_kv", From::Fixed(1)),
+        key("attention.q_lora_rank", From::Uint(Field::QueryRank)),
+        key("attention.kv_lora_rank", From::Uint(Field::KvRank)),
+        key("attention.key_length", From::Sum(Field::KvRank, Field::RotaryDim)),
+        key("attention.value_length", From::Uint(Field::KvRank)),
+        key("attention.key_length_mla", From::Sum(Field::NopeDim, Field::RotaryDim)),
+        key("attention.value_length_mla", From::Uint(Field::ValueDim)),
+        key("expert_group_count", From::Uint(Field::ExpertGroups)),
+        key("expert_group_used_count", From::Uint(Field::ExpertGroupsUsed)),
+        key("expert_gating_func", From::Gating(gating)),
+        key("expert_shared_count", From::Uint(Field::ExpertsShared)),
+        key("expert_weights_scale", From::Float(Field::ExpertScale)),
+        key("expert_weights_norm", From::Flag(Field::ExpertNorm)),
+        key("leading_dense_block_count", From::Uint(Field::LeadingDense)),
+    ]
+}
+
 /// DeepSeek V2, V3 and R1, Kimi K2: keys and values from a latent, whose two halves are kept apart so that queries can
 /// be taken into it. Source: transformers `modeling_deepseek_v3.py`; key lengths are those of the absorbed form.
 pub(in crate::convert) const DEEPSEEK2: HfFamily = HfFamily {
@@ -104,25 +124,72 @@ pub(in crate::convert) const DEEPSEEK2: HfFamily = HfFamily {
         with("blk.{}.attn_k_b.weight", "layers.{}.self_attn.kv_b_proj.weight", &[How::LatentKeys]),
         with("blk.{}.attn_v_b.weight", "layers.{}.self_attn.kv_b_proj.weight", &[How::LatentValues]),
     ]],
+    keys: &latent_keys(1),
+    yarn_log: 0.1,
+    pre: &["deepseek-v3", "deepseek-llm"],
+    ..HfFamily::LLAMA
+};
+
+/// GLM-4.7-Flash: the same computation. Source: transformers `modeling_glm4_moe_lite.py`, whose scores are always
+/// sigmoids.
+pub(in crate::convert) const GLM4_LITE: HfFamily = HfFamily {
+    names: &["Glm4MoeLiteForCausalLM"],
+    keys: &latent_keys(2),
+    defaults: &[(Field::RmsEps, 1e-5)],
+    pre: &["glm4", "chatglm-bpe"],
+    ..DEEPSEEK2
+};
+
+/// DeepSeek-MoE 16B: a Llama with experts. Source: the model's `modeling_deepseek.py`.
+pub(in crate::convert) const DEEPSEEK: HfFamily = HfFamily {
+    names: &["DeepseekForCausalLM"],
+    arch: "deepseek",
     keys: &[
-        key("attention.head_count_kv", From::Fixed(1)),
-        key("attention.q_lora_rank", From::Uint(Field::QueryRank)),
-        key("attention.kv_lora_rank", From::Uint(Field::KvRank)),
-        key("attention.key_length", From::Sum(Field::KvRank, Field::RotaryDim)),
-        key("attention.value_length", From::Uint(Field::KvRank)),
-        key("attention.key_length_mla", From::Sum(Field::NopeDim, Field::RotaryDim)),
-        key("attention.value_length_mla", From::Uint(Field::ValueDim)),
-        key("expert_group_count", From::Uint(Field::ExpertGroups)),
-        key("expert_group_used_count", From::Uint(Field::ExpertGroupsUsed)),
+        key("rope.scaling.type", From::Text("none")),
         key("expert_gating_func", From::Gating(1)),
         key("expert_shared_count", From::Uint(Field::ExpertsShared)),
         key("expert_weights_scale", From::Float(Field::ExpertScale)),
         key("expert_weights_norm", From::Flag(Field::ExpertNorm)),
         key("leading_dense_block_count", From::Uint(Field::LeadingDense)),
     ],
-    yarn_log: 0.1,
+    defaults: &[(Field::RmsEps, 1e-6), (Field::ExpertScale, 1.0)],
     pre: &["deepseek-v3", "deepseek-llm"],
     ..HfFamily::LLAMA
+};
+
+/// ERNIE 4.5 with experts. Source: transformers `modeling_ernie4_5_moe.py`.
+pub(in crate::convert) const ERNIE: HfFamily = HfFamily {
+    names: &["Ernie4_5_MoeForCausalLM"],
+    arch: "ernie4_5-moe",
+    rules: &[&[same("blk.{}.exp_probs_b.bias", "layers.{}.mlp.moe_statics.e_score_correction_bias")]],
+    keys: &[
+        key("interleave_moe_layer_step", From::Uint(Field::MoeStep)),
+        key("leading_dense_block_count", From::Uint(Field::LeadingDense)),
+        key("expert_shared_count", From::Uint(Field::ExpertsShared)),
+        key("expert_shared_feed_forward_length", From::Product(Field::ExpertFf, Field::ExpertsShared)),
+    ],
+    ..others::ERNIE4_5
+};
+
+/// Hunyuan A13B. Source: transformers `modeling_hunyuan_v1_moe.py`.
+pub(in crate::convert) const HUNYUAN: HfFamily = HfFamily {
+    names: &["HunYuanMoEV1ForCausalLM"],
+    arch: "hunyuan-moe",
+    rules: &[
+        &[
+            same("blk.{}.ffn_gate_inp", "layers.{}.mlp.gate.wg"),
+            same("blk.{}.ffn_gate_shexp", "layers.{}.mlp.shared_mlp.gate_proj"),
+            same("blk.{}.ffn_up_shexp", "layers.{}.mlp.shared_mlp.up_proj"),
+            same("blk.{}.ffn_down_shexp", "layers.{}.mlp.shared_mlp.down_proj"),
+        ],
+        others::HUNYUAN_NORMS,
+    ],
+    keys: &[
+        key("expert_shared_count", From::Uint(Field::ExpertsShared)),
+        key("expert_shared_feed_forward_length", From::Product(Field::Ff, Field::ExpertsShared)),
+    ],
+    pre: &["hunyuan", "llama-bpe"],
+    ..others::HUNYUAN
 };
 
 /// gpt-oss: gate and up interleaved, blocks of 4 bits. Source: transformers `modeling_gpt_oss.py`. The form in BF16 has

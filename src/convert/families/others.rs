@@ -1,7 +1,7 @@
 //! Families that differ from Llama in names, norms and where they stand.
 
 use crate::convert::hf::Field;
-use crate::convert::names::{From, HfFamily, How, Windows, key, same, with};
+use crate::convert::names::{From, HfFamily, How, Rule, Windows, key, same, with};
 
 /// The defaults of families whose rotations are of halves, or of neighbours in both worlds.
 const PLAIN: HfFamily = HfFamily { rules: &[], ..HfFamily::LLAMA };
@@ -71,14 +71,17 @@ pub(in crate::convert) const SEED_OSS: HfFamily = HfFamily {
 pub(in crate::convert) const ERNIE4_5: HfFamily =
     HfFamily { names: &["Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM"], arch: "ernie4_5", ..PLAIN };
 
+/// Hunyuan's norms of queries and keys.
+pub(super) const HUNYUAN_NORMS: &[Rule] = &[
+    same("blk.{}.attn_q_norm", "layers.{}.self_attn.query_layernorm"),
+    same("blk.{}.attn_k_norm", "layers.{}.self_attn.key_layernorm"),
+];
+
 /// Hunyuan, dense. Source: transformers `modeling_hunyuan_v1_dense.py`.
 pub(in crate::convert) const HUNYUAN: HfFamily = HfFamily {
     names: &["HunYuanDenseV1ForCausalLM"],
     arch: "hunyuan-dense",
-    rules: &[&[
-        same("blk.{}.attn_q_norm", "layers.{}.self_attn.query_layernorm"),
-        same("blk.{}.attn_k_norm", "layers.{}.self_attn.key_layernorm"),
-    ]],
+    rules: &[HUNYUAN_NORMS],
     pre: &["hunyuan-dense", "hunyuan"],
     ..PLAIN
 };

@@ -5,7 +5,7 @@
 //! row nothing is sorted: every pair is an expert of its own. How many chunks a step has depends on shapes alone; an
 //! expert that nobody chose is a chunk without work.
 
-use super::{PHASE_ROWS, Pass};
+use super::{PHASE_ROWS, Pass, sums};
 use crate::cpu::act;
 use crate::cpu::kernels::KernelSet;
 use crate::cpu::linear::{Activations, Kinds, LinearScratch, RowGroup, RowsWork, StackCut};
@@ -209,7 +209,7 @@ impl Pass<'_> {
         &self,
         worker: &mut Worker<'_>,
         n_row: usize,
-        step: &Experts,
+        (index, step): (usize, &Experts),
         phase: &ExpertPhase,
         scratch: &mut LinearScratch,
     ) -> bool {
@@ -232,6 +232,11 @@ impl Pass<'_> {
             && (!pass.gathers() || worker.step(n_pair.div_ceil(per_chunk), |c| places(c).for_each(|p| pass.gather(p))))
             && worker.step(first.n_chunk, |chunk| pass.input_product(first.chunk(chunk), scratch))
             && worker.step(n_pair.div_ceil(per_chunk), |c| places(c).for_each(|p| pass.activate(p, scratch)))
+            && self
+                .backend
+                .input_squares
+                .get(index)
+                .is_none_or(|squares| worker.step(shape.n_group(), |i| pass.sum_inputs(squares, i)))
             && worker.step(last.n_chunk, |chunk| pass.down_product(last.chunk(chunk), scratch))
     }
 }
@@ -345,14 +350,29 @@ impl ExpertPass<'_> {
         }
     }
 
+    /// What the last matrix reads.
+    fn hidden(&self, place: usize) -> &[f32] {
+        let end = (place + 1) * self.shape.n_up;
+        self.buffers.ups.read(end - self.shape.n_ff..end)
+    }
+
+    /// Adds the squares of what one expert's matrices read to their sums.
+    fn sum_inputs(&self, squares: &Shared<f64>, i: usize) {
+        let Some(Group { expert, rows }) = self.group(i) else { return };
+        let Shape { n_in, n_ff, n_expert, .. } = self.shape;
+        let places = || rows.first..rows.first + rows.n_row;
+        let last = n_expert * (n_in + 1);
+        let n = sums::add(squares, expert * n_in, places().map(|place| self.input(place)));
+        sums::add(squares, last + expert * n_ff, places().map(|place| self.hidden(place)));
+        squares.write(n_expert * n_in + expert..n_expert * n_in + expert + 1)[0] += n as f64;
+        squares.write(last + n_expert * n_ff + expert..last + n_expert * n_ff + expert + 1)[0] += n as f64;
+    }
+
     fn down_product(&self, (i, _, rows): (usize, usize, std::ops::Range<usize>), scratch: &mut LinearScratch) {
         let Some(group) = self.group(i) else { return };
-        let Shape { n_ff, n_up, n_out, .. } = self.shape;
+        let n_out = self.shape.n_out;
         let first = group.rows.first;
-        let x = |row: usize| {
-            let end = (first + row + 1) * n_up;
-            self.buffers.ups.read(end - n_ff..end)
-        };
+        let x = |row: usize| self.hidden(first + row);
         let out = |row: usize| {
             let start = self.pair(first + row) * n_out;
             self.buffers.results.write(start + rows.start..start + rows.end)
@@ -393,25 +413,4 @@ impl ExpertPass<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pairs_are_sorted_by_expert_and_keep_their_order() {
-        let experts = [3usize, 0, 3, 5, 0, 3, 5, 1];
-        let shape = Shape { n_row: 4, n_used: 2, n_in: 1, n_ff: 1, n_out: 1, n_up: 1, n_expert: 7 };
-        let mut memory = Shared::new();
-        memory.grow(PairTable::len(shape)).unwrap();
-        let table = PairTable { memory: &memory, n_group: shape.n_group(), n_pair: shape.n_pair() };
-        table.fill(shape.n_expert, |pair| experts[pair]);
-        let groups: Vec<_> = (0..shape.n_group()).map_while(|i| table.group(i)).collect();
-        let found: Vec<_> = groups.iter().map(|g| (g.expert, g.rows.first, g.rows.n_row)).collect();
-        assert_eq!(found, [(0, 0, 2), (1, 2, 1), (3, 3, 3), (5, 6, 2)]);
-        let order: Vec<_> = (0..8).map(|place| table.pair(place)).collect();
-        assert_eq!(order, [1, 4, 7, 0, 2, 5, 3, 6]);
-        for place in 0..8 {
-            let group = table.group_of(place).unwrap();
-            assert_eq!(group.expert, experts[order[place]]);
-        }
-    }
-}
+mod tests;

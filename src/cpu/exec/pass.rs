@@ -50,9 +50,6 @@ impl<'p> TileAt<'p> {
     }
 }
 
-/// Columns of inputs whose squares a chunk sums.
-const SUM_COLUMNS: usize = 256;
-
 /// One pass over the phases; shared by all threads.
 pub(super) struct Pass<'a> {
     pub backend: &'a CpuBackend,
@@ -78,7 +75,8 @@ impl Pass<'_> {
                 }
                 Phase::Heads(step, few) => match &steps[*step] {
                     Step::Linear { x, parts, .. } => {
-                        self.heads(worker, list.len(), (*x, parts), few, &mut scratch.linear)
+                        self.sum_inputs(worker, list.len(), *step)
+                            && self.heads(worker, list.len(), (*x, parts), few, &mut scratch.linear)
                     }
                     _ => unreachable!("the phase was made from a Linear"),
                 },
@@ -92,7 +90,7 @@ impl Pass<'_> {
                 }
                 Phase::Pool(step) => worker.step(1, |_| self.pool(&steps[*step])),
                 Phase::Experts(step, phase) => match &steps[*step] {
-                    Step::Experts(e) => self.experts(worker, list.len(), e, phase, &mut scratch.linear),
+                    Step::Experts(e) => self.experts(worker, list.len(), (*step, e), phase, &mut scratch.linear),
                     _ => unreachable!("the phase was made from Experts"),
                 },
             };
@@ -183,26 +181,6 @@ impl Pass<'_> {
             task.run(scratch, |row| self.rows.read(row, x), |row| self.rows.write(row, out));
             if part.scale != 1.0 {
                 (0..n_row).for_each(|row| self.rows.set.scale_f32(part.scale, self.rows.write(row, out)));
-            }
-        })
-    }
-
-    /// Adds the squares of a linear step's inputs to its sums, if somebody wants them.
-    fn sum_inputs(&self, worker: &mut Worker<'_>, n_row: usize, step: usize) -> bool {
-        let Some(squares) = self.backend.input_squares.get(step) else { return true };
-        let Step::Linear { x, .. } = &self.rows.plan.steps()[step] else {
-            unreachable!("the phase was made from a Linear")
-        };
-        let n = x.len() as usize;
-        worker.step(n.div_ceil(SUM_COLUMNS), |chunk| {
-            let columns = chunk * SUM_COLUMNS..((chunk + 1) * SUM_COLUMNS).min(n);
-            let sums = squares.write(columns.clone());
-            for row in 0..n_row {
-                let x = &self.rows.read(row, *x)[columns.clone()];
-                sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += f64::from(*x) * f64::from(*x));
-            }
-            if chunk == 0 {
-                squares.write(n..n + 1)[0] += n_row as f64;
             }
         })
     }

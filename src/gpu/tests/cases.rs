@@ -345,6 +345,7 @@ fn attend(shape: Shape) -> Case {
         temper,
         alibi,
         sinks: None,
+        v_prefix: None,
     })));
     // A number that rounds to the other neighbour: half a unit of f16 of the values, one of 127 of q8_0.
     let tolerance = match shape.cache {
