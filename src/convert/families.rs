@@ -9,6 +9,7 @@ mod llama;
 mod others;
 mod phi;
 mod qwen;
+mod recurrent;
 
 use std::cmp::Reverse;
 
@@ -72,6 +73,16 @@ pub(super) const ALL: &[&HfFamily] = &[
     &experts::DEEPSEEK2,
     &experts::GPT_OSS,
     &experts::LLAMA4,
+    &recurrent::MAMBA,
+    &recurrent::FALCON_MAMBA,
+    &recurrent::MAMBA2,
+    &recurrent::LFM2,
+    &recurrent::QWEN35,
+    &recurrent::QWEN35MOE,
+    &recurrent::QWEN3_NEXT,
+    &recurrent::LFM2MOE,
+    &recurrent::JAMBA,
+    &recurrent::GRANITE_HYBRID,
     &experts::GLM4_LITE,
     &experts::DEEPSEEK,
     &experts::ERNIE,
@@ -111,9 +122,9 @@ mod tests {
     use super::*;
 
     /// Architectures whose files run and whose folders cannot be converted yet: their checkpoints need words that
-    /// these tables lack (numbers of xIELU from tensors, ChatGLM's layout), or
-    /// cut numbers as no pre-tokenizer of GGUF does (Falcon).
-    const FILES_ONLY: &[&str] = &["apertus", "chatglm", "falcon"];
+    /// these tables lack (numbers of xIELU from tensors, ChatGLM's layout, layers that keep a state), or cut numbers as no pre-tokenizer of GGUF does (Falcon).
+    const FILES_ONLY: &[&str] =
+        &["apertus", "chatglm", "falcon", "falcon-h1", "kimi-linear", "nemotron_h", "nemotron_h_moe"];
 
     #[test]
     fn every_architecture_that_runs_has_a_family() {

@@ -218,6 +218,21 @@ fields! {
     Eos = ["eos_token_id"], "Ends a sequence.";
     Activation = ["activation_function", "hidden_act"], "Activation of the feed-forward part.";
     NormFirst = ["do_layer_norm_before"], "Whether norms stand before the branches.";
+    ConvKernel = ["conv_kernel", "mamba_d_conv", "linear_conv_kernel_dim", "conv_L_cache"],
+        "Inputs that a convolution along the sequence sees.";
+    StateSize = ["state_size", "mamba_d_state", "linear_key_head_dim"], "Numbers of a state for each channel.";
+    StateExpand = ["expand", "mamba_expand"], "That width over the stream's.";
+    StateRank = ["time_step_rank", "mamba_dt_rank"], "Rank of step sizes.";
+    StateHeads = ["num_heads", "mamba_n_heads", "mamba_num_heads"], "Heads of layers that keep a state.";
+    StateGroups = ["n_groups", "mamba_n_groups"], "Groups of such heads.";
+    DeltaKeyHeads = ["linear_num_key_heads"], "Key heads of a delta net.";
+    DeltaValueHeads = ["linear_num_value_heads"], "Value heads of a delta net.";
+    DeltaValueDim = ["linear_value_head_dim"], "Width of a value head of a delta net.";
+    FullPeriod = ["full_attention_interval", "attn_layer_period"], "Each how many layers one has attention.";
+    FullOffset = ["attn_layer_offset"], "Which of those that is; the last one where nothing is said.";
+    SharedFf = ["shared_intermediate_size"], "Width of the feed-forward part of every token.";
+    Positions = ["position_embedding_type"], "How positions enter.";
+    StateEps = ["layer_norm_epsilon", "norm_eps"], "Epsilon of RMS norms in families that call it so.";
     HiddenActivation = ["hidden_activation"], "Activation of the feed-forward part, where it may be another.";
     Pad = ["pad_token_id"], "Id of the padding token.";
     TrainedContext = ["max_trained_positions"], "Positions it was trained for, where more are allowed.";
@@ -393,6 +408,19 @@ impl Folder {
         }
         let first = self.uint(Field::FirstWindowed)?;
         Ok(first.map(|first| (0..n_layer).map(|i| i >= first).collect()))
+    }
+
+    /// Whether each layer keeps a state, where the folder says so.
+    pub(super) fn state_layers(&self, n_layer: u32) -> Result<Option<Vec<bool>>> {
+        if let Some(kinds) = self.config.texts(self.key(Field::LayerTypes))? {
+            if kinds.len() != n_layer as usize {
+                return Err(self.error(Field::LayerTypes, format!("{} kinds", kinds.len()), "one for each layer"));
+            }
+            return Ok(Some(kinds.iter().map(|k| !matches!(*k, "full_attention" | "attention")).collect()));
+        }
+        let period = self.uint(Field::FullPeriod)?.filter(|n| *n > 0);
+        let offset = self.uint(Field::FullOffset)?;
+        Ok(period.map(|n| (0..n_layer).map(|i| i % n != offset.unwrap_or(n - 1)).collect()))
     }
 
     /// How a checkpoint of quantized tensors is made, and the tile that shares a scale.
