@@ -323,9 +323,6 @@ impl<'a> Lowering<'a> {
                 if a.q.buf == a.out.buf {
                     return Err("attention within one buffer".into());
                 }
-                if a.span.looks_ahead() {
-                    return Err("attention to later rows".into());
-                }
                 if a.sinks.is_some() || a.v_prefix.is_some() || matches!(a.span, Span::Chunk(_)) {
                     return Err("no kernels for attention with sinks, within chunks or over latents".into());
                 }
