@@ -85,6 +85,7 @@ pub(super) const ALL: &[&HfFamily] = &[
     &recurrent::GRANITE_HYBRID,
     &recurrent::NEMOTRON_H,
     &experts::GLM4_LITE,
+    &experts::DEEPSEEK32,
     &experts::DEEPSEEK,
     &experts::ERNIE,
     &experts::HUNYUAN,
