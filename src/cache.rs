@@ -159,13 +159,6 @@ impl Positions {
         possible
     }
 
-    /// After a failed run: back to `len`, or to nothing where that is impossible.
-    pub fn take_back(&mut self, len: u32) {
-        if !self.rewind(len.min(self.len)) {
-            self.clear();
-        }
-    }
-
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.slots.iter_mut().for_each(RowSlots::clear);

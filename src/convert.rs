@@ -134,7 +134,8 @@ fn folder(path: &Path, file: Option<&Path>, options: &ConvertOptions) -> Result<
     keys.set("general.architecture", family.arch);
     keys.set("general.type", "model");
     keys.set("general.name", options.name.clone().unwrap_or_else(|| name_of(path)));
-    lazy.extend(metadata::write(family, &facts, &folder, n_vocab, &mut keys, &mut notes)?);
+    let computed = metadata::write(family, &facts, &folder, n_vocab, &lazy, &mut keys, &mut notes)?;
+    lazy.extend(computed);
     tokenizer::write(family, &folder, n_vocab, options, &mut keys, &mut notes)?;
     let tensors: Vec<LazyTensor> = lazy.into_iter().map(|(name, t)| LazyTensor::new(name, t, options.out)).collect();
     keys.set("general.file_type", source::file_type(&tensors));

@@ -1,7 +1,7 @@
 //! The CPU back-end: executes any plan, and in exact mode is the oracle of every faster path.
 //!
 //! `exec` walks a plan with a team of threads (`pool`), `kernels` holds the arithmetic per instruction set,
-//! `sequence` the keys and values, `exact` the plain computation. Nothing here knows a metadata key or a model.
+//! `sequence` the keys and values and `states` what has a fixed size, `exact` the plain computation. Nothing here knows a metadata key or a model.
 
 mod act;
 mod attention;
@@ -12,9 +12,11 @@ pub(crate) mod kernels;
 mod limits;
 mod linear;
 mod pool;
+mod recurrence;
 mod route;
 mod rows;
 mod sequence;
+mod states;
 
 pub use exec::{CpuBackend, CpuOptions, InputSum};
 pub use limits::Limits;

@@ -18,6 +18,7 @@ mod memory;
 mod op;
 mod operand;
 mod print;
+mod state;
 mod verify;
 mod work;
 
@@ -29,7 +30,8 @@ pub use build::PlanBuilder;
 pub use experts::{ExpertPart, Experts, Groups, Route, Score};
 pub use memory::{CacheType, MemoryEstimate};
 pub use op::{Act, Index, NormKind, Pairs, Part, PoolKind, RopeTable, Step};
-pub use operand::{BufId, Buffer, CacheId, Operand, TableId, WeightId, WeightRef};
+pub use operand::{BufId, Buffer, CacheId, Operand, StateId, TableId, WeightId, WeightRef};
+pub use state::{Delta, Scan, Spread, StateKind, StateSpec};
 pub use verify::PlanError;
 pub use work::Work;
 
@@ -39,6 +41,7 @@ pub struct Plan {
     steps: Vec<Step>,
     buffers: Vec<Buffer>,
     caches: Vec<CacheSpec>,
+    states: Vec<StateSpec>,
     weights: Vec<WeightRef>,
     tables: Vec<RopeTable>,
     inputs: Vec<Operand>,
@@ -59,9 +62,14 @@ impl Plan {
         &self.buffers
     }
 
-    /// What a sequence remembers, indexed by [`CacheId`].
+    /// Rows that a sequence remembers, one for every position, indexed by [`CacheId`].
     pub fn caches(&self) -> &[CacheSpec] {
         &self.caches
+    }
+
+    /// What a sequence remembers whatever its length, indexed by [`StateId`].
+    pub fn states(&self) -> &[StateSpec] {
+        &self.states
     }
 
     /// Every weight that a step reads, indexed by [`WeightId`].

@@ -31,9 +31,21 @@ fn refused(edit: &Edit, what: &str) -> String {
 
 #[test]
 fn plans_of_all_families() {
-    let names =
-        ["llama31", "ministral3", "smollm3", "qwen2", "qwen3", "gemma2", "gemma3", "phi2", "phi35-long", "deepseek32"];
-    for name in names {
+    for name in [
+        "llama31",
+        "ministral3",
+        "smollm3",
+        "qwen2",
+        "qwen3",
+        "gemma2",
+        "gemma3",
+        "phi2",
+        "phi35-long",
+        "lfm2",
+        "qwen35",
+        "falcon-h1",
+        "deepseek32",
+    ] {
         let model = Model::open(fixture(name), &ModelOptions::default()).unwrap();
         insta::assert_snapshot!(format!("plan_{name}"), model.plan(64).unwrap().to_string());
     }
@@ -61,6 +73,7 @@ const SHARED: &[&str] = &[
     "exaone4",
     "exaone4-full",
     "falcon",
+    "falcon-h1",
     "falcon40",
     "gemma-embedding",
     "glm4",
@@ -70,11 +83,17 @@ const SHARED: &[&str] = &[
     "gpt2",
     "gptneox",
     "granite",
+    "granitehybrid",
     "granitemoe",
     "hunyuan-dense",
     "hunyuan-moe",
     "internlm2",
+    "jamba",
+    "mamba",
+    "mamba2",
     "kimi-k2",
+    "kimi-linear",
+    "lfm2moe",
     "llama4",
     "llama4-chunk",
     "minicpm",
@@ -83,6 +102,7 @@ const SHARED: &[&str] = &[
     "mixtral",
     "mpt",
     "nemotron",
+    "nemotron-h-moe",
     "nomic-bert",
     "olmo",
     "olmo2",
@@ -90,8 +110,11 @@ const SHARED: &[&str] = &[
     "olmoe",
     "phimoe",
     "qwen25vl-text",
+    "qwen35",
     "qwen2moe",
+    "qwen35moe",
     "qwen3moe",
+    "qwen3next",
     "qwen3vl-text",
     "seed-oss",
     "stablelm",
@@ -155,7 +178,7 @@ fn longrope_chooses_its_factors_by_the_context() {
 fn every_tensor_that_is_taken_away_is_missed() {
     // What the format leaves open: a tied head, factors that no key promises.
     let optional = ["output.weight", "rope_freqs.weight"];
-    for name in ["llama31", "ministral3", "qwen2", "qwen3", "gemma3", "phi2", "phi35-long"] {
+    for name in ["llama31", "ministral3", "qwen2", "qwen3", "gemma3", "phi2", "phi35-long", "lfm2"] {
         let whole = Edit::read(&fixture(name));
         for i in 0..whole.tensors.len() {
             let mut edit = whole.clone();

@@ -1,11 +1,14 @@
 //! The numbers of a model, read from metadata once, each with its range.
 
+mod state;
+
 use std::ops::RangeInclusive;
 
-use super::family::{AlibiWhere, Family, FfnAct, WindowKind};
+use super::family::{AlibiWhere, Block, Family, FfnAct, Mixer, OtherWhere, WindowKind};
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::{Metadata, Value};
 use crate::plan::{Act, Groups, NormKind, PoolKind, Score};
+pub use state::StateConfig;
 
 /// Largest width, length or table that a sane model has; a larger one is a broken file.
 const MAX_SIZE: u32 = 1 << 20;
@@ -145,6 +148,8 @@ pub struct Config {
     pub parallel: Option<bool>,
     /// Raw numbers of xIELU, per layer: positive, negative, beta, eps.
     pub xielu: Option<Vec<[f32; 4]>>,
+    /// Sizes of layers that keep a state.
+    pub state: StateConfig,
     /// Does a row see earlier ones alone?
     pub causal: bool,
     /// The activation that the file names, in place of the family's.
@@ -466,16 +471,27 @@ impl Config {
         let n_layer_ahead = keys.size("nextn_predict_layers", 0..=n_block - 1)?.unwrap_or(0);
         let n_layer = n_block - n_layer_ahead;
         let n_embd = keys.required("embedding_length", 1..=MAX_SIZE)?;
-        let n_head = keys.required("attention.head_count", 1..=MAX_HEADS)?;
-        let n_head_kv = keys
-            .per_layer("attention.head_count_kv", n_block, 1..=MAX_HEADS)?
-            .unwrap_or_else(|| vec![n_head; n_block as usize]);
-        if let Some(n) = n_head_kv.iter().find(|n| !n_head.is_multiple_of(**n)) {
+        // Families of one other mixer write 0 heads, or none.
+        let n_head = match family.mixer {
+            Mixer::Attention => keys.required("attention.head_count", 1..=MAX_HEADS)?,
+            _ => 0,
+        };
+        // Some families mark layers of their other mixer by 0 heads.
+        let least_kv = u32::from(family.other.is_none() || family.other_where != OtherWhere::NoKvHeads);
+        let n_head_kv = match n_head {
+            0 => None,
+            _ => keys.per_layer("attention.head_count_kv", n_block, least_kv..=MAX_HEADS)?,
+        };
+        let n_head_kv = n_head_kv.unwrap_or_else(|| vec![n_head; n_block as usize]);
+        if let Some(n) = n_head_kv.iter().find(|n| **n > 0 && !n_head.is_multiple_of(**n)) {
             let name = keys.name("attention.head_count_kv");
             return Err(meta.key_error(&name, n, format!("a divisor of the {n_head} query heads")));
         }
-        let head_dim_k = keys.size("attention.key_length", 1..=MAX_SIZE)?.unwrap_or(n_embd / n_head);
-        if head_dim_k == 0 {
+        let head_dim_k = match n_head {
+            0 => 0,
+            _ => keys.size("attention.key_length", 1..=MAX_SIZE)?.unwrap_or(n_embd / n_head),
+        };
+        if head_dim_k == 0 && n_head > 0 {
             return Err(meta.key_error(&keys.name("attention.head_count"), n_head, format!("at most {n_embd} heads")));
         }
         // The family's kind of norm first: some converters write the other one's key.
@@ -499,6 +515,14 @@ impl Config {
                 format!("at most the {n_vocab} rows of the embeddings"),
             ));
         }
+        let experts = keys.experts()?;
+        // Layers without a feed-forward part have a width of 0, or no layer has one of a single width.
+        let least_ff = u32::from(family.block != Block::One);
+        let n_ff = match keys.per_layer("feed_forward_length", n_block, least_ff..=MAX_SIZE)? {
+            Some(n_ff) => n_ff,
+            None if least_ff == 0 || experts.is_some() => vec![0; n_block as usize],
+            None => return Err(keys.missing("feed_forward_length")),
+        };
         let causal = meta.bool(&keys.name("attention.causal"))?.unwrap_or(family.causal);
         let of_file = keys.pooling()?;
         let window = keys.size("attention.sliding_window", 0..=u32::MAX)?.or(family.windows.default).filter(|&n| n > 0);
@@ -529,9 +553,7 @@ impl Config {
             n_head_kv,
             head_dim_k,
             head_dim_v: keys.size("attention.value_length", 1..=MAX_SIZE)?.unwrap_or(head_dim_k),
-            n_ff: keys
-                .per_layer("feed_forward_length", n_block, 1..=MAX_SIZE)?
-                .ok_or_else(|| keys.missing("feed_forward_length"))?,
+            n_ff,
             n_ctx_train,
             norm_eps,
             window,
@@ -551,12 +573,13 @@ impl Config {
                 FfnAct::Xielu => Some(keys.xielu(n_layer)?),
                 FfnAct::Fixed(_) => None,
             },
+            state: StateConfig::read(&keys, family, n_block, n_head)?,
             causal,
             act: keys.activation()?,
             // Writers of text carry a 0 at times.
             embeds: !causal || pooling.is_some() || of_file.is_some_and(|p| p != Pooling::None),
             pooling: pooling.or(of_file),
-            experts: keys.experts()?,
+            experts,
             latent,
             indexer: match family.indexer {
                 true => Some(IndexerConfig {

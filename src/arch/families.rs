@@ -9,6 +9,7 @@ mod llama;
 mod norms;
 mod phi;
 mod qwen;
+mod recurrent;
 
 use super::family::Family;
 
@@ -47,6 +48,18 @@ pub const ALL: &[&Family] = &[
     &gpt::FALCON,
     &gpt::BLOOM,
     &gpt::MPT,
+    &recurrent::MAMBA,
+    &recurrent::MAMBA2,
+    &recurrent::FALCON_H1,
+    &recurrent::LFM2,
+    &recurrent::QWEN35,
+    &recurrent::JAMBA,
+    &recurrent::GRANITE_HYBRID,
+    &recurrent::QWEN3_NEXT,
+    &recurrent::QWEN35MOE,
+    &recurrent::LFM2MOE,
+    &recurrent::NEMOTRON_H,
+    &recurrent::KIMI_LINEAR,
     &encoders::BERT,
     &encoders::NOMIC_BERT,
     &encoders::MODERN_BERT,

@@ -2,7 +2,7 @@
 //! Defaults are Llama's. Everything that a file does not say stands here, with its reason.
 
 use super::config::{Config, WindowPattern};
-use crate::plan::{Act, Alibi, NormKind, Pairs, Score, Span};
+use crate::plan::{Act, Alibi, NormKind, Pairs, Score, Span, Spread};
 
 /// How a layer's two branches join the residual stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,45 @@ pub enum Block {
     ByKey,
     /// Serial where the layer has a norm before the feed-forward part, else parallel with one norm for both.
     ByNorm,
+    /// One branch per layer behind one norm: x += mixer(norm x), or x += ffn(norm x).
+    One,
+}
+
+/// What makes the rows of a sequence know of each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mixer {
+    /// Attention over keys and values.
+    Attention,
+    /// A short convolution between two gates (LFM2).
+    ShortConv,
+    /// A selective state with rates of their own for every channel and number.
+    Mamba1,
+    /// A selective state with one rate per head.
+    Mamba2,
+    /// A gated delta rule with one decay per head.
+    Delta,
+    /// A gated delta rule with a decay for each key channel.
+    KeyDelta,
+}
+
+/// Which layers have the family's other mixer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherWhere {
+    /// Those with `attention.head_count_kv` 0.
+    NoKvHeads,
+    /// Those that `attention.recurrent_layers` names; without it all but each `full_attention_interval`-th.
+    Key,
+    /// All, beside the first one.
+    Beside,
+}
+
+/// How a delta net's file holds the two numbers of each value head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BetaForm {
+    /// `ssm_beta` and `ssm_alpha`.
+    Apart,
+    /// `ssm_ba`: of each key head first the betas of its value heads, then their alphas.
+    PerKeyHead,
 }
 
 /// Which layers rotate queries and keys.
@@ -259,6 +298,20 @@ pub struct Family {
     pub needs: &'static [&'static str],
     /// Endings of tensors that this computation does not need.
     pub ignore: &'static [&'static str],
+    /// What mixes the rows.
+    pub mixer: Mixer,
+    /// Another mixer that some layers have.
+    pub other: Option<Mixer>,
+    /// Which layers those are.
+    pub other_where: OtherWhere,
+    /// Does `attn_q` hold [query | gate] of each head, whose sigmoid multiplies attention's result?
+    pub gated: bool,
+    /// Where a delta net's numbers per head stand.
+    pub beta: BetaForm,
+    /// Which key head of a delta net a value head works with.
+    pub spread: Spread,
+    /// Does Mamba 1 have norms of step sizes, inputs and outputs?
+    pub dt_norms: bool,
     /// Does a row see earlier ones alone? The key `attention.causal` overrides it. What looks both ways has no head: its
     /// results are hidden states.
     pub causal: bool,
@@ -285,6 +338,10 @@ pub struct Layer {
     pub n_head_kv: u32,
     /// Width of the feed-forward part.
     pub n_ff: u32,
+    /// What mixes its rows, side by side.
+    pub mixers: [Option<Mixer>; 2],
+    /// Has it a feed-forward part?
+    pub has_ffn: bool,
 }
 
 impl Layer {
@@ -319,12 +376,34 @@ impl Family {
             }
             RopeWhere::Flag => config.rope.finetuned != Some(false),
         };
+        let (mixers, has_ffn) = self.branches(config, i);
         Layer {
             span,
             rope: (rotates && !alibi).then_some(self.rope),
             alibi: alibi.then_some(Alibi { max: config.alibi_max }),
             n_head_kv: config.n_head_kv[i as usize],
             n_ff: config.n_ff[i as usize],
+            mixers,
+            has_ffn,
+        }
+    }
+
+    /// The mixers of layer `i`, and whether it has a feed-forward part.
+    fn branches(&self, config: &Config, i: u32) -> ([Option<Mixer>; 2], bool) {
+        let own = [Some(self.mixer), None];
+        let Some(other) = self.other else { return (own, self.block != Block::One) };
+        let is_other = match self.other_where {
+            OtherWhere::NoKvHeads => config.n_head_kv[i as usize] == 0,
+            OtherWhere::Key => match &config.state.layers {
+                Some(layers) => layers[i as usize],
+                None => !(i + 1).is_multiple_of(config.state.interval),
+            },
+            OtherWhere::Beside => return ([Some(self.mixer), Some(other)], true),
+        };
+        match (is_other, self.block) {
+            (true, Block::One) if config.n_ff[i as usize] > 0 => ([None; 2], true),
+            (true, block) => ([Some(other), None], block != Block::One),
+            (false, block) => (own, block != Block::One),
         }
     }
 

@@ -4,6 +4,7 @@ mod attention;
 mod experts;
 mod ffn;
 mod latent;
+mod recurrent;
 
 use super::adapter::{self, Adapters, Term};
 use super::config::{Config, Pooling, architecture};
@@ -191,7 +192,10 @@ impl Lowering<'_> {
     fn norm(&mut self, x: Operand, out: Operand, stem: &str, width: u32, kind: NormKind) -> Result<Operand> {
         let (mut weight, mut bias) = (None, None);
         if self.family.norm_weights == NormWeights::File {
-            weight = Some(self.tensors.vector(&format!("{stem}.weight"), width)?);
+            // Falcon-H1's files have one norm without an ending.
+            let bare = self.tensors.has(stem) && !self.tensors.has(&format!("{stem}.weight"));
+            let name = if bare { stem.to_owned() } else { format!("{stem}.weight") };
+            weight = Some(self.tensors.vector(&name, width)?);
             bias = self.tensors.maybe_vector(&format!("{stem}.bias"), width)?;
         }
         let weight = weight.map(|w| self.weight(w));
@@ -275,7 +279,7 @@ impl Lowering<'_> {
             .ffn_norm
             .filter(|stem| self.family.block != Block::ByNorm || self.tensors.has(&format!("blk.{i}.{stem}.weight")));
         let parallel = match self.family.block {
-            Block::Serial => false,
+            Block::Serial | Block::One => false,
             Block::Parallel => true,
             Block::ByKey => self.config.parallel.unwrap_or(true),
             Block::ByNorm => own_ffn_norm.is_none(),
@@ -291,10 +295,17 @@ impl Lowering<'_> {
             }
             None => x,
         };
-        let a = match &self.config.latent {
-            Some(latent) => self.latent(i, &layer, latent, n)?,
-            None => self.attention(i, &layer, n)?,
-        };
+        let mut branches = Vec::with_capacity(2);
+        for mixer in layer.mixers.into_iter().flatten() {
+            branches.push(self.mixer(mixer, i, &layer, n)?);
+        }
+        if self.family.block == Block::One {
+            if layer.has_ffn {
+                branches.push(self.ffn(i, &layer, n)?);
+            }
+            branches.into_iter().for_each(|branch| self.add(x, branch));
+            return Ok(());
+        }
         if parallel {
             // Both branches read the stream before either is added.
             let h = match own_ffn_norm {
@@ -305,14 +316,13 @@ impl Lowering<'_> {
                 _ => n,
             };
             let f = self.ffn(i, &layer, h)?;
-            self.add(x, a);
-            self.add(x, f);
+            branches.into_iter().chain([f]).for_each(|branch| self.add(x, branch));
             return Ok(());
         }
         if let Some(stem) = self.family.attn_post_norm {
-            self.layer_norm(a, a, i, stem)?;
+            branches.iter().try_for_each(|a| self.layer_norm(*a, *a, i, stem).map(|_| ()))?;
         }
-        self.add(x, a);
+        branches.into_iter().for_each(|branch| self.add(x, branch));
         if let Some([stem, _]) = self.family.stream_norms {
             self.layer_norm(x, x, i, stem)?;
         }

@@ -30,6 +30,10 @@ pub(super) struct Facts {
     /// Id of the padding token, 1 where the folder is silent; `None` where it says something else than an id.
     pub(super) pad: Option<u32>,
     pub(super) rope: Rope,
+    /// Groups of a state's heads; 1 where the folder names none.
+    pub(super) n_state_group: u32,
+    /// Key heads and value heads of a delta net; else 1.
+    pub(super) n_delta_head: [u32; 2],
 }
 
 impl Facts {
@@ -39,7 +43,9 @@ impl Facts {
     /// [`crate::ErrorKind::Model`] naming the key that is missing or out of range.
     pub(super) fn read(folder: &Folder) -> Result<Self> {
         let n_embd = folder.size(Field::Width, 1..=MAX_SIZE)?;
-        let n_head = folder.size(Field::Heads, 1..=MAX_HEADS)?;
+        // Families without attention take 0 for granted.
+        let least = u32::from(!folder.defaults.contains(&(Field::Heads, 0.0)));
+        let n_head = folder.size(Field::Heads, least..=MAX_HEADS)?;
         let n_head_kv = match folder.uint(Field::KvHeads)? {
             Some(_) => folder.size(Field::KvHeads, 1..=n_head)?,
             None => n_head,
@@ -49,7 +55,7 @@ impl Facts {
         }
         let head_dim = match folder.uint(Field::HeadDim)? {
             Some(_) => folder.size(Field::HeadDim, 1..=MAX_SIZE)?,
-            None => n_embd / n_head,
+            None => n_embd.checked_div(n_head).unwrap_or(0),
         };
         let rope = folder.rope()?;
         if !(0.0..=1.0).contains(&rope.partial) {
@@ -67,7 +73,10 @@ impl Facts {
             None => Ok(None),
         };
         Ok(Self {
-            n_layer: folder.size(Field::Layers, 1..=MAX_LAYERS)?,
+            n_layer: match (folder.uint(Field::Layers)?, folder.listed_layers()?) {
+                (None, Some(n)) if (1..=MAX_LAYERS).contains(&n) => n,
+                _ => folder.size(Field::Layers, 1..=MAX_LAYERS)?,
+            },
             n_embd,
             n_head,
             n_head_kv,
@@ -79,6 +88,11 @@ impl Facts {
             n_ctx: folder.size(Field::Context, 1..=u32::MAX)?,
             pad: folder.uint(Field::Pad).ok().map(|id| id.unwrap_or(1)),
             rope,
+            n_state_group: sized(Field::StateGroups, MAX_HEADS)?.unwrap_or(1),
+            n_delta_head: [
+                sized(Field::DeltaKeyHeads, MAX_HEADS)?.unwrap_or(1),
+                sized(Field::DeltaValueHeads, MAX_HEADS)?.unwrap_or(1),
+            ],
         })
     }
 }

@@ -9,6 +9,7 @@ mod llama;
 mod others;
 mod phi;
 mod qwen;
+mod recurrent;
 
 use std::cmp::Reverse;
 
@@ -72,6 +73,17 @@ pub(super) const ALL: &[&HfFamily] = &[
     &experts::DEEPSEEK2,
     &experts::GPT_OSS,
     &experts::LLAMA4,
+    &recurrent::MAMBA,
+    &recurrent::FALCON_MAMBA,
+    &recurrent::MAMBA2,
+    &recurrent::LFM2,
+    &recurrent::QWEN35,
+    &recurrent::QWEN35MOE,
+    &recurrent::QWEN3_NEXT,
+    &recurrent::LFM2MOE,
+    &recurrent::JAMBA,
+    &recurrent::GRANITE_HYBRID,
+    &recurrent::NEMOTRON_H,
     &experts::GLM4_LITE,
     &experts::DEEPSEEK32,
     &experts::DEEPSEEK,
@@ -112,9 +124,8 @@ mod tests {
     use super::*;
 
     /// Architectures whose files run and whose folders cannot be converted yet: their checkpoints need words that
-    /// these tables lack (numbers of xIELU from tensors, ChatGLM's layout), or
-    /// cut numbers as no pre-tokenizer of GGUF does (Falcon).
-    const FILES_ONLY: &[&str] = &["apertus", "chatglm", "falcon"];
+    /// these tables lack (numbers of xIELU from tensors, ChatGLM's layout, layers that keep a state), or cut numbers as no pre-tokenizer of GGUF does (Falcon).
+    const FILES_ONLY: &[&str] = &["apertus", "chatglm", "falcon", "falcon-h1", "kimi-linear", "nemotron_h"];
 
     #[test]
     fn every_architecture_that_runs_has_a_family() {
@@ -129,7 +140,7 @@ mod tests {
     #[test]
     fn an_unknown_family_finds_its_neighbour() {
         let e = find("Qwen3NewForCausalLM").unwrap_err();
-        assert!(e.to_string().contains("the nearest that can is Qwen3ForCausalLM"), "{e}");
+        assert!(e.to_string().contains("the nearest that can is Qwen3NextForCausalLM"), "{e}");
         assert!(e.hint().is_some_and(|h| h.contains("smollm3")));
     }
 }

@@ -48,7 +48,8 @@ pub fn open_adapter(path: &Path, base: &Path, options: &ConvertOptions) -> Resul
                 }
                 ranks.insert(rank);
                 // Only rows of the whole are changed, and those are B's.
-                let rows_only = rule.how.iter().all(|h| !matches!(h, How::Transpose | How::AddOne));
+                let rows_only =
+                    rule.how.iter().all(|h| !matches!(h, How::Transpose | How::AddOne | How::NegExp | How::InTurn(_)));
                 let b = rule.how.iter().try_fold(b, |b, how| apply(*how, b, &facts)).filter(|_| rows_only);
                 let b = b.ok_or_else(|| {
                     let message = format!("adapter of `{}`: its form cannot follow the base's", at(rule.from));

@@ -2,7 +2,7 @@
 
 use super::facts::Facts;
 use super::hf::{Field, Folder, Section};
-use super::names::{COMMON_KEYS, EXPERT_KEYS, From, HfFamily, Key, Longrope, ScoreScale, Windows};
+use super::names::{COMMON_KEYS, EXPERT_KEYS, From, HfFamily, Key, Longrope, ScoreScale, StateLayers, Windows};
 use super::producer::{Lazy, Node};
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::KeyValue;
@@ -35,27 +35,32 @@ pub(super) fn write(
     facts: &Facts,
     folder: &Folder,
     n_vocab: u64,
+    made: &[(String, Lazy)],
     keys: &mut Keys,
     notes: &mut Vec<String>,
 ) -> Result<Vec<(String, Lazy)>> {
-    let mut w = Writer { family, facts, folder, keys, notes, tensors: Vec::new() };
+    let mut w = Writer { family, facts, folder, made, keys, notes, tensors: Vec::new() };
     w.put("block_count", facts.n_layer);
     let expert_keys = if facts.n_expert > 0 { EXPERT_KEYS } else { &[] };
     w.keys_from(COMMON_KEYS)?;
     w.keys_from(expert_keys)?;
     w.put("attention.head_count", facts.n_head);
-    w.put("attention.head_count_kv", facts.n_head_kv);
+    w.kv_heads()?;
     let n_vocab = u32::try_from(n_vocab).map_err(|_| folder.error(Field::Vocab, n_vocab, "below 2^32"))?;
     if let Some(said) = folder.uint(Field::Vocab)?.filter(|n| *n != n_vocab) {
         w.notes.push(format!("`config.json` says {said} tokens; the embeddings have {n_vocab}, which counts"));
     }
     w.put("vocab_size", n_vocab);
-    w.rotations()?;
+    if facts.n_head > 0 {
+        w.rotations()?;
+    }
     w.windows()?;
     w.score_scale()?;
     w.pooling()?;
     w.sampling()?;
     w.keys_from(family.keys)?;
+    let omitted: Vec<String> = family.omits.iter().map(|name| format!("{}.{name}", family.arch)).collect();
+    w.keys.0.retain(|(name, _)| !omitted.contains(name));
     Ok(w.tensors)
 }
 
@@ -63,6 +68,8 @@ struct Writer<'a> {
     family: &'a HfFamily,
     facts: &'a Facts,
     folder: &'a Folder,
+    /// The tensors of the file.
+    made: &'a [(String, Lazy)],
     keys: &'a mut Keys,
     notes: &'a mut Vec<String>,
     tensors: Vec<(String, Lazy)>,
@@ -75,6 +82,42 @@ impl Writer<'_> {
                 self.put(key.name, value);
             }
         }
+        Ok(())
+    }
+
+    /// Key and value heads, layer by layer where some layers have none.
+    fn kv_heads(&mut self) -> Result<()> {
+        let (facts, kinds) = (self.facts, self.family.state_layers);
+        if kinds == StateLayers::None {
+            self.put("attention.head_count_kv", facts.n_head_kv);
+            return Ok(());
+        }
+        if kinds == StateLayers::Branches {
+            let branches = self.folder.branches(facts.n_layer)?;
+            let widths = [Field::ExpertFf, Field::Ff].map(|field| self.folder.uint(field));
+            let [expert, dense] = widths;
+            let width = if facts.n_expert > 0 { expert? } else { dense? }.unwrap_or(0);
+            let numbers = |branch: bool, n: u32| {
+                let one = |b: &Option<bool>| i32::try_from(if *b == Some(branch) { n } else { 0 }).unwrap_or(i32::MAX);
+                branches.iter().map(one).collect::<Vec<i32>>()
+            };
+            let (heads, widths) = (numbers(true, facts.n_head_kv), numbers(false, width));
+            self.put("attention.head_count_kv", heads);
+            self.put("feed_forward_length", widths);
+            return Ok(());
+        }
+        let Some(layers) = self.folder.state_layers(facts.n_layer)? else {
+            return Err(self.folder.error(Field::LayerTypes, "nothing", "the kind of each layer"));
+        };
+        if kinds == StateLayers::Listed {
+            self.put("attention.head_count_kv", facts.n_head_kv);
+            self.put("attention.recurrent_layers", layers);
+            return Ok(());
+        }
+        let heads = |keeps: &bool| if *keeps { 0 } else { facts.n_head_kv };
+        let heads: Option<Vec<i32>> = layers.iter().map(|keeps| i32::try_from(heads(keeps)).ok()).collect();
+        let heads = heads.ok_or_else(|| self.folder.error(Field::KvHeads, facts.n_head_kv, "below 2^31"))?;
+        self.put("attention.head_count_kv", heads);
         Ok(())
     }
 
@@ -119,6 +162,20 @@ impl Writer<'_> {
                     let found = format!("`{}`", printable(other));
                     return Err(self.folder.error(Field::Gating, found, "softmax or sigmoid"));
                 }
+            },
+            From::RowsOf(name) => {
+                let found = self.made.iter().find(|(n, _)| n == name).and_then(|(_, t)| t.shape.first());
+                found.and_then(|n| u32::try_from(*n).ok()).map(Into::into)
+            }
+            From::Bool(flag) => Some(flag.into()),
+            From::Is(field, text) => {
+                let found = self.folder.config.text(self.folder.key(field))?;
+                Some(found.is_none_or(|t| t == text).into())
+            }
+            From::OrSixteenth(a, b) => match (self.folder.uint(a)?, self.folder.uint(b)?) {
+                (Some(a), _) => Some(a.into()),
+                (None, Some(b)) => Some(b.div_ceil(16).into()),
+                _ => None,
             },
             From::False => Some(false.into()),
             From::Word(field) => self.folder.config.text(self.folder.key(field))?.map(Into::into),
@@ -354,6 +411,11 @@ impl Writer<'_> {
 
     /// Source: sentence-transformers `models/Pooling.py`; numbers as llama.cpp's `llama_pooling_type`.
     fn pooling(&mut self) -> Result<()> {
+        if self.folder.path.join("2_Dense").is_dir() {
+            let what =
+                "the layers behind the pooling (`2_Dense` and so on) are left out: vectors are those before them";
+            self.notes.push(what.into());
+        }
         let Some(config) = Section::read_if_present(&self.folder.path.join("1_Pooling").join("config.json"))? else {
             return Ok(());
         };

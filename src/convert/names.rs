@@ -40,8 +40,40 @@ pub(super) enum How {
     LatentValues,
     /// Rows are (head, [query, key, value], width of a head): all queries, then all keys, then all values.
     Ungroup,
+    /// -exp(w).
+    NegExp,
+    /// Dimensions of one vanish.
+    Squeeze,
+    /// A vector becomes a matrix of one column.
+    Column,
+    /// A vector becomes a matrix with a row for each group of a state.
+    StateGroups,
+    /// Value heads of a delta net, from those of one key head side by side to those of all key heads in turn.
+    InTurn(Turned),
+    /// Rows are (key head of a delta net, [query, key, its values, their gates]): a part of them.
+    OfKeyHeads(DeltaPart),
     /// Rows behind the one of the padding token's id.
     RowsBehindPad,
+}
+
+/// A part of what a delta net's projection makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DeltaPart {
+    /// All queries, then all keys, then all values.
+    Inputs,
+    /// The gates.
+    Gate,
+}
+
+/// Where value heads of a delta net lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turned {
+    /// They are the rows.
+    Rows,
+    /// They are the rows behind those of queries and keys.
+    RowsBehindKeys,
+    /// They are the columns.
+    Columns,
 }
 
 /// A member of queries, keys and values that are stored together.
@@ -59,7 +91,7 @@ pub(super) enum Third {
 ///
 /// Names of the checkpoint are without the prefixes that only say where the text model sits (`model.`,
 /// `language_model.`, `transformer.` ...). A name in `_blocks` stands for blocks of 4 bits and their `_scales`. `{}` is the layer. `{e}` is an expert, `{q}` a query head, `{k}` a key head:
-/// the tensors of all are stacked. `|` separates tensors that are joined along their rows. A rule whose `to` has no ending is for `.weight` and `.bias` both.
+/// the tensors of all are stacked. `|` separates tensors that are joined along their rows. A rule whose `to` has no ending is for `.weight` and `.bias` both; with `!` the name ends there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rule {
     pub(super) to: &'static str,
@@ -102,6 +134,14 @@ pub(super) enum From {
     Gating(u32),
     /// The width of the feed-forward part, or four times the stream's.
     FfOrFourfold,
+    /// The rows of a tensor of the file.
+    RowsOf(&'static str),
+    /// This.
+    Bool(bool),
+    /// Whether a text is this one; it is where the folder is silent.
+    Is(Field, &'static str),
+    /// A whole number, or the second one over 16, rounded up.
+    OrSixteenth(Field, Field),
     /// Not.
     False,
     /// A text.
@@ -156,6 +196,19 @@ pub(super) enum ScoreScale {
     Scalar { by_width: u32 },
 }
 
+/// How a file tells layers that keep a state from those with attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StateLayers {
+    /// All layers are of one kind.
+    None,
+    /// `attention.head_count_kv` is 0 there.
+    NoKvHeads,
+    /// `attention.recurrent_layers`.
+    Listed,
+    /// A layer has one branch: `attention.head_count_kv` and `feed_forward_length` are 0 where it has another one.
+    Branches,
+}
+
 /// A family of checkpoints.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HfFamily {
@@ -187,6 +240,10 @@ pub(super) struct HfFamily {
     pub(super) score_scale: ScoreScale,
     /// What the factor of yarn's logarithm is multiplied with for its key; 0: readers have no such key.
     pub(super) yarn_log: f64,
+    /// Common keys that files of the architecture do not have.
+    pub(super) omits: &'static [&'static str],
+    /// How layers that keep a state are told from those with attention.
+    pub(super) state_layers: StateLayers,
     /// Names of pre-tokenizers to prefer among those of equal patterns.
     pub(super) pre: &'static [&'static str],
 }
@@ -216,7 +273,7 @@ pub(super) const COMPUTED: &[&str] =
 
 /// Prefixes that only say where the text model sits.
 pub(super) const PLACES: &[&str] =
-    &["model.", "language_model.", "transformer.", "text_model.", "gpt_neox.", "decoder."];
+    &["model.", "language_model.", "transformer.", "text_model.", "gpt_neox.", "decoder.", "backbone."];
 
 /// Names that most families share. Source: transformers `modeling_llama.py` and those that follow it.
 pub(super) const COMMON: &[Rule] = &[

@@ -27,6 +27,8 @@ pub(super) enum Leaf {
 pub(super) enum Each {
     /// w + 1: norms whose files hold the difference from 1.
     AddOne,
+    /// -exp(w): rates whose files hold the logarithm.
+    NegExp,
 }
 
 /// A flat array of numbers.
@@ -210,9 +212,13 @@ impl Node {
                     node.read(from, part)
                 })
             }
-            Self::Each(of, Each::AddOne) => {
+            Self::Each(of, change) => {
                 of.read(start, out)?;
-                out.iter_mut().for_each(|x| *x += 1.0);
+                match change {
+                    Each::AddOne => out.iter_mut().for_each(|x| *x += 1.0),
+                    #[expect(clippy::cast_possible_truncation, reason = "f64 to f32 rounds")]
+                    Each::NegExp => out.iter_mut().for_each(|x| *x = -f64::from(*x).exp() as f32),
+                }
                 Ok(())
             }
             Self::Scaled { of, shape: [rows, cols], tile, scales } => {
@@ -473,6 +479,7 @@ mod tests {
         assert_eq!((all(&joined), joined.shape), (vec![0.0, 1.0, 0.0, 1.0, 2.0, 3.0], vec![3, 2]));
         assert_eq!(Lazy::stack(vec![values(&[2]), values(&[2])]).unwrap().shape, [2, 2]);
         assert_eq!(all(&values(&[2]).each(Each::AddOne)), [1.0, 2.0]);
+        assert_eq!(all(&values(&[2]).each(Each::NegExp)), [-1.0, -std::f32::consts::E]);
         assert!(values(&[2, 3]).permute(&[0, 0]).is_none());
         assert!(values(&[2, 3]).reshape(&[4, 2]).is_none());
         assert!(values(&[2, 3]).slice(0, 1, 2).is_none());

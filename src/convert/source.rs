@@ -66,6 +66,8 @@ const SINGLE: &[&str] = &[
     "indexer.proj.weight",
     "position_embd.weight",
     "token_types.weight",
+    "ssm_a",
+    "ssm_d",
     "ssm_conv1d.weight",
     "ssm_conv1d_q.weight",
     "ssm_conv1d_k.weight",
@@ -74,13 +76,18 @@ const SINGLE: &[&str] = &[
     "attn_rel_b.weight",
 ];
 
+/// Is a tensor of single numbers whatever the file's type?
+fn is_single(name: &str, shape: &[u64]) -> bool {
+    shape.len() <= 1
+        || name.ends_with("_norm.weight")
+        || name.ends_with(".bias")
+        || SINGLE.iter().any(|s| name.ends_with(s))
+}
+
 impl LazyTensor {
     /// A tensor of the file to be, in the type that `out` gives it.
     pub(super) fn new(name: String, lazy: Lazy, out: OutType) -> Self {
-        let single = lazy.shape.len() <= 1
-            || name.ends_with("_norm.weight")
-            || name.ends_with(".bias")
-            || SINGLE.iter().any(|s| name.ends_with(s));
+        let single = is_single(&name, &lazy.shape);
         let ty = match (out, natural(&lazy.node)) {
             _ if single => BlockType::F32,
             (_, BlockType::Mxfp4) => BlockType::Mxfp4,
@@ -314,7 +321,7 @@ fn decoded(ty: ValueType, rest: &mut &[u8]) -> KeyValue {
 
 /// The number of the type that most matrices have, or that of files with blocks of 4 bits. Source: llama.cpp's `llama_ftype`.
 pub(super) fn file_type(tensors: &[LazyTensor]) -> u32 {
-    let n = |ty| tensors.iter().filter(|t| t.ty == ty && t.shape.len() > 1).count();
+    let n = |ty| tensors.iter().filter(|t| t.ty == ty && !is_single(&t.name, &t.shape)).count();
     let kinds = [(BlockType::F32, 0u32), (BlockType::F16, 1), (BlockType::Bf16, 32)];
     if n(BlockType::Mxfp4) > 0 {
         return 38;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::facts::Facts;
 use super::hf::{Field, Folder};
-use super::names::{COMMON, COMPUTED, Heads, HfFamily, How, OTHER_SENSES, PLACES, Rule, Third};
+use super::names::{COMMON, COMPUTED, DeltaPart, Heads, HfFamily, How, OTHER_SENSES, PLACES, Rule, Third, Turned};
 use super::producer::{Each, Lazy, Leaf, Node, is_number};
 use super::safetensors::{Checkpoint, Dtype, Stored};
 use crate::error::{Error, ErrorKind, Result, printable};
@@ -45,7 +45,7 @@ pub(super) fn resolve(
         let layers = if rule.to.contains("{}") { 0..facts.n_layer } else { 0..1 };
         for layer in layers {
             for ending in endings(rule) {
-                let to = format!("{}{ending}", rule.to).replace("{}", &layer.to_string());
+                let to = format!("{}{ending}", rule.to.trim_end_matches('!')).replace("{}", &layer.to_string());
                 if made.contains(&to) {
                     continue;
                 }
@@ -73,7 +73,7 @@ pub(super) fn resolve(
 const INCOMPLETE: &str = "the download is incomplete, or `config.json` is of another model";
 
 fn endings(rule: &Rule) -> &'static [&'static str] {
-    let complete = [".weight", ".bias"].iter().any(|e| rule.to.ends_with(e));
+    let complete = [".weight", ".bias", "!"].iter().any(|e| rule.to.ends_with(e));
     if complete { &[""] } else { &[".weight", ".bias"] }
 }
 
@@ -128,7 +128,9 @@ impl<'a> Names<'a> {
 
     /// Forgets layers that guess further tokens.
     fn drop_next(&mut self, facts: &Facts, notes: &mut Vec<String>) {
-        let layers: Vec<String> = (0..facts.n_next).map(|i| format!("layers.{}.", facts.n_layer + i)).collect();
+        let layers = (0..facts.n_next).map(|i| format!("layers.{}.", facts.n_layer + i));
+        // Some checkpoints have them in a part of their own.
+        let layers: Vec<String> = layers.chain(["mtp.".to_owned()]).collect();
         let before = self.by_name.len();
         self.by_name.retain(|short, _| !layers.iter().any(|l| short.starts_with(l)));
         if self.by_name.len() < before {
@@ -375,6 +377,48 @@ pub(super) fn apply(how: How, lazy: Lazy, facts: &Facts) -> Option<Lazy> {
         How::Ungroup => {
             let d = first.checked_div(n_head * 3)?;
             rows(lazy.reshape(&[n_head, 3, d, rest])?.permute(&[1, 0, 2, 3])?)
+        }
+        How::NegExp => Some(lazy.each(Each::NegExp)),
+        How::Squeeze => {
+            let shape: Vec<u64> = shape.into_iter().filter(|n| *n != 1).collect();
+            lazy.reshape(&shape)
+        }
+        How::Column => lazy.reshape(&[shape.iter().product(), 1]),
+        How::StateGroups => {
+            let groups = u64::from(facts.n_state_group);
+            lazy.reshape(&[groups, first.is_multiple_of(groups).then(|| first.checked_div(groups))??])
+        }
+        How::OfKeyHeads(part) => {
+            let [keys, values] = facts.n_delta_head.map(u64::from);
+            let per_key = values.checked_div(keys)?;
+            let d = first.checked_div(keys * (2 + 2 * per_key))?;
+            let heads = lazy.reshape(&[keys, (2 + 2 * per_key) * d, rest])?;
+            let rows = |start: u64, n: u64| heads.clone().slice(1, start * d, n * d)?.reshape(&[keys * n * d, rest]);
+            match part {
+                DeltaPart::Inputs => Lazy::join(vec![rows(0, 1)?, rows(1, 1)?, rows(2, per_key)?]),
+                DeltaPart::Gate => rows(2 + per_key, per_key),
+            }
+        }
+        How::InTurn(what) => {
+            let [keys, values] = facts.n_delta_head.map(u64::from);
+            let per_key = values.checked_div(keys)?;
+            // [outer, values, rest], value heads side by side.
+            let turn = |lazy: Lazy, outer: u64, n: u64, rest: u64| {
+                let d = n.checked_div(values)?;
+                lazy.reshape(&[outer, keys, per_key, d, rest])?.permute(&[0, 2, 1, 3, 4])
+            };
+            match what {
+                Turned::Rows => turn(lazy, 1, first, rest)?.reshape(&shape),
+                Turned::Columns => turn(lazy, first, rest, 1)?.reshape(&shape),
+                Turned::RowsBehindKeys => {
+                    // Heads of both kinds are equally wide.
+                    let start = first.checked_div(2 * keys + values)? * 2 * keys;
+                    let behind = lazy.clone().slice(0, start, first.checked_sub(start)?)?;
+                    let behind = turn(behind, 1, first - start, rest)?;
+                    let tail: Vec<u64> = std::iter::once(first - start).chain(shape[1..].iter().copied()).collect();
+                    Lazy::join(vec![lazy.slice(0, 0, start)?, behind.reshape(&tail)?])
+                }
+            }
         }
     }
 }

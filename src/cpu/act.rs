@@ -42,7 +42,7 @@ fn xielu(x: f32, [positive, negative, beta, eps]: [f32; 4]) -> f32 {
 }
 
 /// 1 / (1 + exp(-x)).
-fn sigmoid(x: f32) -> f32 {
+pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
@@ -64,6 +64,7 @@ pub(super) fn gate(set: &KernelSet, act: Act, x: &[f32], to: &mut [f32]) {
             multiply(to, x, |x| xielu(x, [positive, negative, beta, eps]));
         }
         Act::Sigmoid => multiply(to, x, sigmoid),
+        Act::Id => multiply(to, x, |x| x),
         Act::ClampedSwiglu { alpha, limit } => {
             to.iter_mut().zip(x).for_each(|(to, x)| *to = clamped_swiglu(*x, *to, alpha, limit));
         }

@@ -8,6 +8,7 @@ mod batch;
 mod experts;
 mod pass;
 mod phases;
+mod states;
 mod sums;
 
 use std::sync::atomic::AtomicBool;
@@ -19,6 +20,7 @@ use super::attention::{AttendScratch, AttendWork, Share};
 use super::kernels::KernelSet;
 use super::linear::{Activations, LinearScratch};
 use super::pool::{Shared, Team};
+use super::recurrence::StateScratch;
 use super::rows::{RowContext, RowScratch};
 use super::sequence::CpuSequence;
 use crate::error::{Error, ErrorKind, Result};
@@ -66,6 +68,7 @@ struct Scratch {
     rows: RowScratch,
     linear: LinearScratch,
     attend: AttendScratch,
+    state: StateScratch,
 }
 
 /// Executes one plan on the CPU.
@@ -121,7 +124,7 @@ impl CpuBackend {
         let mut vectors = vec![Vec::new(); plan.weights().len()];
         for step in plan.steps() {
             let small = match step {
-                Step::Norm { .. } => step.weights(),
+                Step::Norm { .. } | Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => step.weights(),
                 Step::Linear { parts, .. } => parts.iter().filter_map(|p| p.bias).collect(),
                 Step::Experts(e) => e.parts().filter_map(|p| p.bias).collect(),
                 Step::Attend(_) | Step::Route(_) => step.weights(),
@@ -133,6 +136,14 @@ impl CpuBackend {
                 quant::dequantize(w.ty, weights.bytes(id), &mut values)
                     .map_err(|e| Error::new(ErrorKind::Internal, format!("tensor `{}`: {e}", w.name)))?;
                 vectors[id.index()] = values;
+            }
+            if let Step::Conv { weight, .. } = step {
+                // [taps, channels]: neighbouring channels are computed together.
+                let taps = plan.weights()[weight.index()].row_len();
+                let kernel = &mut vectors[weight.index()];
+                *kernel = (0..kernel.len())
+                    .map(|i| kernel[i % (kernel.len() / taps) * taps + i / (kernel.len() / taps)])
+                    .collect();
             }
         }
         let mut input_squares = Vec::new();
@@ -259,9 +270,8 @@ impl Backend for CpuBackend {
             }
         }
         let mut result = Ok(());
-        for (i, sequence) in sequences.iter_mut().enumerate() {
-            let n = rows.seq.iter().filter(|s| **s as usize == i).count() as u32;
-            result = result.and_then(|()| sequence.append(n));
+        for (range, sequence) in self.batch.order.ranges.iter().zip(sequences.iter_mut()) {
+            result = result.and_then(|()| sequence.append(range.len() as u32));
         }
         if result.is_ok() {
             let shared: Vec<&CpuSequence> = sequences.iter().map(|s| &**s).collect();
@@ -287,6 +297,8 @@ impl Backend for CpuBackend {
             sequences.iter_mut().zip(lengths).for_each(|(s, len)| s.take_back(len));
             return Err(e);
         }
+        let grown = self.batch.order.ranges.iter().zip(sequences.iter_mut()).filter(|(range, _)| !range.is_empty());
+        grown.for_each(|(_, sequence)| sequence.commit());
         let (all, wanted) = (self.batch.all.len(), self.batch.want.iter().map(|&row| row as usize));
         let steps = self.plan.steps();
         let is_taken = |before: usize| steps[..before].iter().any(|s| matches!(s, Step::Take { .. }));

@@ -7,7 +7,7 @@ use super::kernels::KernelSet;
 use super::pool::Shared;
 use super::route::RouteScratch;
 use super::sequence::{CpuSequence, QuantizeScratch};
-use crate::plan::{Index, NormKind, Operand, Pairs, Plan, Step, WeightId, Weights};
+use crate::plan::{Act, Index, NormKind, Operand, Pairs, Plan, Step, WeightId, Weights};
 
 /// Tokens, positions and sequences of the rows of a batch.
 #[derive(Default)]
@@ -145,17 +145,18 @@ impl<'a> RowContext<'a> {
                 }
             }
             Step::Gate { x, out, act, by } => {
-                let x = match x.len() < out.len() {
-                    true => repeated(self.read(row, *x)[0], out.len(), &mut scratch.a),
-                    false => self.unaliased(row, *x, *out, &mut scratch.a),
-                };
-                let to = self.write(row, *out);
-                match by {
-                    Some(by) if by == out => {}
-                    Some(by) => to.copy_from_slice(self.read(row, *by)),
-                    None => to.fill(1.0),
+                if x.len() < out.len() {
+                    let x = repeated(self.read(row, *x)[0], out.len(), &mut scratch.a);
+                    self.gate(row, *act, x, *out, *by);
+                } else {
+                    let apart = [Some(*x), Some(*out), *by].into_iter().flatten().find(|o| !o.is_contiguous());
+                    let width = apart.map_or(x.len(), |o| o.width);
+                    for part in 0..x.len() / width {
+                        let (x, out) = (piece(*x, part, width), piece(*out, part, width));
+                        let x = self.unaliased(row, x, out, &mut scratch.a);
+                        self.gate(row, *act, x, out, by.map(|o| piece(o, part, width)));
+                    }
                 }
-                act::gate(self.set, *act, x, to);
             }
             Step::Route(r) => {
                 let pick = |id: Option<WeightId>| id.map(|id| self.vectors[id.index()].as_slice());
@@ -186,10 +187,22 @@ impl<'a> RowContext<'a> {
                 }
                 softcap(to, *cap);
             }
+            Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => unreachable!("{} goes along a sequence", step.name()),
             Step::Linear { .. } | Step::Attend(_) | Step::Take { .. } | Step::Pool { .. } | Step::Select(_) => {
                 unreachable!("{} is not local to a row", step.name())
             }
         }
+    }
+
+    /// out = act(x) * by, of contiguous operands.
+    fn gate(&self, row: usize, act: Act, x: &[f32], out: Operand, by: Option<Operand>) {
+        let to = self.write(row, out);
+        match by {
+            Some(by) if by == out => {}
+            Some(by) => to.copy_from_slice(self.read(row, by)),
+            None => to.fill(1.0),
+        }
+        act::gate(self.set, act, x, to);
     }
 
     /// The operand, copied first when it is the very place that is written.
@@ -207,7 +220,7 @@ impl<'a> RowContext<'a> {
     }
 
     /// All heads of an operand side by side.
-    fn gathered<'s>(&self, row: usize, o: Operand, copy: &'s mut Vec<f32>) -> &'s [f32]
+    pub fn gathered<'s>(&self, row: usize, o: Operand, copy: &'s mut Vec<f32>) -> &'s [f32]
     where
         'a: 's,
     {
@@ -250,11 +263,18 @@ fn sum(x: &[f32], f: impl Fn(f64) -> f64) -> f64 {
     lanes.iter().sum::<f64>() + chunks.remainder().iter().map(|x| f(f64::from(*x))).sum::<f64>()
 }
 
+/// Columns `part * width..` of an operand, or its head `part` where heads lie apart.
+fn piece(o: Operand, part: u32, width: u32) -> Operand {
+    let step = if o.is_contiguous() { width } else { o.stride };
+    Operand { start: o.start + part * step, width, heads: 1, stride: 0, ..o }
+}
+
 /// Normalises one group in place.
 fn norm(x: &mut [f32], kind: NormKind, eps: f32, weight: Option<&[f32]>, bias: Option<&[f32]>) {
     let n = x.len() as f64;
     let mean = if kind == NormKind::Layer { sum(x, |x| x) / n } else { 0.0 };
     let square = sum(x, |x| (x - mean) * (x - mean)) / n;
+    let square = if kind == NormKind::L2 { square * n } else { square };
     let (mean, scale) = (mean as f32, (1.0 / (square + f64::from(eps)).sqrt()) as f32);
     match weight {
         Some(w) => x.iter_mut().zip(w).for_each(|(x, w)| *x = (*x - mean) * scale * w),

@@ -1,4 +1,4 @@
-//! Keys and values of one sequence.
+//! Keys, values and states of one sequence.
 
 use half::f16;
 use memmap2::MmapMut;
@@ -6,6 +6,7 @@ use tealight_quant as quant;
 
 use super::kernels::{CHUNK, KEY_GROUP, KernelSet};
 use super::pool::Shared;
+use super::states::States;
 use crate::cache::Positions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{CacheSpec, CacheType, Plan, SequenceMemory};
@@ -265,6 +266,7 @@ pub(super) struct CacheRows {
 pub struct CpuSequence {
     pub(super) caches: Vec<CacheRows>,
     pub(super) positions: Positions,
+    pub(super) states: States,
 }
 
 impl CpuSequence {
@@ -281,11 +283,12 @@ impl CpuSequence {
             Ok(CacheRows { k, v })
         };
         let caches = plan.caches().iter().map(cache).collect::<Result<_>>()?;
-        Ok(Self { caches, positions: Positions::new(plan, n_ctx, n_batch) })
+        Ok(Self { caches, positions: Positions::new(plan, n_ctx, n_batch), states: States::new(plan) })
     }
 
     /// Makes room for `n` further rows in every cache.
     pub(super) fn append(&mut self, n: u32) -> Result<()> {
+        self.states.prepare(n)?;
         self.positions.append(n)?;
         for (i, cache) in self.caches.iter_mut().enumerate() {
             let slots = self.positions.slots(i);
@@ -293,6 +296,11 @@ impl CpuSequence {
             cache.v.grow(slots.slots_used(), slots.n_slot())?;
         }
         Ok(())
+    }
+
+    /// The rows that [`CpuSequence::append`] made room for have been computed.
+    pub(super) fn commit(&mut self) {
+        self.states.commit(self.positions.len());
     }
 }
 
@@ -325,7 +333,7 @@ pub struct MappedRows {
 }
 
 impl CpuSequence {
-    /// All rows, by cache, for [`CpuSequence::restore`].
+    /// All rows, by cache, then the states, as rows of none, for [`CpuSequence::restore`].
     pub fn saved<'s>(&'s self) -> Vec<SavedRows<'s>> {
         let rows = |(i, cache): (usize, &'s CacheRows)| {
             let slots = self.positions.slots(i);
@@ -334,18 +342,20 @@ impl CpuSequence {
             let (k, v) = (cache.k.saved(n_row), cache.v.saved(n_row));
             SavedRows { first: slots.first(), n_slot: slots.n_slot() as u32, n_row: n_row as u32, k, v }
         };
-        self.caches.iter().enumerate().map(rows).collect()
+        let state = |(first, k, v)| SavedRows { first, n_slot: 0, n_row: 0, k, v };
+        self.caches.iter().enumerate().map(rows).chain(self.states.saved().map(state)).collect()
     }
 
     /// Takes over the rows of a sequence of `len` positions that was saved with the same plan and cache types.
     ///
     /// # Errors
     /// [`ErrorKind::Model`] when the rows do not fit; the sequence is empty then.
-    pub fn restore(&mut self, len: u32, saved: Vec<MappedRows>) -> Result<()> {
+    pub fn restore(&mut self, len: u32, mut saved: Vec<MappedRows>) -> Result<()> {
+        let states = saved.split_off(self.caches.len().min(saved.len()));
         let misfit = |what: &str| Error::new(ErrorKind::Model, format!("the saved rows do not fit: {what}"));
         let slots: Vec<(u32, u32)> = saved.iter().map(|rows| (rows.first, rows.n_slot)).collect();
         if !self.positions.restore(len, &slots) {
-            self.positions.clear();
+            self.clear();
             return Err(misfit("other positions are held, or in other places")
                 .with_hint("use the context length (-c) that it was saved with"));
         }
@@ -353,9 +363,13 @@ impl CpuSequence {
             let (n_row, cache) = (rows.n_row as usize, &mut self.caches[i]);
             let enough = self.positions.slots(i).slots_used() <= n_row;
             if !enough || !cache.k.restore(n_row, rows.k) || !cache.v.restore(n_row, rows.v) {
-                self.positions.clear();
+                self.clear();
                 return Err(misfit(&format!("{n_row} rows in cache {i}")));
             }
+        }
+        if !self.states.restore(len, states.iter().map(|s| (s.first, &s.k[..], &s.v[..]))) {
+            self.clear();
+            return Err(misfit("states of another form"));
         }
         Ok(())
     }
@@ -367,18 +381,23 @@ impl SequenceMemory for CpuSequence {
     }
 
     fn rewind(&mut self, len: u32) -> bool {
-        self.positions.rewind(len)
+        let possible = self.states.nearest(len) == len && self.positions.rewind(len);
+        if possible {
+            self.states.rewind(len);
+        }
+        possible
     }
 
-    fn take_back(&mut self, len: u32) {
-        self.positions.take_back(len);
+    fn nearest(&self, len: u32) -> u32 {
+        self.states.nearest(len)
     }
 
     fn clear(&mut self) {
         self.positions.clear();
+        self.states.rewind(0);
     }
 
     fn bytes(&self) -> u64 {
-        self.caches.iter().map(|c| c.k.bytes() + c.v.bytes()).sum()
+        self.caches.iter().map(|c| c.k.bytes() + c.v.bytes()).sum::<u64>() + self.states.bytes()
     }
 }

@@ -435,6 +435,13 @@ impl SequenceMemory for Memory {
         is_back
     }
 
+    fn nearest(&self, len: u32) -> u32 {
+        match (&self.cpu, &self.gpu) {
+            (Some(cpu), None) => cpu.nearest(len),
+            _ => 0,
+        }
+    }
+
     fn take_back(&mut self, len: u32) {
         self.each().for_each(|s| s.take_back(len));
         self.tokens.truncate(len as usize);

@@ -50,9 +50,6 @@ impl Default for SessionOptions {
     }
 }
 
-/// Rows of a pass at most, whatever a file or a knob says.
-const MAX_BATCH: u32 = 1 << 16;
-
 /// Which rows of a call are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
@@ -206,8 +203,7 @@ impl Model {
 
     /// Rows of one forward pass at most. A model that looks both ways takes as many at once as it was trained for.
     pub fn n_batch(&self) -> u32 {
-        let least = if self.is_causal() { 1 } else { self.n_ctx_train().max(1) };
-        (self.options().knobs.n_ubatch as u32).clamp(1, MAX_BATCH).max(least.min(MAX_BATCH))
+        self.0.n_batch()
     }
 }
 
@@ -319,8 +315,11 @@ impl Session {
             let hint = format!("use larger parts; at most {} tokens fit", self.model.n_batch());
             return Err(Error::new(ErrorKind::Usage, text).with_hint(hint));
         }
-        for (i, chunk) in tokens.chunks(n_chunk).enumerate() {
-            let done = i * n_chunk;
+        // A state in front of the last token is where the answer may begin again.
+        let apart = usize::from(want == Want::Last && n_token > 1 && !self.program.plan.states().is_empty());
+        let (text, last) = tokens.split_at(n_token - apart);
+        let mut done = 0;
+        for chunk in text.chunks(n_chunk).chain(last.chunks(1)) {
             let is_last = done + chunk.len() == n_token;
             self.pos.clear();
             self.pos.extend((0..chunk.len()).map(|i| (self.tokens.len() + i) as u32));
@@ -358,7 +357,8 @@ impl Session {
             if want == Want::None {
                 self.rows.truncate(n_before);
             }
-            progress(done + chunk.len());
+            done += chunk.len();
+            progress(done);
         }
         Ok(())
     }
@@ -397,7 +397,7 @@ impl Session {
         None
     }
 
-    /// Goes back to the first `n` tokens. Where a window has moved on, the tokens are fed again.
+    /// Goes back to the first `n` tokens. Where a window has moved on, or a state is not kept, tokens are fed again.
     ///
     /// # Errors
     /// As [`Session::feed`] where tokens must be fed again.
@@ -409,8 +409,14 @@ impl Session {
             self.tokens.truncate(n);
             return Ok(());
         }
-        let tokens = self.tokens[..n].to_vec();
-        self.clear();
+        let mut tokens = self.tokens[..n].to_vec();
+        let near = self.memory.nearest(n as u32);
+        if near > 0 && self.memory.rewind(near) {
+            self.tokens.truncate(near as usize);
+            tokens.drain(..near as usize);
+        } else {
+            self.clear();
+        }
         let n_batch = self.model.n_batch();
         self.feed(&tokens, n_batch, Want::None, &mut |_| {}).map(|_| ())
     }

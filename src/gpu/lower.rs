@@ -297,6 +297,7 @@ impl<'a> Lowering<'a> {
         let plan = self.plan;
         match &plan.steps()[self.step] {
             step @ Step::Embed { .. } => self.embed(step)?,
+            Step::Norm { kind: NormKind::L2, .. } => return Err("norms by length are the CPU's".into()),
             step @ Step::Norm { .. } => self.norm(step),
             Step::Linear { parts, .. } if parts.iter().any(|p| plan.weights()[p.weight.index()].n_matrix() > 1) => {
                 return Err("no kernels for matrices of heads".into());
@@ -322,13 +323,15 @@ impl<'a> Lowering<'a> {
                 if a.q.buf == a.out.buf {
                     return Err("attention within one buffer".into());
                 }
-                if a.span.looks_ahead() {
-                    return Err("attention to later rows".into());
-                }
                 if a.sinks.is_some() || a.select.is_some() || a.v_prefix.is_some() || matches!(a.span, Span::Chunk(_)) {
                     return Err("no kernels for attention with sinks, within chunks or over latents".into());
                 }
                 self.push(Kernels::OfSequence, vec![], vec![], Grid::Attend(a.clone()), 0);
+            }
+            Step::Gate { x, out, by, .. }
+                if [Some(*x), Some(*out), *by].iter().flatten().any(|o| !o.is_contiguous()) =>
+            {
+                return Err("gates of heads that lie apart are the CPU's".into());
             }
             Step::Gate { x, out, act, by } => {
                 let (act, numbers) = match *act {
@@ -338,7 +341,9 @@ impl<'a> Lowering<'a> {
                     Act::Relu => (3, [0.0; 4]),
                     Act::Relu2 => (4, [0.0; 4]),
                     Act::Xielu { positive, negative, beta, eps } => (5, [positive, negative, beta, eps]),
-                    Act::Sigmoid | Act::ClampedSwiglu { .. } => return Err("no kernel for the activation".into()),
+                    Act::Id | Act::Sigmoid | Act::ClampedSwiglu { .. } => {
+                        return Err("no kernel for the activation".into());
+                    }
                 };
                 if x.len() < out.len() {
                     return Err("no kernel for one gate of many columns".into());
@@ -386,6 +391,9 @@ impl<'a> Lowering<'a> {
                     );
                 }
                 self.taken = true;
+            }
+            Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => {
+                return Err("steps with a state are the CPU's".into());
             }
             Step::Select(_) => return Err("no kernels for chosen positions".into()),
             Step::Route(_) | Step::Experts(_) => return Err("no kernels for experts".into()),

@@ -215,10 +215,6 @@ impl SequenceMemory for GpuSequence {
         self.positions.rewind(len)
     }
 
-    fn take_back(&mut self, len: u32) {
-        self.positions.take_back(len);
-    }
-
     fn clear(&mut self) {
         self.positions.clear();
     }

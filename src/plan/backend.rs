@@ -143,8 +143,18 @@ pub trait SequenceMemory: Send {
     /// (a window has moved on): the caller must clear and feed again.
     fn rewind(&mut self, len: u32) -> bool;
 
+    /// A length up to `len` that [`SequenceMemory::rewind`] may go back to where it does not go to `len`; 0: none.
+    fn nearest(&self, len: u32) -> u32 {
+        let _ = len;
+        0
+    }
+
     /// After a failed run: back to `len`, or to nothing where that is impossible.
-    fn take_back(&mut self, len: u32);
+    fn take_back(&mut self, len: u32) {
+        if !self.rewind(len.min(self.len())) {
+            self.clear();
+        }
+    }
 
     /// Forgets everything.
     fn clear(&mut self);

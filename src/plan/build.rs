@@ -1,7 +1,8 @@
 //! Building a plan step by step; `finish` verifies it.
 
 use super::verify::PlanError;
-use super::{BufId, Buffer, CacheId, CacheSpec, Operand, Plan, RopeTable, Step, TableId, WeightId, WeightRef};
+use super::{BufId, Buffer, CacheId, CacheSpec, Operand, Plan, RopeTable, StateId, StateSpec, Step};
+use super::{TableId, WeightId, WeightRef};
 
 /// A plan in the making.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ impl Default for PlanBuilder {
             steps: Vec::new(),
             buffers: Vec::new(),
             caches: Vec::new(),
+            states: Vec::new(),
             weights: Vec::new(),
             tables: Vec::new(),
             inputs: Vec::new(),
@@ -75,6 +77,15 @@ impl PlanBuilder {
             self.plan.caches.len() - 1
         });
         CacheId(index as u32)
+    }
+
+    /// A state by name; the first call decides its form.
+    pub fn state(&mut self, spec: StateSpec) -> StateId {
+        let index = self.plan.states.iter().position(|s| s.name == spec.name).unwrap_or_else(|| {
+            self.plan.states.push(spec);
+            self.plan.states.len() - 1
+        });
+        StateId(index as u32)
     }
 
     /// Declares columns that are given with every row.

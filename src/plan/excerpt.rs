@@ -40,6 +40,7 @@ impl Plan {
                 let ids = step.ids_mut();
                 ids.weights.into_iter().for_each(|id| *id = b.weight(self.weights[id.index()].clone()));
                 ids.cache.into_iter().for_each(|id| *id = b.cache(self.caches[id.index()].clone()));
+                ids.state.into_iter().for_each(|id| *id = b.state(self.states[id.index()].clone()));
                 ids.table.into_iter().for_each(|id| *id = b.table(self.tables[id.index()].clone()));
                 b.push(step);
             }
@@ -75,6 +76,7 @@ impl Plan {
         self.caches
             .iter()
             .for_each(|c| push(format_args!("{:?};", super::CacheSpec { name: String::new(), ..c.clone() })));
+        self.states.iter().for_each(|s| push(format_args!("{:?};", s.kind)));
         self.tables.iter().for_each(|t| push(format_args!("{}*{};", t.freqs.len(), t.amp)));
         push(format_args!("{:?}>{:?}", self.inputs, self.outputs));
         text

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tealight_quant::BlockType;
 
-use super::{CacheSpec, Plan, Span, Step};
+use super::{CacheSpec, Plan, Span, StateSpec, Step};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How numbers of a key or value cache are stored.
@@ -42,7 +42,7 @@ impl CacheType {
 pub struct MemoryEstimate {
     /// Weights that steps read, each counted once; they stay in the file's map.
     pub weights: u64,
-    /// Keys and values of one sequence of the given length.
+    /// Keys and values of one sequence of the given length, and its states.
     pub cache: u64,
     /// Buffers of a batch of the given size with one wanted row. Left out, as small beside the rest: quantized inputs
     /// of matrices, rotation tables, and what each thread keeps for itself.
@@ -94,7 +94,7 @@ impl Plan {
         let (before, after) = self.scratch_numbers();
         MemoryEstimate {
             weights: self.weights.iter().map(|w| w.bytes()).sum(),
-            cache: self.caches.iter().map(cache).sum(),
+            cache: self.caches.iter().map(cache).sum::<u64>() + self.states.iter().map(StateSpec::bytes).sum::<u64>(),
             scratch: 4 * (n_batch * before + after),
         }
     }

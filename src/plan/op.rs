@@ -3,7 +3,8 @@
 
 use super::attend::{Attend, Select};
 use super::experts::{Experts, Route};
-use super::operand::{BufId, CacheId, Operand, TableId, WeightId};
+use super::operand::{BufId, CacheId, Operand, StateId, TableId, WeightId};
+use super::state::{Delta, Scan};
 
 /// Angular frequencies of a rotation; scaling of every kind is already in them.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +35,8 @@ pub enum NormKind {
     Rms,
     /// (x - mean) / sqrt(var + eps).
     Layer,
+    /// x / sqrt(sum(x^2) + eps).
+    L2,
 }
 
 /// Which two dimensions of a head turn together; n_rot is twice the table's length.
@@ -80,6 +83,8 @@ pub enum Act {
         /// Largest gate and largest magnitude of the factor.
         limit: f32,
     },
+    /// x.
+    Id,
 }
 
 /// How the rows of a sequence become one vector.
@@ -173,13 +178,13 @@ pub enum Step {
     Attend(Box<Attend>),
     /// out = act(x) * by.
     Gate {
-        /// Input; one number where it is the same for all of `by`.
+        /// Input; one number where it is the same for all of `by`. Its heads may lie apart.
         x: Operand,
         /// Result; may be `x` or `by`.
         out: Operand,
         /// Activation.
         act: Act,
-        /// Factor, as wide as `out`.
+        /// Factor, as wide as `out`. Its heads may lie apart.
         by: Option<Operand>,
     },
     /// out = x + scale * y.
@@ -216,6 +221,26 @@ pub enum Step {
         /// How.
         kind: PoolKind,
     },
+    /// Causal convolution of every channel by itself along the sequence:
+    /// out_t = act(bias + sum_j `weight[:, j]` x_(t - K + 1 + j)).
+    Conv {
+        /// Input, `[channels]`; contiguous.
+        x: Operand,
+        /// Result, `[channels]`; contiguous.
+        out: Operand,
+        /// The inputs before, [K - 1, channels].
+        state: StateId,
+        /// [channels, K].
+        weight: WeightId,
+        /// `[channels]`.
+        bias: Option<WeightId>,
+        /// Activation.
+        act: Act,
+    },
+    /// Gated delta rule.
+    Delta(Box<Delta>),
+    /// Selective state space.
+    Scan(Box<Scan>),
     /// The choice of experts.
     Route(Box<Route>),
     /// The chosen experts.
@@ -230,6 +255,7 @@ pub(super) struct IdsMut<'a> {
     pub weights: Vec<&'a mut WeightId>,
     pub cache: Option<&'a mut CacheId>,
     pub table: Option<&'a mut TableId>,
+    pub state: Option<&'a mut StateId>,
 }
 
 impl Step {
@@ -247,6 +273,9 @@ impl Step {
             Self::Softcap { .. } => "Softcap",
             Self::Take { .. } => "Take",
             Self::Pool { .. } => "Pool",
+            Self::Conv { .. } => "Conv",
+            Self::Delta(_) => "Delta",
+            Self::Scan(_) => "Scan",
             Self::Route(_) => "Route",
             Self::Experts(_) => "Experts",
             Self::Select(_) => "Select",
@@ -270,6 +299,9 @@ impl Step {
             Self::Gate { x, by, .. } => [Some(*x), *by].into_iter().flatten().collect(),
             Self::Add { x, y, .. } => vec![*x, *y],
             Self::Take { .. } => vec![],
+            Self::Conv { x, .. } => vec![*x],
+            Self::Delta(d) => vec![d.q, d.k, d.v, d.decay, d.beta],
+            Self::Scan(s) => vec![s.x, s.dt, s.b, s.c],
             Self::Route(r) => vec![r.x],
             Self::Experts(e) => vec![e.x, e.idx, e.w],
             Self::Select(s) => vec![s.q, s.w],
@@ -285,6 +317,9 @@ impl Step {
             Self::Add { out, .. } | Self::Softcap { out, .. } | Self::Pool { out, .. } => vec![*out],
             Self::Linear { parts, .. } => parts.iter().map(|p| p.out).collect(),
             Self::Attend(a) => vec![a.out],
+            Self::Conv { out, .. } => vec![*out],
+            Self::Delta(d) => vec![d.out],
+            Self::Scan(s) => vec![s.out],
             Self::Store { .. } | Self::Take { .. } => vec![],
             Self::Route(r) => vec![r.idx, r.w],
             Self::Experts(e) => vec![e.out],
@@ -301,12 +336,15 @@ impl Step {
             Self::Rope { .. } | Self::Store { .. } | Self::Gate { .. } => vec![],
             Self::Attend(a) => a.sinks.into_iter().collect(),
             Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } | Self::Pool { .. } | Self::Select(_) => vec![],
+            Self::Conv { weight, bias, .. } => [Some(*weight), *bias].into_iter().flatten().collect(),
+            Self::Delta(d) => vec![d.a, d.dt],
+            Self::Scan(s) => vec![s.a, s.d, s.bias],
             Self::Route(r) => [r.bias, r.per_expert].into_iter().flatten().collect(),
             Self::Experts(e) => e.parts().flat_map(|p| [Some(p.weight), p.bias]).flatten().collect(),
         }
     }
 
-    /// The names of weights, caches and tables in the step, to change them.
+    /// The names of weights, caches, tables and states in the step, to change them.
     pub(super) fn ids_mut(&mut self) -> IdsMut<'_> {
         let mut ids = IdsMut::default();
         match self {
@@ -333,6 +371,19 @@ impl Step {
                 }
             }
             Self::Gate { .. } | Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } | Self::Pool { .. } => {}
+            Self::Conv { weight, bias, state, .. } => {
+                ids.weights.push(weight);
+                ids.weights.extend(bias);
+                ids.state = Some(state);
+            }
+            Self::Delta(d) => {
+                ids.weights.extend([&mut d.a, &mut d.dt]);
+                ids.state = Some(&mut d.state);
+            }
+            Self::Scan(s) => {
+                ids.weights.extend([&mut s.a, &mut s.d, &mut s.bias]);
+                ids.state = Some(&mut s.state);
+            }
         }
         ids
     }
@@ -343,7 +394,7 @@ impl Step {
             Self::Embed { .. } | Self::Norm { .. } | Self::Rope { .. } | Self::Store { .. } | Self::Gate { .. } => true,
             Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } => true,
             Self::Linear { .. } | Self::Attend(_) | Self::Pool { .. } | Self::Route(_) | Self::Experts(_) => false,
-            Self::Select(_) => false,
+            Self::Conv { .. } | Self::Delta(_) | Self::Scan(_) | Self::Select(_) => false,
         }
     }
 
@@ -351,6 +402,7 @@ impl Step {
     pub const fn mixes_rows(&self) -> bool {
         match self {
             Self::Store { .. } | Self::Attend(_) | Self::Pool { .. } | Self::Select(_) => true,
+            Self::Conv { .. } | Self::Delta(_) | Self::Scan(_) => true,
             Self::Embed { .. } | Self::Norm { .. } | Self::Linear { .. } | Self::Rope { .. } | Self::Gate { .. } => {
                 false
             }

@@ -26,6 +26,8 @@ ids! {
     CacheId;
     /// A table of rotation frequencies of the plan.
     TableId;
+    /// A state of the plan.
+    StateId;
 }
 
 /// Columns of a buffer: `heads` groups that lie `stride` apart, of each the `width` columns from `start` on.
@@ -56,6 +58,13 @@ impl Operand {
     pub fn split(self, n: u32, width: u32) -> Self {
         debug_assert!(self.heads == 1 && n * width <= self.width);
         Self { width, heads: n, stride: if n == 1 { 0 } else { width }, ..self }
+    }
+
+    /// The first `width` columns of `n` heads that lie `stride` apart in this plain operand.
+    #[must_use]
+    pub fn strided(self, n: u32, width: u32, stride: u32) -> Self {
+        debug_assert!(self.heads == 1 && n > 0 && (n - 1) * stride + width <= self.width);
+        Self { width, heads: n, stride: if n == 1 { 0 } else { stride }, ..self }
     }
 
     /// Number of columns.

@@ -44,7 +44,12 @@ impl Plan {
                 }
             }
             Step::Norm { x, kind, eps, width, weight, bias, .. } => {
-                write!(p, "{} eps={eps:e}", if *kind == super::NormKind::Rms { "rms" } else { "layer" })?;
+                let kind = match kind {
+                    super::NormKind::Rms => "rms",
+                    super::NormKind::Layer => "layer",
+                    super::NormKind::L2 => "l2",
+                };
+                write!(p, "{kind} eps={eps:e}")?;
                 if *width != x.len() {
                     write!(p, " width={width}")?;
                 }
@@ -79,6 +84,21 @@ impl Plan {
                 p.push_str(&names.join(", "));
             }
             Step::Pool { kind, .. } => p.push_str(&format!("{kind:?}").to_lowercase()),
+            Step::Conv { state, act, .. } => {
+                write!(p, "state={} {}", self.states[state.index()].name, format!("{act:?}").to_lowercase())?;
+                step.weights().iter().try_for_each(|id| write!(p, " {}", self.name(*id)))?;
+            }
+            Step::Delta(d) => {
+                let spread = format!("{:?}", d.spread).to_lowercase();
+                let (state, heads, kheads) = (&self.states[d.state.index()].name, d.heads, d.key_heads);
+                write!(p, "state={state} heads={heads} key_heads={kheads} scale={:.4} {spread}", d.scale)?;
+                step.weights().iter().try_for_each(|id| write!(p, " {}", self.name(*id)))?;
+            }
+            Step::Scan(s) => {
+                let (state, heads, groups) = (&self.states[s.state.index()].name, s.heads, s.groups);
+                write!(p, "state={state} heads={heads} groups={groups}")?;
+                step.weights().iter().try_for_each(|id| write!(p, " {}", self.name(*id)))?;
+            }
             Step::Select(s) => {
                 let name = &self.caches[s.cache.index()].name;
                 write!(p, "cache={name} heads={} scale={:.4} top={}", s.q.heads, s.scale, s.out.len())?;

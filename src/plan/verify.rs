@@ -179,10 +179,10 @@ impl Plan {
             Step::Gate { x, out, by, .. } => {
                 let narrow = x.len() == 1 && by.is_some();
                 need((narrow || x.len() == out.len()) && by.is_none_or(|b| b.len() == out.len()), "widths differ")?;
-                need(
-                    [Some(*x), Some(*out), *by].iter().flatten().all(|o| o.is_contiguous()),
-                    "needs contiguous operands",
-                )
+                let apart = [Some(*x), Some(*out), *by].into_iter().flatten().filter(|o| !o.is_contiguous());
+                let widths: Vec<u32> = apart.map(|o| o.width).collect();
+                need(widths.is_empty() || !narrow, "one number for heads that lie apart")?;
+                need(widths.windows(2).all(|w| w[0] == w[1]), "heads differ")
             }
             Step::Add { x, y, out, .. } => {
                 need(x.len() == out.len() && y.len() == out.len(), "widths differ")?;
@@ -192,6 +192,7 @@ impl Plan {
                 need(x.len() == out.len() && x.is_contiguous() && out.is_contiguous(), "widths differ")
             }
             Step::Take { .. } => Ok(()),
+            Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => self.verify_state(step),
             Step::Select(s) => {
                 let c = &self.caches[s.cache.index()];
                 let keys = c.heads == 1 && c.span == super::Span::Full && s.q.width == c.k && s.q.heads == s.w.len();

@@ -134,6 +134,14 @@ fn differs() -> Vec<Differs> {
             Some(380u32.into()),
             "`generation_config.json` lists two ends; the second would otherwise not end an answer",
         ),
+        Differs(
+            "nemotron-h-moe",
+            "nemotron_h_moe.rope.dimension_count",
+            Some(16u32.into()),
+            "nothing rotates; llama.cpp takes the width over the heads, which is not that of a head",
+        ),
+        Differs("mamba", "general.name", Some("mamba".into()), "the file was named by the script that made it"),
+        Differs("mamba2", "general.name", Some("mamba2".into()), "the file was named by the script that made it"),
         Differs("llama-256", "general.name", Some("llama-256".into()), "the file was named by the script that made it"),
     ]);
     all
@@ -177,7 +185,9 @@ fn differing_tensors(source: &Source, file: &Gguf) -> Vec<String> {
         for start in (0..t.n_row()).step_by(step as usize) {
             t.rows_bytes(start..(start + step).min(t.n_row()), &mut bytes).expect("rows");
         }
-        if bytes != file.bytes(want) {
+        // The exponential of torch is off by a bit at times; ours is rounded once.
+        let rates = t.name.ends_with("ssm_a") && bytes.len() == file.bytes(want).len();
+        if bytes != file.bytes(want) && !(rates && neighbours(&bytes, file.bytes(want))) {
             let at = bytes.iter().zip(file.bytes(want)).position(|(a, b)| a != b);
             faults.push(format!("{}: differs from byte {at:?} of {}", t.name, bytes.len()));
         }
@@ -185,6 +195,13 @@ fn differing_tensors(source: &Source, file: &Gguf) -> Vec<String> {
     faults
         .extend(file.tensors().iter().filter(|t| !seen.contains(t.name.as_str())).map(|t| format!("{} lacks", t.name)));
     faults
+}
+
+/// Are numbers of single precision equal but for their last bit?
+fn neighbours(a: &[u8], b: &[u8]) -> bool {
+    let words =
+        |bytes: &[u8]| bytes.chunks_exact(4).map(|w| i32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect::<Vec<_>>();
+    words(a).iter().zip(words(b)).all(|(a, b)| a.abs_diff(b) <= 1)
 }
 
 fn shown(value: Option<&KeyValue>) -> String {

@@ -6,7 +6,7 @@ use crate::arch::family::{ExpertRule, Family, FfnAct, QkNorm, Renorm, RopeWhere,
 use crate::plan::{Act, NormKind, Pairs, Score};
 
 /// The biases by which routers with sigmoids choose.
-const CHOICE_BIASES: &str = "exp_probs_b.bias<ffn_gate_inp.weight";
+pub const CHOICE_BIASES: &str = "exp_probs_b.bias<ffn_gate_inp.weight";
 
 /// Qwen 1.5 and 2 with experts; one more that every row goes to, by the share of a sigmoid. Source: transformers
 /// `modeling_qwen2_moe.py` (`norm_topk_prob` is false in all published models; the file does not say it).

@@ -1,10 +1,10 @@
 //! Llama and its near relatives.
 
 use crate::arch::family::{
-    AlibiWhere, Block, EmbedScale, ExpertRule, Family, Ffn, FfnAct, LogitScale, NormWeights, QkNorm, RopeWhere,
-    TemperWhere, WindowKind, Windows,
+    AlibiWhere, BetaForm, Block, EmbedScale, ExpertRule, Family, Ffn, FfnAct, LogitScale, Mixer, NormWeights,
+    OtherWhere, QkNorm, RopeWhere, TemperWhere, WindowKind, Windows,
 };
-use crate::plan::{Act, NormKind, Pairs};
+use crate::plan::{Act, NormKind, Pairs, Spread};
 
 impl Family {
     /// The defaults of every family.
@@ -47,6 +47,13 @@ impl Family {
         indexer: false,
         needs: &[],
         ignore: &[],
+        mixer: Mixer::Attention,
+        other: None,
+        other_where: OtherWhere::NoKvHeads,
+        gated: false,
+        beta: BetaForm::Apart,
+        spread: Spread::Cyclic,
+        dt_norms: false,
         causal: true,
         stream_norms: None,
         output_norm: Some("output_norm"),

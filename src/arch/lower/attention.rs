@@ -4,7 +4,7 @@ use super::Lowering;
 use crate::arch::family::{Layer, QkNorm, TemperWhere};
 use crate::arch::rope;
 use crate::error::Result;
-use crate::plan::{Attend, CacheSpec, NormKind, Operand, Step, Temper};
+use crate::plan::{Act, Attend, CacheSpec, NormKind, Operand, Step, Temper};
 
 impl Lowering<'_> {
     /// Does the layer have norms of queries and keys? One of the two alone is a file that lost the other.
@@ -50,7 +50,9 @@ impl Lowering<'_> {
         let (config, blk) = (self.config, |stem: &str| format!("blk.{i}.{stem}"));
         let (heads, kv_heads) = (config.n_head, layer.n_head_kv);
         let (dk, dv) = (config.head_dim_k, config.head_dim_v);
-        let (nq, nk, nv) = (heads * dk, kv_heads * dk, kv_heads * dv);
+        // Gated: of each head the query, then its gate.
+        let stride = if self.family.gated { 2 * dk } else { dk };
+        let (nq, nk, nv) = (heads * stride, kv_heads * dk, kv_heads * dv);
         let [q, k, v] = if self.tensors.has(&blk("attn_qkv.weight")) {
             let [qkv] = self.linear(x, [("qkv", blk("attn_qkv"), nq + nk + nv)], 1.0, config.clamp_kqv)?;
             [qkv.columns(0, nq), qkv.columns(nq, nk), qkv.columns(nq + nk, nv)]
@@ -58,7 +60,8 @@ impl Lowering<'_> {
             let outputs = [("q", blk("attn_q"), nq), ("k", blk("attn_k"), nk), ("v", blk("attn_v"), nv)];
             self.linear(x, outputs, 1.0, config.clamp_kqv)?
         };
-        let (q, k, v) = (q.split(heads, dk), k.split(kv_heads, dk), v.split(kv_heads, dv));
+        let gate = q.columns(stride - dk, nq + dk - stride).strided(heads, dk, stride);
+        let (q, k, v) = (q.strided(heads, dk, stride), k.split(kv_heads, dk), v.split(kv_heads, dv));
         for (operand, stem) in [(q, "attn_q_norm"), (k, "attn_k_norm")] {
             let behind = matches!(self.family.qk_norm, QkNorm::PerHeadRotated | QkNorm::Weightless { .. });
             if !behind {
@@ -105,6 +108,9 @@ impl Lowering<'_> {
             v_prefix: None,
             select: None,
         })));
+        if self.family.gated {
+            self.plan.push(Step::Gate { x: gate, out, act: Act::Sigmoid, by: Some(out) });
+        }
         let [a] = self.linear(out, [("a", blk("attn_output"), config.n_embd)], 1.0, None)?;
         Ok(a)
     }

@@ -2,7 +2,7 @@
 
 use crate::convert::hf::Field;
 use crate::convert::names::{
-    From, Heads, HfFamily, How, Key, Longrope, PAIRS, ScoreScale, Third, Windows, key, same, with,
+    From, Heads, HfFamily, How, Key, Longrope, PAIRS, ScoreScale, StateLayers, Third, Windows, key, same, with,
 };
 
 impl HfFamily {
@@ -21,6 +21,8 @@ impl HfFamily {
         expects: &[],
         score_scale: ScoreScale::Heads,
         yarn_log: 0.0,
+        omits: &[],
+        state_layers: StateLayers::None,
         pre: &["llama-bpe", "smollm", "gpt-2"],
     };
 }

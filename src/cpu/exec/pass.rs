@@ -93,6 +93,7 @@ impl Pass<'_> {
                     worker.step(1, |_| self.take(&steps[*step]))
                 }
                 Phase::Pool(step) => worker.step(1, |_| self.pool(&steps[*step])),
+                Phase::State(step) => self.change_states(worker, &steps[*step], &mut scratch.state),
                 Phase::Experts(step, phase) => match &steps[*step] {
                     Step::Experts(e) => self.experts(worker, list.len(), (*step, e), phase, &mut scratch.linear),
                     _ => unreachable!("the phase was made from Experts"),

@@ -27,6 +27,8 @@ pub(super) enum Phase {
     Select(usize),
     Take(usize),
     Pool(usize),
+    /// A step that changes the sequences' states.
+    State(usize),
     /// Experts, but for the sum of their results, which begins the rows behind.
     Experts(usize, ExpertPhase),
 }
@@ -139,6 +141,7 @@ pub(super) fn phases(plan: &Plan, set: &KernelSet, exact: bool, probe: Option<Pr
             Step::Select(_) => phases.push(Phase::Select(i - 1)),
             Step::Take { .. } => phases.push(Phase::Take(i - 1)),
             Step::Pool { .. } => phases.push(Phase::Pool(i - 1)),
+            Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => phases.push(Phase::State(i - 1)),
             Step::Experts(e) => {
                 phases.push(Phase::Experts(i - 1, ExpertPhase::new(plan, e, set, exact)));
                 phases.push(Phase::Rows { steps: i - 1..i, prepare: None });

@@ -17,9 +17,6 @@ impl SequenceMemory for GpuSequence {
     fn rewind(&mut self, _: u32) -> bool {
         match *self {}
     }
-    fn take_back(&mut self, _: u32) {
-        match *self {}
-    }
     fn clear(&mut self) {
         match *self {}
     }

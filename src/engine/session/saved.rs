@@ -167,7 +167,7 @@ fn identity(gguf: &Gguf) -> u64 {
 /// A number that tells ways of computing apart.
 fn plan_identity(program: &Program) -> u64 {
     let plan = &program.plan;
-    let parts = (plan.steps(), plan.buffers(), plan.caches(), plan.weights(), plan.tables());
+    let parts = (plan.steps(), plan.buffers(), plan.caches(), plan.states(), plan.weights(), plan.tables());
     checksum(format!("{parts:?}").as_bytes())
 }
 

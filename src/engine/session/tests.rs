@@ -24,8 +24,8 @@ fn session(model: &Model) -> Session {
     model.session(&SessionOptions::default().with_ctx(64).with_cache(CacheType::F32, CacheType::F32)).unwrap()
 }
 
-/// Every family's kind of cache: full, windowed, with and without a fused projection.
-const FIXTURES: [&str; 4] = ["llama31", "gemma2", "gemma3", "phi35-long"];
+/// Every family's kind of memory: full, windowed, with and without a fused projection, states of every kind of step.
+const FIXTURES: [&str; 7] = ["llama31", "gemma2", "gemma3", "phi35-long", "lfm2", "qwen35", "falcon-h1"];
 
 fn assert_close(got: &[f32], want: &[f32], what: &str) {
     assert_eq!(got.len(), want.len(), "{what}");
@@ -109,16 +109,57 @@ fn rewinding_gives_what_a_fresh_session_gives() {
 
 #[test]
 fn a_cancelled_call_leaves_the_session_as_it_was() {
-    let model = model("gemma2");
-    let mut s = session(&model);
-    s.feed(&TOKENS[..20], 256, Want::None, &mut |_| {}).unwrap();
-    s.cancel_token().cancel();
-    let e = s.feed(&TOKENS[20..30], 256, Want::Last, &mut |_| {}).unwrap_err();
-    assert_eq!((e.kind(), s.tokens().len()), (ErrorKind::Interrupted, 20));
-    s.cancel_token().reset();
-    let got = s.feed(&TOKENS[20..30], 256, Want::Last, &mut |_| {}).unwrap().to_vec();
-    let want = session(&model).feed(&TOKENS[..30], 256, Want::Last, &mut |_| {}).unwrap().to_vec();
-    assert_close(&got, &want, "after the cancelled call");
+    for fixture in ["gemma2", "lfm2", "qwen35", "falcon-h1"] {
+        let model = model(fixture);
+        let mut s = session(&model);
+        s.feed(&TOKENS[..20], 256, Want::None, &mut |_| {}).unwrap();
+        s.cancel_token().cancel();
+        let e = s.feed(&TOKENS[20..30], 256, Want::Last, &mut |_| {}).unwrap_err();
+        assert_eq!((e.kind(), s.tokens().len()), (ErrorKind::Interrupted, 20));
+        s.cancel_token().reset();
+        let got = s.feed(&TOKENS[20..30], 256, Want::Last, &mut |_| {}).unwrap().to_vec();
+        let want = session(&model).feed(&TOKENS[..30], 256, Want::Last, &mut |_| {}).unwrap().to_vec();
+        assert_close(&got, &want, &format!("{fixture} after the cancelled call"));
+    }
+}
+
+#[test]
+fn a_batch_whose_result_is_refused_leaves_the_state_before_it() {
+    for fixture in ["lfm2", "qwen35", "falcon-h1"] {
+        let model = model(fixture);
+        let mut s = session(&model);
+        s.feed(&TOKENS[..20], 256, Want::None, &mut |_| {}).unwrap();
+        s.feed(&TOKENS[20..30], 256, Want::None, &mut |_| {}).unwrap();
+        // As after logits that are no numbers: what was computed is forgotten, more than once.
+        for _ in 0..2 {
+            s.memory.take_back(20);
+            s.tokens.truncate(20);
+            assert_eq!(s.memory.len(), 20, "nothing was computed again");
+            let got = s.feed(&TOKENS[20..30], 256, Want::Last, &mut |_| {}).unwrap().to_vec();
+            let want = session(&model).feed(&TOKENS[..30], 256, Want::Last, &mut |_| {}).unwrap().to_vec();
+            assert_close(&got, &want, fixture);
+        }
+    }
+}
+
+#[test]
+fn an_answer_begins_again_without_its_text_being_read_again() {
+    for fixture in ["lfm2", "qwen35", "falcon-h1"] {
+        let model = model(fixture);
+        let mut s = session(&model);
+        let want = s.feed(&TOKENS[..20], 8, Want::Last, &mut |_| {}).unwrap().to_vec();
+        for token in &TOKENS[20..26] {
+            s.feed(&[*token], 1, Want::Last, &mut |_| {}).unwrap();
+        }
+        // From the memory alone; a history that differs a little later costs what differs.
+        assert_eq!([s.memory.nearest(19), s.memory.nearest(22)], [19, 19], "{fixture}");
+        for keep in [22, 19] {
+            s.rewind(keep).unwrap();
+            assert_eq!(s.tokens(), &TOKENS[..keep]);
+        }
+        let again = s.feed(&TOKENS[19..20], 8, Want::Last, &mut |_| {}).unwrap().to_vec();
+        assert_close(&again, &want, fixture);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::engine::{ModelOptions, Want};
-use crate::plan::CacheType;
+use crate::plan::{CacheType, SequenceMemory};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).join("model.gguf")
@@ -55,7 +55,7 @@ fn a_restored_session_goes_on_bit_for_bit() {
     // Heads of these fixtures that are whole blocks of 32.
     let quantized = [(CacheType::Q8_0, CacheType::Q8_0), (CacheType::F16, CacheType::Q8_0)];
     let mut n_quantized = 0;
-    for name in ["llama31", "gemma2", "gemma3", "phi35-long", "qwen3", "deepseek32"] {
+    for name in ["llama31", "gemma2", "gemma3", "phi35-long", "qwen3", "lfm2", "qwen35", "falcon-h1", "deepseek32"] {
         let model = model(name);
         for (k, v) in types.into_iter().chain(quantized) {
             let options = options(k, v);
@@ -77,8 +77,11 @@ fn a_restored_session_goes_on_bit_for_bit() {
                 let mut again = model.restore(&path, &options).unwrap();
                 assert_eq!(feed(&mut again, &after), want, "{name} once more");
                 // One row back, as a chat goes to what two prompts have in common.
+                let is_held = again.memory.nearest(n) == n;
                 again.rewind(n as usize).unwrap();
-                assert_eq!(feed(&mut again, &after), want, "{name} rewound");
+                let got = feed(&mut again, &after);
+                // A state that is not held is computed from its text, in other batches.
+                assert!(got == want || !is_held, "{name} rewound");
             }
         }
     }
