@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn an_unknown_family_finds_its_neighbour() {
-        let e = find("Qwen3NewForCausalLM").unwrap_err();
+        let e = find("Qwen3FormerForCausalLM").unwrap_err();
         assert!(e.to_string().contains("the nearest that can is Qwen3ForCausalLM"), "{e}");
         assert!(e.hint().is_some_and(|h| h.contains("smollm3")));
     }
