@@ -85,6 +85,7 @@ pub(super) const ALL: &[&HfFamily] = &[
     &recurrent::GRANITE_HYBRID,
     &recurrent::NEMOTRON_H,
     &experts::GLM4_LITE,
+    &experts::DEEPSEEK32,
     &experts::DEEPSEEK,
     &experts::ERNIE,
     &experts::HUNYUAN,
@@ -138,8 +139,8 @@ mod tests {
 
     #[test]
     fn an_unknown_family_finds_its_neighbour() {
-        let e = find("Qwen3FormerForCausalLM").unwrap_err();
-        assert!(e.to_string().contains("the nearest that can is Qwen3ForCausalLM"), "{e}");
+        let e = find("Qwen3NewForCausalLM").unwrap_err();
+        assert!(e.to_string().contains("the nearest that can is Qwen3NextForCausalLM"), "{e}");
         assert!(e.hint().is_some_and(|h| h.contains("smollm3")));
     }
 }

@@ -215,6 +215,9 @@ fields! {
     Chunk = ["attention_chunk_size"], "Tokens of a chunk that see each other.";
     FloorScale = ["floor_scale"], "Positions after which queries warm.";
     WarmScale = ["attn_scale"], "How much queries warm.";
+    IndexHeads = ["index_n_heads"], "Heads that choose positions.";
+    IndexDim = ["index_head_dim"], "Width of such a head.";
+    IndexTop = ["index_topk"], "Positions that are chosen.";
     Tied = ["tie_word_embeddings"], "Whether the embeddings are the head too.";
     Eos = ["eos_token_id"], "Ends a sequence.";
     Activation = ["activation_function", "hidden_act"], "Activation of the feed-forward part.";

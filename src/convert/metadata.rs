@@ -411,6 +411,11 @@ impl Writer<'_> {
 
     /// Source: sentence-transformers `models/Pooling.py`; numbers as llama.cpp's `llama_pooling_type`.
     fn pooling(&mut self) -> Result<()> {
+        if self.folder.path.join("2_Dense").is_dir() {
+            let what =
+                "the layers behind the pooling (`2_Dense` and so on) are left out: vectors are those before them";
+            self.notes.push(what.into());
+        }
         let Some(config) = Section::read_if_present(&self.folder.path.join("1_Pooling").join("config.json"))? else {
             return Ok(());
         };
