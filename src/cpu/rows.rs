@@ -188,7 +188,7 @@ impl<'a> RowContext<'a> {
                 softcap(to, *cap);
             }
             Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => unreachable!("{} goes along a sequence", step.name()),
-            Step::Linear { .. } | Step::Attend(_) | Step::Take { .. } | Step::Pool { .. } => {
+            Step::Linear { .. } | Step::Attend(_) | Step::Take { .. } | Step::Pool { .. } | Step::Select(_) => {
                 unreachable!("{} is not local to a row", step.name())
             }
         }

@@ -125,6 +125,7 @@ impl Case {
             alibi: None,
             sinks: None,
             v_prefix: None,
+            select: None,
         };
         (step, [q_row, out_row])
     }
