@@ -71,6 +71,18 @@ fn every_fixture_gives_what_the_exact_cpu_gives() {
 }
 
 #[test]
+fn an_adapter_gives_what_the_exact_cpu_gives() {
+    let Some(folder) = shared("fixtures").filter(|_| testing::gpu().is_some()) else { return };
+    let (model, adapter) = (folder.join("llama2-spm/model.gguf"), folder.join("lora-llama/adapter.gguf"));
+    let plain = Fixture::open(&model, 256).expect("a plan");
+    let changed = Fixture::open_with(&model, Some(&adapter), 256).expect("a plan");
+    assert!(changed.plan.steps().len() > plain.plan.steps().len());
+    let batches = [chunks(20, 20), chunks(5, 3), chunks(2, 1)].concat();
+    let script = Script { batches: &batches, cache: [CacheType::F32; 2], wanted: Wanted::All };
+    check(finding(&changed, &script, &FLOATS, 2e-3).into_iter().collect());
+}
+
+#[test]
 fn two_sequences_in_one_batch_are_two_sequences() {
     if testing::gpu().is_none() {
         return;
