@@ -47,7 +47,7 @@ fn a_shell_is_offered_what_the_machine_has() {
     std::io::Write::write_all(&mut chat.stdin.take().unwrap(), b"hello\n").unwrap();
     assert!(chat.wait().unwrap().success());
     assert_eq!(offered(&["chat", "--name", "t"], &variables), ["trip"]);
-    assert_eq!(offered(&["chats", "show", ""], &variables), ["trip"]);
+    assert_eq!(offered(&["chats", "show", "t"], &variables), ["trip"]);
 }
 
 #[test]
