@@ -53,8 +53,6 @@ fn with_value(arg: Arg) -> Arg {
     let kind = arg.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str()).to_owned();
     match &kind[..] {
         "MODEL" => arg.add(ArgValueCompleter::new(models)),
-        // A model in place of MODEL.
-        "FILE" if arg.get_id() == "model" => arg.add(ArgValueCompleter::new(models)),
         "NAME" => arg.add(ArgValueCompleter::new(chats)),
         "COMMAND | TOPIC" => arg.add(ArgValueCompleter::new(topics)),
         "FILE" | "PATH" | "IN" => arg.add(ArgValueCompleter::new(PathCompleter::any())),
