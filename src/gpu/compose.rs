@@ -28,6 +28,7 @@ pub(super) const FILES: &[(&str, &str)] = files![
     "cache/f32" "cache/f16" "cache/q8_0" "cache/put_f32" "cache/put_f16" "cache/put_q8_0"
     "lib/attend" "lib/select"
     "kernel/store" "kernel/attend" "kernel/attend_reduce" "kernel/argmax" "kernel/top_k"
+    "lib/state" "kernel/conv" "kernel/delta" "kernel/delta_gates" "kernel/scan" "kernel/scan_steps"
 ];
 
 /// What a binding shows.
@@ -60,6 +61,16 @@ pub(super) const ATTEND: &[Slot] = &[Read, Read, Read, Write, Write, Read, Unifo
 pub(super) const ATTEND_REDUCE: &[Slot] = &[Write, Read, Read, Uniform, Uniform];
 /// Bindings of the choice of tokens: logits, part, out, p.
 pub(super) const SELECT: &[Slot] = &[Read, Write, Write, Uniform];
+
+/// Bindings of short convolutions: x, out, state, weight, bias, order, p, seq. Inputs are bound for writing as in
+/// [`ROWS`].
+pub(super) const CONV: &[Slot] = &[Write, Write, Write, Read, Read, Read, Uniform, Uniform];
+/// Bindings of the delta rule: q, k, v, out, gates, state, order, p, seq.
+pub(super) const DELTA: &[Slot] = &[Write, Write, Write, Write, Read, Write, Read, Uniform, Uniform];
+/// Bindings of a selective scan: x, b, c, out, gates, state, rates, order, p, seq.
+pub(super) const SCAN: &[Slot] = &[Write, Write, Write, Write, Read, Write, Read, Read, Uniform, Uniform];
+/// Bindings of what comes before one: x, dt, out, gates, d, bias, p, batch.
+pub(super) const SCAN_STEPS: &[Slot] = &[Write, Write, Write, Write, Read, Read, Uniform, Uniform];
 
 /// A kernel and everything that its text depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -3,3 +3,4 @@
 pub(super) mod attend;
 pub(super) mod linear;
 pub(super) mod select;
+pub(super) mod state;

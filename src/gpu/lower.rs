@@ -5,6 +5,8 @@
 //! residual sum behind a norm. A step that the kernels cannot do is an error with its reason; the caller then leaves
 //! its layer to the CPU.
 
+mod states;
+
 use std::ops::RangeInclusive;
 
 use super::compose::{Kernel, QUANTIZE, ROWS, WEIGHTS, WEIGHTS_INT8};
@@ -13,8 +15,8 @@ use super::kernels::attend;
 use super::kernels::linear::Linear;
 use super::planes::{GROUP_LEN, Planes, planes};
 use crate::plan::{
-    Act, Attend, BufId, CacheId, CacheType, Index, NormKind, Operand, Pairs, Plan, PoolKind, Span, Step, TableId,
-    WeightId,
+    Act, Attend, BufId, CacheId, CacheType, Index, NormKind, Operand, Pairs, Plan, PoolKind, Span, StateId, Step,
+    TableId, WeightId,
 };
 
 /// Largest number of rows for which a matrix is read by the kernel for single rows.
@@ -47,6 +49,12 @@ pub(super) enum Bound {
     Scales,
     /// An input copied to where it is aligned.
     Aligned,
+    /// Decays, shares or step sizes of a step with a state.
+    Gates,
+    /// A state of the sequence.
+    State(StateId),
+    /// The sequence's part of the batch.
+    Sequence,
     /// (token, position, 0, 0) of each row.
     RowInfo,
     /// Indices of wanted rows.
@@ -79,6 +87,12 @@ pub(super) enum Grid {
     Store(CacheId, Operand, Operand),
     /// Attention, once per sequence.
     Attend(Box<Attend>),
+    /// (x, y, 1) over a state, once per sequence; as many more in y as it has rows where `per_row`.
+    State {
+        x: u32,
+        y: u32,
+        per_row: bool,
+    },
 }
 
 /// Kernels of a dispatch.
@@ -126,6 +140,8 @@ pub(super) struct Lowered {
     /// Widest quantized input and widest copied one, in numbers, before and behind the Take.
     pub quantized: [u32; 2],
     pub aligned: [u32; 2],
+    /// Most numbers of a row that are kept for a step with a state.
+    pub gates: u32,
 }
 
 impl Lowered {
@@ -297,7 +313,6 @@ impl<'a> Lowering<'a> {
         let plan = self.plan;
         match &plan.steps()[self.step] {
             step @ Step::Embed { .. } => self.embed(step)?,
-            Step::Norm { kind: NormKind::L2, .. } => return Err("norms by length are the CPU's".into()),
             step @ Step::Norm { .. } => self.norm(step),
             Step::Linear { parts, .. } if parts.iter().any(|p| plan.weights()[p.weight.index()].n_matrix() > 1) => {
                 return Err("no kernels for matrices of heads".into());
@@ -392,9 +407,9 @@ impl<'a> Lowering<'a> {
                 }
                 self.taken = true;
             }
-            Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => {
-                return Err("steps with a state are the CPU's".into());
-            }
+            step @ Step::Conv { .. } => self.conv(step)?,
+            Step::Delta(d) => self.delta(d)?,
+            Step::Scan(s) => self.scan(s)?,
             Step::Select(_) => return Err("no kernels for chosen positions".into()),
             Step::Route(_) | Step::Experts(_) => return Err("no kernels for experts".into()),
             Step::Pool { x, out, kind } => {
@@ -432,10 +447,15 @@ impl<'a> Lowering<'a> {
             None => [0, 0],
         };
         let wg = if *width <= 128 { 32 } else { 256 };
+        let by = match kind {
+            NormKind::Rms => 0,
+            NormKind::Layer => 1,
+            NormKind::L2 => 2,
+        };
         let kernel = self
             .rows_kernel("norm")
             .with(self.variant.reduce())
-            .set("LAYER", (*kind == NormKind::Layer).into())
+            .set("KIND", by)
             .set("ADD", sum.is_some().into())
             .set("WG", wg)
             .set("SLOTS", 1);

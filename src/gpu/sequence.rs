@@ -1,12 +1,12 @@
-//! Keys and values of one sequence on the device.
+//! Keys, values and states of one sequence on the device.
 
 use std::sync::Arc;
 
 use super::device::Gpu;
 use super::kernels::attend::{self, Attend, CacheShape, Heads, Store};
-use super::lower::{Dispatch, Grid, Place, row_stride};
+use super::lower::{self, Dispatch, Grid, Place, row_stride};
 use super::pipelines::{Pipelines, Range};
-use crate::cache::Positions;
+use crate::cache::{Positions, Sides};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{self, CacheType, Operand, Plan, SequenceMemory};
 
@@ -25,6 +25,7 @@ struct CacheBuffers {
 pub(super) enum Bound {
     Store { store: Store, pipeline: wgpu::ComputePipeline, group: wgpu::BindGroup },
     Attend(Box<BoundAttend>),
+    State(wgpu::BindGroup),
 }
 
 /// Attention with the kernels that were needed so far.
@@ -42,6 +43,10 @@ pub struct GpuSequence {
     pub(super) positions: Positions,
     shapes: Vec<CacheShape>,
     caches: Vec<CacheBuffers>,
+    /// Which side of the states belongs to which position.
+    sides: Sides,
+    /// By state of the plan, f32: [sides, numbers].
+    states: Vec<wgpu::Buffer>,
     /// The sequence's parameters: [`attend::Sequence`].
     pub(super) uniform: wgpu::Buffer,
     /// By dispatch of the program with this number; made anew when buffers have moved.
@@ -57,6 +62,8 @@ pub(super) struct Context<'a> {
     pub id: u64,
     pub dispatches: &'a [Dispatch],
     pub buffer: &'a dyn Fn(Place) -> &'a wgpu::Buffer,
+    /// What a binding shows that is not the sequence's.
+    pub range: &'a dyn Fn(&lower::Bound) -> Range<'a>,
     pub order: &'a wgpu::Buffer,
     pub part: &'a wgpu::Buffer,
     pub status: &'a wgpu::Buffer,
@@ -91,6 +98,8 @@ impl GpuSequence {
             positions,
             shapes,
             caches: Vec::new(),
+            sides: Sides::default(),
+            states: Vec::new(),
             uniform: gpu.uniform("sequence", size_of::<attend::Sequence>() as u64)?,
             bound: None,
             bytes: 0,
@@ -99,6 +108,16 @@ impl GpuSequence {
             let n_slot = FIRST_SLOTS.min(sequence.positions.slots(i).n_slot());
             let cache = sequence.allocate(i, n_slot)?;
             sequence.caches.push(cache);
+        }
+        for spec in plan.states() {
+            let size = spec.bytes();
+            let limit = gpu.caps().max_binding.min(gpu.caps().max_buffer);
+            if size > limit {
+                let text = format!("{} takes {size} bytes, the GPU binds {limit}", spec.name);
+                return Err(Error::new(ErrorKind::Memory, text).with_hint("use the CPU (--device cpu)"));
+            }
+            sequence.states.push(gpu.storage("state", size)?);
+            sequence.bytes += size;
         }
         Ok(sequence)
     }
@@ -111,8 +130,19 @@ impl GpuSequence {
         Ok(buffers)
     }
 
+    /// Sides of the states that the batch at hand reads and writes.
+    pub(super) fn sides(&self) -> [u32; 2] {
+        [self.sides.now() as u32, self.sides.next() as u32]
+    }
+
+    /// The rows that [`GpuSequence::append`] made room for have been computed.
+    pub(super) fn commit(&mut self) {
+        self.sides.commit(self.positions.len());
+    }
+
     /// Makes room for `n` further rows in every cache.
     pub(super) fn append(&mut self, n: u32) -> Result<()> {
+        self.sides.prepare(n);
         self.positions.append(n)?;
         for i in 0..self.caches.len() {
             let (used, most) = (self.positions.slots(i).slots_used(), self.positions.slots(i).n_slot());
@@ -142,6 +172,7 @@ impl GpuSequence {
             bound.push(match &dispatch.grid {
                 Grid::Store(cache, k, v) => Some(self.bind_store(context, cache.index(), *k, *v)?),
                 Grid::Attend(step) => Some(self.bind_attend(context, step)?),
+                Grid::State { .. } => Some(self.bind_state(context, dispatch)?),
                 _ => None,
             });
         }
@@ -195,6 +226,19 @@ impl GpuSequence {
         Ok(Bound::Attend(Box::new(BoundAttend { attend, group, reduce, tiles: [const { None }; 5] })))
     }
 
+    fn bind_state(&self, context: &mut Context<'_>, dispatch: &Dispatch) -> Result<Bound> {
+        let params = self.params(bytemuck::cast_slice(&dispatch.params))?;
+        let range = |bound: &lower::Bound| match bound {
+            lower::Bound::Params => Range::all(&params),
+            lower::Bound::Sequence => Range::all(&self.uniform),
+            lower::Bound::State(id) => Range::all(&self.states[id.index()]),
+            bound => (context.range)(bound),
+        };
+        let ranges: Vec<Range<'_>> = dispatch.bindings.iter().map(range).collect();
+        let slots = dispatch.kernels.all().first().map_or(&[][..], |kernel| kernel.slots);
+        Ok(Bound::State(context.pipelines.bind(slots, &ranges)))
+    }
+
     fn params(&self, bytes: &[u8]) -> Result<wgpu::Buffer> {
         let buffer = self.gpu.uniform("parameters", bytes.len() as u64)?;
         self.gpu.queue.write_buffer(&buffer, 0, bytes);
@@ -212,11 +256,20 @@ impl SequenceMemory for GpuSequence {
     }
 
     fn rewind(&mut self, len: u32) -> bool {
-        self.positions.rewind(len)
+        let possible = self.nearest(len) == len && self.positions.rewind(len);
+        if possible {
+            self.sides.rewind(len);
+        }
+        possible
+    }
+
+    fn nearest(&self, len: u32) -> u32 {
+        if self.states.is_empty() { len } else { self.sides.nearest(len) }
     }
 
     fn clear(&mut self) {
         self.positions.clear();
+        self.sides.rewind(0);
     }
 
     fn bytes(&self) -> u64 {

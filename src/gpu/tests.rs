@@ -8,5 +8,6 @@ mod fixtures;
 mod kernels;
 mod models;
 mod real;
+mod states;
 mod steps;
 mod support;

@@ -6,7 +6,9 @@ use crate::error::Result;
 use crate::gpu::device::Gpu;
 use crate::gpu::kernels::attend;
 use crate::gpu::lower::{Bound, Grid, Lowered, Place, row_stride};
+use crate::gpu::pipelines::Range;
 use crate::gpu::sequence::GpuSequence;
+use crate::gpu::weights::DeviceWeights;
 use crate::plan::{Plan, Rows, Step};
 
 /// Buffers that programs share.
@@ -16,6 +18,7 @@ pub(super) struct Buffers {
     pub codes: wgpu::Buffer,
     pub scales: wgpu::Buffer,
     pub aligned: wgpu::Buffer,
+    pub gates: wgpu::Buffer,
     pub row_info: wgpu::Buffer,
     pub want: wgpu::Buffer,
     pub order: wgpu::Buffer,
@@ -62,6 +65,7 @@ impl Buffers {
             codes: gpu.storage("codes", quantized)?,
             scales: gpu.storage("scales", quantized / 2)?,
             aligned: gpu.storage("aligned", 4 * widest(lowered.aligned))?,
+            gates: gpu.storage("gates", 4 * n * u64::from(lowered.gates))?,
             row_info: gpu.storage("rows", 16 * n)?,
             want: gpu.storage("wanted", 4 * n)?,
             order: gpu.storage("order", 4 * n)?,
@@ -85,6 +89,29 @@ impl Buffers {
             if have.is_none() {
                 *have = new;
             }
+        }
+    }
+
+    /// What a binding shows that does not depend on a sequence or on the dispatch.
+    pub fn range<'a>(&'a self, bound: &Bound, weights: &'a DeviceWeights) -> Range<'a> {
+        match bound {
+            Bound::Place(place) => Range::all(self.place(*place)),
+            Bound::PlaneA(id, chunk) => weights.matrix_of(*id).chunks[*chunk].plane_a(),
+            Bound::PlaneS(id, chunk) => weights.matrix_of(*id).chunks[*chunk].plane_s(),
+            Bound::Grid(id) => Range::all(weights.matrix_of(*id).tables.as_ref().unwrap_or(&self.unused)),
+            Bound::Vector(id) => Range::all(weights.vector_of(*id)),
+            Bound::Codes => Range::all(&self.codes),
+            Bound::Scales => Range::all(&self.scales),
+            Bound::Aligned => Range::all(&self.aligned),
+            Bound::Gates => Range::all(&self.gates),
+            Bound::RowInfo => Range::all(&self.row_info),
+            Bound::Want => Range::all(&self.want),
+            Bound::Order => Range::all(&self.order),
+            Bound::Groups => Range::all(&self.groups),
+            Bound::Rotation(table) => Range::all(&self.rotations[table.index()]),
+            Bound::Batch => Range::all(&self.batch),
+            Bound::Unused => Range::all(&self.unused),
+            Bound::Params | Bound::State(_) | Bound::Sequence => unreachable!("bound where they are kept"),
         }
     }
 
@@ -114,7 +141,8 @@ impl GpuBackend {
         queue.write_buffer(&self.buffers.groups, 0, bytemuck::cast_slice(&groups));
         queue.write_buffer(&self.buffers.status, 0, &[0; STATUS_BYTES as usize]);
         for (((sequence, range), &(count, n_split)), &len) in sequences.iter().zip(ranges).zip(counts).zip(lengths) {
-            let record = attend::Sequence { first: range.start as u32, count, len, n_split };
+            let sides = sequence.sides();
+            let record = attend::Sequence { first: range.start as u32, count, len, n_split, sides, pad: [0; 2] };
             queue.write_buffer(&sequence.uniform, 0, bytemuck::bytes_of(&record));
         }
         for (table, buffer) in self.plan.tables().iter().zip(&self.buffers.rotations) {

@@ -38,6 +38,9 @@ pub(in crate::gpu) struct Sequence {
     pub len: u32,
     /// Parts into which attention cuts the keys.
     pub n_split: u32,
+    /// Sides of the states that the batch reads and writes.
+    pub sides: [u32; 2],
+    pub pad: [u32; 2],
 }
 
 /// Heads of a buffer of rows: column c of head h of a row lies at row * `row` + `start` + h * `stride` + c.

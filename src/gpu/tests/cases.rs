@@ -11,7 +11,7 @@ use crate::plan::{
 };
 
 /// Sums in another order.
-const SUMS: f32 = 2e-5;
+pub const SUMS: f32 = 2e-5;
 /// Functions of f32 arithmetic.
 const FUNCTIONS: f32 = 4e-6;
 
@@ -127,7 +127,7 @@ fn products() -> Vec<Case> {
 
 fn norms() -> Vec<Case> {
     let mut cases = Vec::new();
-    for kind in [NormKind::Rms, NormKind::Layer] {
+    for kind in [NormKind::Rms, NormKind::Layer, NormKind::L2] {
         let name = |what: &str| format!("norm {kind:?}: {what}");
         let (mut m, x) = Model::given(5, 300);
         let y = m.plan.buffer("y", 301);

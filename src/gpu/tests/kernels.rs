@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use tealight_quant::BlockType;
 
 use super::fixtures::fixtures;
+use super::states::of_states;
 use super::support::{Model, formats};
 use crate::gpu::compose::{FILES, Kernel, WEIGHTS};
 use crate::gpu::kernels::attend::{Attend, CacheShape, Heads, Store, fits};
@@ -31,7 +32,7 @@ fn variants() -> Vec<Variant> {
 
 /// Everything that steps over rows may be, on the given columns: `r` is read and written.
 fn push_row_steps(m: &mut Model, r: Operand, y: Operand) {
-    for (kind, width) in [NormKind::Rms, NormKind::Layer].into_iter().flat_map(|k| [(k, 64), (k, 256)]) {
+    for (kind, width) in [NormKind::Rms, NormKind::Layer, NormKind::L2].into_iter().flat_map(|k| [(k, 64), (k, 256)]) {
         let norm = |out| Step::Norm { x: r, out, kind, eps: 1e-5, width, weight: None, bias: None };
         m.plan.push(norm(y));
         m.add(r, y, 1.0);
@@ -152,6 +153,7 @@ fn every_kernel() -> HashSet<Kernel> {
         found.insert(planes(ty).unwrap().add_to(Kernel::new("dequantize", WEIGHTS)));
     }
     of_rows().iter().for_each(|plan| collect(plan, &mut found));
+    of_states().iter().for_each(|case| collect(&case.plan, &mut found));
     for dims in [[64, 64], [128, 128], [256, 256], [512, 512], [192, 128], [32, 160], [4, 4]] {
         for group in [1, 7] {
             let (spec, step) = attention(dims, group);

@@ -158,7 +158,8 @@ impl Case {
         let n_row = self.rows as usize + 8;
         let q: Vec<f32> = noises(&mut seed, n_row * q_row as usize).iter().map(|x| 4.0 * x).collect();
         let mut out = vec![7.0_f32; n_row * out_row as usize];
-        let sequence = Sequence { first: 2, count: self.rows, len: self.len, n_split: self.n_split };
+        let sequence =
+            Sequence { first: 2, count: self.rows, len: self.len, n_split: self.n_split, sides: [0; 2], pad: [0; 2] };
         let params = attend.params();
         let part = vec![0.0_f32; attend.part_words(self.rows, self.n_split).max(4) as usize];
         let tile = attend.tile(self.rows);
@@ -298,7 +299,7 @@ fn stored(case: &Case, x: &[Vec<f32>; 2], checked: bool) -> Option<([Vec<Vec<f32
     let order: Vec<u32> = std::iter::once(9).chain((0..case.rows).rev()).collect();
     let words = store.cache.words().map(|n| vec![0_u32; n as usize]);
     let params = store.params();
-    let sequence = Sequence { first: 1, count: case.rows, len: case.len, n_split: 1 };
+    let sequence = Sequence { first: 1, count: case.rows, len: case.len, n_split: 1, sides: [0; 2], pad: [0; 2] };
     let buffers: [&[u8]; 8] = [
         bytemuck::cast_slice(&x[0]),
         bytemuck::cast_slice(&x[1]),
