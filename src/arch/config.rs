@@ -95,6 +95,17 @@ pub struct RopeConfig {
     pub finetuned: Option<bool>,
 }
 
+/// Sizes of windowed layers, where they are others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowSizes {
+    /// Width of queries and keys of one head.
+    pub head_dim_k: u32,
+    /// Width of values of one head.
+    pub head_dim_v: u32,
+    /// Dims of a head that rotate; absent: as in other layers.
+    pub n_rot: Option<u32>,
+}
+
 /// The numbers of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -114,6 +125,12 @@ pub struct Config {
     pub head_dim_k: u32,
     /// Width of values of one head.
     pub head_dim_v: u32,
+    /// The same in windowed layers.
+    pub of_window: Option<WindowSizes>,
+    /// Layers at the end that use keys and values of layers before them.
+    pub n_layer_shared_kv: u32,
+    /// Numbers that each layer gets of each token's own embedding; `None`: no layer does.
+    pub n_embd_per_layer: Option<u32>,
     /// Width of the feed-forward part, per layer.
     pub n_ff: Vec<u32>,
     /// Context length that the model was trained for.
@@ -276,12 +293,11 @@ impl Keys<'_> {
     /// Keys that change the computation in a way that no step does yet: a file with them must not run as if they
     /// were not there.
     fn refuse_unsupported(&self, family: &Family) -> Result<()> {
-        for key in ["expert_count", "attention.shared_kv_layers", "nextn_predict_layers", "attention.max_alibi_bias"] {
+        for key in ["expert_count", "nextn_predict_layers", "attention.max_alibi_bias"] {
             let name = self.name(key);
             let is_known = match key {
                 "attention.max_alibi_bias" => family.alibi != AlibiWhere::Never,
-                "expert_count" | "nextn_predict_layers" => family.experts.is_some(),
-                _ => false,
+                _ => family.experts.is_some(),
             };
             if is_known {
                 continue;
@@ -290,17 +306,6 @@ impl Keys<'_> {
                 && x != 0.0
             {
                 return Err(self.meta.key_error(&name, x, "0: more is not supported yet"));
-            }
-        }
-        for key in ["attention.key_length_swa", "attention.value_length_swa", "rope.dimension_count_swa"] {
-            let name = self.name(key);
-            let of_full_layers = self.meta.u32(&self.name(key.trim_end_matches("_swa")))?;
-            if let Some(n) = self.meta.u32(&name)?.filter(|n| Some(*n) != of_full_layers) {
-                return Err(self.meta.key_error(
-                    &name,
-                    n,
-                    "windowed layers like the others: another size is not supported yet",
-                ));
             }
         }
         Ok(())
@@ -416,6 +421,22 @@ impl Keys<'_> {
         }))
     }
 
+    /// Sizes of windowed layers; values of other layers have `head_dim_v` numbers.
+    fn window_sizes(&self, head_dim_v: u32) -> Result<Option<WindowSizes>> {
+        let Some(head_dim_k) = self.size("attention.key_length_swa", 1..=MAX_SIZE)? else { return Ok(None) };
+        let n_rot = self.size("rope.dimension_count_swa", 1..=MAX_SIZE)?;
+        if let Some(n) = n_rot.filter(|n| n % 2 != 0 || *n > head_dim_k) {
+            let name = self.name("rope.dimension_count_swa");
+            return Err(self.meta.key_error(&name, n, format!("an even number up to the head's {head_dim_k}")));
+        }
+        if n_rot.is_none() && head_dim_k % 2 != 0 {
+            let name = self.name("attention.key_length_swa");
+            return Err(self.meta.key_error(&name, head_dim_k, "an even number, or `rope.dimension_count_swa` beside it"));
+        }
+        let head_dim_v = self.size("attention.value_length_swa", 1..=MAX_SIZE)?.unwrap_or(head_dim_v);
+        Ok(Some(WindowSizes { head_dim_k, head_dim_v, n_rot }))
+    }
+
     fn window_pattern(&self, n_layer: u32) -> Result<Option<WindowPattern>> {
         let key = "attention.sliding_window_pattern";
         let name = self.name(key);
@@ -524,6 +545,7 @@ impl Config {
         let latent = family.latent.then(|| keys.latent()).transpose()?;
         let rope_dims = latent.map_or(head_dim_k, |l| l.n_rot + l.n_nope);
         let rope = RopeConfig::read(&keys, n_ctx_train, rope_dims)?;
+        let head_dim_v = keys.size("attention.value_length", 1..=MAX_SIZE)?.unwrap_or(head_dim_k);
         let warm = family.temper_default;
         let temper_length = match keys.size("attention.temperature_length", 1..=u32::MAX)? {
             Some(length) => length,
@@ -538,7 +560,10 @@ impl Config {
             n_head,
             n_head_kv,
             head_dim_k,
-            head_dim_v: keys.size("attention.value_length", 1..=MAX_SIZE)?.unwrap_or(head_dim_k),
+            head_dim_v,
+            of_window: keys.window_sizes(head_dim_v)?,
+            n_layer_shared_kv: keys.size("attention.shared_kv_layers", 0..=n_layer - 1)?.unwrap_or(0),
+            n_embd_per_layer: keys.size("embedding_length_per_layer_input", 0..=MAX_SIZE / n_layer)?.filter(|n| *n > 0),
             n_ff,
             n_ctx_train,
             norm_eps,

@@ -4,6 +4,7 @@ mod attention;
 mod experts;
 mod ffn;
 mod latent;
+mod per_layer;
 mod recurrent;
 
 use super::adapter::{self, Adapters, Term};
@@ -116,6 +117,7 @@ impl Lowering<'_> {
     fn whole(&mut self) -> Result<()> {
         self.plan.section("embed");
         let x = self.embed()?;
+        self.embed_per_layer(x)?;
         for i in 0..self.config.n_layer {
             self.plan.section(format!("blk.{i}"));
             self.layer(i, x)?;
@@ -301,7 +303,7 @@ impl Lowering<'_> {
         }
         if self.family.block == Block::One {
             if layer.has_ffn {
-                branches.push(self.ffn(i, &layer, n)?);
+                branches.push(self.ffn(i, &layer, n, x)?);
             }
             branches.into_iter().for_each(|branch| self.add(x, branch));
             return Ok(());
@@ -315,7 +317,7 @@ impl Lowering<'_> {
                 }
                 _ => n,
             };
-            let f = self.ffn(i, &layer, h)?;
+            let f = self.ffn(i, &layer, h, x)?;
             branches.into_iter().chain([f]).for_each(|branch| self.add(x, branch));
             return Ok(());
         }
@@ -333,13 +335,17 @@ impl Lowering<'_> {
             }
             None => x,
         };
-        let f = self.ffn(i, &layer, h)?;
+        let f = self.ffn(i, &layer, h, x)?;
         if let Some(stem) = self.family.ffn_post_norm {
             self.layer_norm(f, f, i, stem)?;
         }
         self.add(x, f);
         if let Some([_, stem]) = self.family.stream_norms {
             self.layer_norm(x, x, i, stem)?;
+        }
+        self.add_per_layer(i, x)?;
+        if let Some(factor) = self.tensors.values(&format!("blk.{i}.layer_output_scale.weight"), &[1])? {
+            self.plan.push(Step::Scale { x, out: x, factor: factor[0] });
         }
         Ok(())
     }

@@ -187,6 +187,13 @@ impl<'a> RowContext<'a> {
                 }
                 softcap(to, *cap);
             }
+            Step::Scale { x, out, factor } => {
+                let to = self.write(row, *out);
+                if x != out {
+                    to.copy_from_slice(self.read(row, *x));
+                }
+                self.set.scale_f32(*factor, to);
+            }
             Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => unreachable!("{} goes along a sequence", step.name()),
             Step::Linear { .. } | Step::Attend(_) | Step::Take { .. } | Step::Pool { .. } => {
                 unreachable!("{} is not local to a row", step.name())

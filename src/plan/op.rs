@@ -207,6 +207,15 @@ pub enum Step {
         /// The cap.
         cap: f32,
     },
+    /// out = factor * x.
+    Scale {
+        /// Input.
+        x: Operand,
+        /// Result; may be `x`.
+        out: Operand,
+        /// The factor.
+        factor: f32,
+    },
     /// From here on the batch consists of the wanted rows only.
     Take {
         /// Buffers still needed; all others are void.
@@ -269,6 +278,7 @@ impl Step {
             Self::Gate { .. } => "Gate",
             Self::Add { .. } => "Add",
             Self::Softcap { .. } => "Softcap",
+            Self::Scale { .. } => "Scale",
             Self::Take { .. } => "Take",
             Self::Pool { .. } => "Pool",
             Self::Conv { .. } => "Conv",
@@ -290,7 +300,7 @@ impl Step {
                 }
             }
             Self::Norm { x, .. } | Self::Linear { x, .. } | Self::Rope { x, .. } => vec![*x],
-            Self::Softcap { x, .. } | Self::Pool { x, .. } => vec![*x],
+            Self::Softcap { x, .. } | Self::Scale { x, .. } | Self::Pool { x, .. } => vec![*x],
             Self::Store { k, v, .. } => [Some(*k), *v].into_iter().flatten().collect(),
             Self::Attend(a) => vec![a.q],
             Self::Gate { x, by, .. } => [Some(*x), *by].into_iter().flatten().collect(),
@@ -310,7 +320,8 @@ impl Step {
             Self::Embed { out, .. } | Self::Norm { out, .. } | Self::Rope { out, .. } | Self::Gate { out, .. } => {
                 vec![*out]
             }
-            Self::Add { out, .. } | Self::Softcap { out, .. } | Self::Pool { out, .. } => vec![*out],
+            Self::Add { out, .. } | Self::Softcap { out, .. } => vec![*out],
+            Self::Scale { out, .. } | Self::Pool { out, .. } => vec![*out],
             Self::Linear { parts, .. } => parts.iter().map(|p| p.out).collect(),
             Self::Attend(a) => vec![a.out],
             Self::Conv { out, .. } => vec![*out],
@@ -330,7 +341,8 @@ impl Step {
             Self::Linear { parts, .. } => parts.iter().flat_map(|p| [Some(p.weight), p.bias]).flatten().collect(),
             Self::Rope { .. } | Self::Store { .. } | Self::Gate { .. } => vec![],
             Self::Attend(a) => a.sinks.into_iter().collect(),
-            Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } | Self::Pool { .. } => vec![],
+            Self::Add { .. } | Self::Softcap { .. } | Self::Scale { .. } | Self::Take { .. } => vec![],
+            Self::Pool { .. } => vec![],
             Self::Conv { weight, bias, .. } => [Some(*weight), *bias].into_iter().flatten().collect(),
             Self::Delta(d) => vec![d.a, d.dt],
             Self::Scan(s) => vec![s.a, s.d, s.bias],
@@ -364,7 +376,8 @@ impl Step {
                     ids.weights.extend(&mut part.bias);
                 }
             }
-            Self::Gate { .. } | Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } | Self::Pool { .. } => {}
+            Self::Gate { .. } | Self::Add { .. } | Self::Softcap { .. } | Self::Scale { .. } => {}
+            Self::Take { .. } | Self::Pool { .. } => {}
             Self::Conv { weight, bias, state, .. } => {
                 ids.weights.push(weight);
                 ids.weights.extend(bias);
@@ -386,7 +399,7 @@ impl Step {
     pub const fn in_place(&self) -> bool {
         match self {
             Self::Embed { .. } | Self::Norm { .. } | Self::Rope { .. } | Self::Store { .. } | Self::Gate { .. } => true,
-            Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } => true,
+            Self::Add { .. } | Self::Softcap { .. } | Self::Scale { .. } | Self::Take { .. } => true,
             Self::Linear { .. } | Self::Attend(_) | Self::Pool { .. } | Self::Route(_) | Self::Experts(_) => false,
             Self::Conv { .. } | Self::Delta(_) | Self::Scan(_) => false,
         }
@@ -400,7 +413,7 @@ impl Step {
             Self::Embed { .. } | Self::Norm { .. } | Self::Linear { .. } | Self::Rope { .. } | Self::Gate { .. } => {
                 false
             }
-            Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } => false,
+            Self::Add { .. } | Self::Softcap { .. } | Self::Scale { .. } | Self::Take { .. } => false,
             Self::Route(_) | Self::Experts(_) => false,
         }
     }

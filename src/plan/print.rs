@@ -79,6 +79,7 @@ impl Plan {
             Step::Add { scale, .. } if *scale != 1.0 => write!(p, "scale={scale}")?,
             Step::Add { .. } => {}
             Step::Softcap { cap, .. } => write!(p, "cap={cap}")?,
+            Step::Scale { factor, .. } => write!(p, "factor={factor}")?,
             Step::Take { keep } => {
                 let names: Vec<_> = keep.iter().map(|b| self.buffers[b.index()].name.as_str()).collect();
                 p.push_str(&names.join(", "));

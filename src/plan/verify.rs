@@ -184,7 +184,7 @@ impl Plan {
                 need(x.len() == out.len() && y.len() == out.len(), "widths differ")?;
                 need([x, y, out].iter().all(|o| o.is_contiguous()), "needs contiguous operands")
             }
-            Step::Softcap { x, out, .. } | Step::Pool { x, out, .. } => {
+            Step::Softcap { x, out, .. } | Step::Scale { x, out, .. } | Step::Pool { x, out, .. } => {
                 need(x.len() == out.len() && x.is_contiguous() && out.is_contiguous(), "widths differ")
             }
             Step::Take { .. } => Ok(()),

@@ -1,6 +1,6 @@
-//! Gemma 1 to 3. Norm weights in a file already contain the 1 that transformers adds.
+//! Gemma 1 to 4. Norm weights in a file already contain the 1 that transformers adds.
 
-use crate::arch::family::{EmbedScale, Family, FfnAct, QkNorm, Windows};
+use crate::arch::family::{EmbedScale, ExpertRule, Family, FfnAct, QkNorm, Windows};
 use crate::plan::{Act, Pairs};
 
 /// Gemma. Source: transformers `modeling_gemma.py`.
@@ -36,4 +36,17 @@ pub const GEMMA3: Family = Family {
     final_softcap: None,
     scale_n_embd_layers: Some(62),
     ..GEMMA2
+};
+
+/// Gemma 4: values normalised, in full layers made from the raw keys where there is no matrix for them; keys and values
+/// shared by the last layers; embeddings for each layer; the 26B has experts beside a dense part. Its norm weights are
+/// whole, files and model alike. Source: transformers `modeling_gemma4.py`.
+pub const GEMMA4: Family = Family {
+    names: &["gemma4"],
+    v_norm: true,
+    attn_scale: Some(1.0),
+    scale_n_embd_layers: None,
+    experts: Some(ExpertRule { beside_dense: true, ..ExpertRule::DEFAULT }),
+    needs: &["rope_freqs.weight"],
+    ..GEMMA3
 };

@@ -22,6 +22,8 @@ impl Family {
         rope_where: RopeWhere::All,
         alibi: AlibiWhere::Never,
         positions: None,
+        v_norm: false,
+        attn_scale: None,
         qk_norm: QkNorm::None,
         scale_n_embd_layers: None,
         temper: TemperWhere::Never,

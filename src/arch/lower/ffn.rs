@@ -14,12 +14,12 @@ impl Lowering<'_> {
         }
     }
 
-    /// The feed-forward part over the normed rows `x`; the result is not yet added.
-    pub(super) fn ffn(&mut self, i: u32, layer: &Layer, x: Operand) -> Result<Operand> {
+    /// The feed-forward part over the normed rows `x` of the stream; the result is not yet added.
+    pub(super) fn ffn(&mut self, i: u32, layer: &Layer, x: Operand, stream: Operand) -> Result<Operand> {
         // A layer that lost either is no dense one.
         let of_experts = ["ffn_gate_inp", "ffn_down_exps"].map(|stem| format!("blk.{i}.{stem}.weight"));
         match of_experts.iter().any(|name| self.tensors.has(name)) {
-            true => self.experts(i, x),
+            true => self.experts(i, layer, x, stream),
             false => self.mlp(i, x, layer.n_ff, ""),
         }
     }
