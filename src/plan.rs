@@ -22,7 +22,7 @@ mod state;
 mod verify;
 mod work;
 
-pub use attend::{Alibi, Attend, CacheSpec, Span, Temper};
+pub use attend::{Alibi, Attend, CacheSpec, Select, Span, Temper};
 #[cfg(feature = "gpu")]
 pub(crate) use backend::choose_from_rows;
 pub use backend::{Backend, Probe, RowOrder, Rows, SequenceMemory, Weights};

@@ -64,6 +64,7 @@ const SHARED: &[&str] = &[
     "deepseek2-lite",
     "deepseek2-v2",
     "deepseek2-v3",
+    "deepseek32",
     "dots1",
     "ernie4_5",
     "eurobert",
@@ -141,7 +142,7 @@ fn every_tensor_that_a_shared_model_loses_is_missed() {
         for i in 0..whole.tensors.len() {
             let mut edit = whole.clone();
             let gone = edit.tensors.remove(i).name;
-            let chooses_openly = ["ernie4_5-moe", "deepseek2-v3", "glm47-flash", "kimi-k2"];
+            let chooses_openly = ["ernie4_5-moe", "deepseek2-v3", "deepseek32", "glm47-flash", "kimi-k2"];
             let is_open = chooses_openly.contains(name) && open.iter().any(|end| gone.ends_with(end));
             if !optional.contains(&gone.as_str()) && !is_open {
                 let text = refused(&edit, &format!("{name} without {gone}"));

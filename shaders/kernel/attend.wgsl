@@ -73,7 +73,8 @@ fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) l
 
     // The keys that any query of the tile sees, and the part of them that is ours.
     let first_pos = seq.len + first_query / p.group;
-    let end = seq.len + min((first_query + TQ - 1u) / p.group, seq.count - 1u) + 1u;
+    let last_pos = seq.len + min((first_query + TQ - 1u) / p.group, seq.count - 1u);
+    let end = last_pos + 1u + min(p.ahead, seq.len + seq.count - 1u - last_pos);
     let begin = select(0u, first_pos + 1u - p.window, first_pos >= p.window);
     let per = ((end - begin + seq.n_split - 1u) / seq.n_split + WG - 1u) / WG * WG;
     let lo = min(begin + at.z * per, end);
@@ -114,7 +115,9 @@ fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) l
         }
         let key = base + lane;
         for (var j = 0u; j < TQ; j++) {
-            let seen = lane < n_key && key <= position[j] && position[j] - key < p.window;
+            let behind = max(position[j], key) - key;
+            let ahead = max(position[j], key) - position[j];
+            let seen = lane < n_key && behind < p.window && ahead <= p.ahead;
             let bias = steepness[j] * (f32(position[j]) - f32(key));
             score[j] = select(MASK, capped(score[j]) - bias, seen);
             scores[j * WG + lane] = score[j];

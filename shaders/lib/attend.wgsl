@@ -13,7 +13,7 @@ struct Attend {
     kv_heads: u32,
     group: u32,
     n_slot: u32,
-    // Positions that a query sees, its own included; 0xffffffff for all.
+    // Positions up to its own that a query sees, its own included; 0xffffffff for all.
     window: u32,
     // Factor of the scores.
     scale: f32,
@@ -26,9 +26,10 @@ struct Attend {
     // Biases by distance (plan::Alibi): steepest exponent, 0 for none, and the largest power of two up to the heads.
     alibi_max: f32,
     alibi_heads: u32,
+    // Later positions that a query sees, too; 0xffffffff for all.
+    ahead: u32,
     pad_0: u32,
     pad_1: u32,
-    pad_2: u32,
 }
 
 // Slope of the biases of head h.

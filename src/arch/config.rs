@@ -179,6 +179,19 @@ pub struct Config {
     pub experts: Option<ExpertConfig>,
     /// Latent attention, where the family has it.
     pub latent: Option<LatentConfig>,
+    /// The choice of positions, where the family has it.
+    pub indexer: Option<IndexerConfig>,
+}
+
+/// The numbers of what chooses positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexerConfig {
+    /// Heads.
+    pub heads: u32,
+    /// Width of a head.
+    pub dim: u32,
+    /// Positions that are chosen.
+    pub top: u32,
 }
 
 /// The numbers of latent attention.
@@ -543,6 +556,7 @@ impl Config {
             ));
         }
         let latent = family.latent.then(|| keys.latent()).transpose()?;
+        let rope_n_rot = latent.map_or(0, |l| l.n_rot);
         let rope_dims = latent.map_or(head_dim_k, |l| l.n_rot + l.n_nope);
         let rope = RopeConfig::read(&keys, n_ctx_train, rope_dims)?;
         let head_dim_v = keys.size("attention.value_length", 1..=MAX_SIZE)?.unwrap_or(head_dim_k);
@@ -592,6 +606,14 @@ impl Config {
             pooling: pooling.or(of_file),
             experts,
             latent,
+            indexer: match family.indexer {
+                true => Some(IndexerConfig {
+                    heads: keys.required("attention.indexer.head_count", 1..=MAX_HEADS)?,
+                    dim: keys.required("attention.indexer.key_length", rope_n_rot.max(1)..=MAX_SIZE)?,
+                    top: keys.required("attention.indexer.top_k", 1..=MAX_SIZE)?,
+                }),
+                false => None,
+            },
             rope,
         })
     }

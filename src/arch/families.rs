@@ -80,6 +80,7 @@ pub const ALL: &[&Family] = &[
     &experts::GPT_OSS,
     &experts::LLAMA4,
     &experts::DEEPSEEK2,
+    &experts::DEEPSEEK32,
 ];
 
 /// The family of an architecture.

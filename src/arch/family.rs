@@ -304,6 +304,8 @@ pub struct Family {
     pub final_softcap: Option<f32>,
     /// Do keys and values come from one vector per token, which alone is remembered?
     pub latent: bool,
+    /// Does latent attention see chosen positions only?
+    pub indexer: bool,
     /// Tensors whose absence nothing else would betray: `x.bias` is needed beside every `x.weight`, `x<y` beside every
     /// `y`. The lists are the published models'; without them a file that lost one would be computed silently wrong.
     pub needs: &'static [&'static str],

@@ -73,7 +73,10 @@ impl Facts {
             None => Ok(None),
         };
         Ok(Self {
-            n_layer: folder.size(Field::Layers, 1..=MAX_LAYERS)?,
+            n_layer: match (folder.uint(Field::Layers)?, folder.listed_layers()?) {
+                (None, Some(n)) if (1..=MAX_LAYERS).contains(&n) => n,
+                _ => folder.size(Field::Layers, 1..=MAX_LAYERS)?,
+            },
             n_embd,
             n_head,
             n_head_kv,

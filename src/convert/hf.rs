@@ -176,7 +176,8 @@ fields! {
     UseWindow = ["use_sliding_window"], "Whether there are windowed layers.";
     FirstWindowed = ["max_window_layers"], "Layers before the first windowed one.";
     WindowPeriod = ["sliding_window_pattern", "_sliding_window_pattern"], "Each how many layers one is not windowed.";
-    LayerTypes = ["layer_types"], "Kind of each layer.";
+    LayerTypes = ["layer_types", "layers_block_type"], "Kind of each layer.";
+    LayerLetters = ["hybrid_override_pattern"], "Kind of each layer, a letter each.";
     AttnSoftcap = ["attn_logit_softcapping"], "Soft cap of scores.";
     FinalSoftcap = ["final_logit_softcapping"], "Soft cap of logits.";
     EmbedScale = ["embedding_multiplier", "scale_emb"], "Factor of the embeddings.";
@@ -195,7 +196,7 @@ fields! {
     Experts = ["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"], "Experts of a layer.";
     ExpertsUsed = ["num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"], "Experts of a token.";
     ExpertFf = ["moe_intermediate_size"], "Width of an expert.";
-    SharedExpertFf = ["shared_expert_intermediate_size"], "Width of the shared expert.";
+    SharedExpertFf = ["shared_expert_intermediate_size", "moe_shared_expert_intermediate_size"], "Width of the shared expert.";
     ExpertsShared = ["n_shared_experts", "num_shared_expert", "moe_num_shared_experts"], "Experts of every token.";
     ExpertGroups = ["n_group"], "Groups of experts.";
     ExpertGroupsUsed = ["topk_group"], "Groups of a token.";
@@ -214,16 +215,20 @@ fields! {
     Chunk = ["attention_chunk_size"], "Tokens of a chunk that see each other.";
     FloorScale = ["floor_scale"], "Positions after which queries warm.";
     WarmScale = ["attn_scale"], "How much queries warm.";
+    IndexHeads = ["index_n_heads"], "Heads that choose positions.";
+    IndexDim = ["index_head_dim"], "Width of such a head.";
+    IndexTop = ["index_topk"], "Positions that are chosen.";
     Tied = ["tie_word_embeddings"], "Whether the embeddings are the head too.";
     Eos = ["eos_token_id"], "Ends a sequence.";
     Activation = ["activation_function", "hidden_act"], "Activation of the feed-forward part.";
     NormFirst = ["do_layer_norm_before"], "Whether norms stand before the branches.";
     ConvKernel = ["conv_kernel", "mamba_d_conv", "linear_conv_kernel_dim", "conv_L_cache"],
         "Inputs that a convolution along the sequence sees.";
-    StateSize = ["state_size", "mamba_d_state", "linear_key_head_dim"], "Numbers of a state for each channel.";
+    StateSize = ["state_size", "mamba_d_state", "ssm_state_size", "linear_key_head_dim"], "Numbers of a state for each channel.";
     StateExpand = ["expand", "mamba_expand"], "That width over the stream's.";
     StateRank = ["time_step_rank", "mamba_dt_rank"], "Rank of step sizes.";
     StateHeads = ["num_heads", "mamba_n_heads", "mamba_num_heads"], "Heads of layers that keep a state.";
+    StateHeadDim = ["mamba_head_dim"], "Width of such a head.";
     StateGroups = ["n_groups", "mamba_n_groups"], "Groups of such heads.";
     DeltaKeyHeads = ["linear_num_key_heads"], "Key heads of a delta net.";
     DeltaValueHeads = ["linear_num_value_heads"], "Value heads of a delta net.";
@@ -408,6 +413,38 @@ impl Folder {
         }
         let first = self.uint(Field::FirstWindowed)?;
         Ok(first.map(|first| (0..n_layer).map(|i| i >= first).collect()))
+    }
+
+    /// Layers, where the folder names the kind of each and no count.
+    pub(super) fn listed_layers(&self) -> Result<Option<u32>> {
+        let n = match self.config.texts(self.key(Field::LayerTypes))? {
+            Some(kinds) => Some(kinds.len()),
+            None => self.config.text(self.key(Field::LayerLetters))?.map(str::len),
+        };
+        Ok(n.and_then(|n| u32::try_from(n).ok()))
+    }
+
+    /// The one branch of each layer: `Some(true)` attention, `Some(false)` a feed-forward part, `None` a state. Letters
+    /// are those of transformers `configuration_nemotron_h.py`.
+    pub(super) fn branches(&self, n_layer: u32) -> Result<Vec<Option<bool>>> {
+        let field = match self.config.value(self.key(Field::LayerTypes)) {
+            Some(_) => Field::LayerTypes,
+            None => Field::LayerLetters,
+        };
+        let letters = self.config.text(self.key(Field::LayerLetters)).ok().flatten().unwrap_or_default();
+        let kinds: Vec<&str> = match self.config.texts(self.key(Field::LayerTypes))? {
+            Some(kinds) => kinds,
+            None => letters.split_terminator("").skip(1).collect(),
+        };
+        let branch = |kind: &&str| match *kind {
+            "full_attention" | "attention" | "*" => Some(Some(true)),
+            "moe" | "mlp" | "E" | "-" => Some(Some(false)),
+            "linear_attention" | "mamba" | "M" => Some(None),
+            _ => None,
+        };
+        let branches: Option<Vec<Option<bool>>> = kinds.iter().map(branch).collect();
+        let branches = branches.filter(|b| b.len() == n_layer as usize);
+        branches.ok_or_else(|| self.error(field, format!("{kinds:?}"), "mamba, attention, mlp or moe for each layer"))
     }
 
     /// Whether each layer keeps a state, where the folder says so.

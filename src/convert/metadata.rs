@@ -92,6 +92,20 @@ impl Writer<'_> {
             self.put("attention.head_count_kv", facts.n_head_kv);
             return Ok(());
         }
+        if kinds == StateLayers::Branches {
+            let branches = self.folder.branches(facts.n_layer)?;
+            let widths = [Field::ExpertFf, Field::Ff].map(|field| self.folder.uint(field));
+            let [expert, dense] = widths;
+            let width = if facts.n_expert > 0 { expert? } else { dense? }.unwrap_or(0);
+            let numbers = |branch: bool, n: u32| {
+                let one = |b: &Option<bool>| i32::try_from(if *b == Some(branch) { n } else { 0 }).unwrap_or(i32::MAX);
+                branches.iter().map(one).collect::<Vec<i32>>()
+            };
+            let (heads, widths) = (numbers(true, facts.n_head_kv), numbers(false, width));
+            self.put("attention.head_count_kv", heads);
+            self.put("feed_forward_length", widths);
+            return Ok(());
+        }
         let Some(layers) = self.folder.state_layers(facts.n_layer)? else {
             return Err(self.folder.error(Field::LayerTypes, "nothing", "the kind of each layer"));
         };
@@ -397,6 +411,11 @@ impl Writer<'_> {
 
     /// Source: sentence-transformers `models/Pooling.py`; numbers as llama.cpp's `llama_pooling_type`.
     fn pooling(&mut self) -> Result<()> {
+        if self.folder.path.join("2_Dense").is_dir() {
+            let what =
+                "the layers behind the pooling (`2_Dense` and so on) are left out: vectors are those before them";
+            self.notes.push(what.into());
+        }
         let Some(config) = Section::read_if_present(&self.folder.path.join("1_Pooling").join("config.json"))? else {
             return Ok(());
         };

@@ -205,6 +205,8 @@ pub(super) enum StateLayers {
     NoKvHeads,
     /// `attention.recurrent_layers`.
     Listed,
+    /// A layer has one branch: `attention.head_count_kv` and `feed_forward_length` are 0 where it has another one.
+    Branches,
 }
 
 /// A family of checkpoints.

@@ -63,6 +63,7 @@ pub struct LazyTensor {
 const SINGLE: &[&str] = &[
     "ffn_gate_inp.weight",
     "ffn_gate_inp_shexp.weight",
+    "indexer.proj.weight",
     "position_embd.weight",
     "token_types.weight",
     "ssm_a",

@@ -200,6 +200,53 @@ impl AttendWork<'_> {
         self.finish(scratch, result);
     }
 
+    /// Rows that see the chosen positions alone, which `chosen(row)` lists, ascending, then -1.
+    pub fn run_chosen<'q>(
+        &self,
+        scratch: &mut AttendScratch,
+        chosen: impl Fn(usize) -> &'q [f32],
+        query: impl Fn(usize, usize) -> &'q [f32],
+        mut result: impl FnMut(usize, usize, &[f32]),
+    ) {
+        let dv = self.dv();
+        for row in 0..self.pos.len() {
+            let one = Self { pos: &self.pos[row..=row], share: self.share.clone(), ..*self };
+            one.read_queries(scratch, |_, head| query(row, head));
+            scratch.part.clear(one.n_query(), dv);
+            scratch.scores.resize(one.n_query() * CHUNK, 0.0);
+            let positions = chosen(row);
+            let n = positions.iter().take_while(|p| **p >= 0.0).count();
+            for positions in positions[..n].chunks(CHUNK) {
+                one.gather(scratch, positions);
+                let AttendScratch { q, k, scores, part, v, .. } = scratch;
+                let n_group = positions.len().div_ceil(KEY_GROUP);
+                self.set.scores(q, self.dk(), k, self.dk() * KEY_GROUP, n_group, scores);
+                for (i, scores) in scores.chunks_exact_mut(CHUNK).enumerate() {
+                    one.add_scores(&mut scores[..positions.len()], i, part);
+                }
+                self.set.add_values(scores, v, dv, positions.len(), dv, &mut part.acc);
+            }
+            scratch.total.clear(one.n_query(), dv);
+            scratch.total.merge(&scratch.part.max_sum, &scratch.part.acc, dv);
+            one.finish(scratch, |_, head, values| result(row, head, values));
+        }
+    }
+
+    /// Keys at some positions by dimension, and their beginnings, which are the values, by rows.
+    fn gather(&self, scratch: &mut AttendScratch, positions: &[f32]) {
+        let (dk, dv) = (self.dk(), self.dv());
+        let AttendScratch { k, v, .. } = scratch;
+        k.resize(k.len().max(CHUNK * dk), 0.0);
+        v.resize(v.len().max(CHUNK * dv.max(dk)), 0.0);
+        let row = &mut vec![0.0; dk];
+        for (j, pos) in positions.iter().enumerate() {
+            self.cache.k.get(self.slots.slot(*pos as u32), self.share.kv_head, row);
+            let group = &mut k[j / KEY_GROUP * dk * KEY_GROUP..];
+            row.iter().enumerate().for_each(|(d, x)| group[d * KEY_GROUP + j % KEY_GROUP] = *x);
+            v[j * dv..(j + 1) * dv].copy_from_slice(&row[..dv]);
+        }
+    }
+
     fn read_queries<'q>(&self, scratch: &mut AttendScratch, query: impl Fn(usize, usize) -> &'q [f32]) {
         scratch.q.clear();
         for (row, &pos) in self.pos.iter().enumerate() {
@@ -289,8 +336,7 @@ impl AttendWork<'_> {
 
     /// Turns scores into probabilities relative to each query's greatest score so far; 0 for what a row does not see.
     fn softmax(&self, scratch: &mut AttendScratch, base: u32, seen: &Range<u32>) {
-        let (group, dv, span, len) = (self.group(), self.dv(), self.step.span, self.slots.end());
-        let State { max_sum, acc } = &mut scratch.part;
+        let (group, span, len) = (self.group(), self.step.span, self.slots.end());
         let (all_from, all_to) = ((seen.start - base) as usize, (seen.end - base) as usize);
         for (i, scores) in scratch.scores.chunks_exact_mut(CHUNK).enumerate() {
             let pos = self.pos[i / group];
@@ -312,16 +358,22 @@ impl AttendWork<'_> {
                 let nearest = pos - base - from as u32;
                 scores.iter_mut().zip((0..=nearest).rev()).for_each(|(s, distance)| *s -= slope * distance as f32);
             }
-            let (max, sum) = &mut max_sum[i];
-            let new_max = max.max(self.set.max_f32(scores));
-            if new_max > *max {
-                let shrink = (*max - new_max).exp();
-                *sum *= shrink;
-                self.set.scale_f32(shrink, &mut acc[i * dv..][..dv]);
-                *max = new_max;
-            }
-            *sum += self.set.exp_sum(scores, new_max);
+            self.add_scores(scores, i, &mut scratch.part);
         }
+    }
+
+    /// Takes further scores of query `i` into its state, and makes them probabilities relative to its greatest.
+    fn add_scores(&self, scores: &mut [f32], i: usize, part: &mut State) {
+        let (max, sum) = &mut part.max_sum[i];
+        let new_max = max.max(self.set.max_f32(scores));
+        if new_max > *max {
+            let shrink = (*max - new_max).exp();
+            *sum *= shrink;
+            let dv = self.dv();
+            self.set.scale_f32(shrink, &mut part.acc[i * dv..][..dv]);
+            *max = new_max;
+        }
+        *sum += self.set.exp_sum(scores, new_max);
     }
 
     fn add_values(&self, scratch: &mut AttendScratch, base: u32, seen: &Range<u32>) {
@@ -387,5 +439,83 @@ impl AttendWork<'_> {
             1.0 + t.scale * (1.0 + steps).ln()
         });
         self.step.scale * warm
+    }
+}
+
+/// The scores of positions by which [`choose`] goes.
+pub(super) struct SelectWork<'a> {
+    pub set: &'a KernelSet,
+    pub scale: f32,
+    pub cache: &'a CacheRows,
+    pub slots: &'a RowSlots,
+}
+
+impl SelectWork<'_> {
+    /// Scores of the positions from `first` on, a multiple of [`PART`], of a row with these query heads, of which each
+    /// counts `weights`.
+    pub fn scores<'q>(
+        &self,
+        scratch: &mut AttendScratch,
+        heads: impl Iterator<Item = &'q [f32]>,
+        weights: &[f32],
+        first: u32,
+        out: &mut [f32],
+    ) {
+        let AttendScratch { q, k, scores, .. } = scratch;
+        q.clear();
+        heads.for_each(|head| q.extend_from_slice(head));
+        let (n_head, dk) = (weights.len(), self.cache.k.width());
+        scores.resize(n_head * CHUNK, 0.0);
+        k.resize(k.len().max(CHUNK * dk), 0.0);
+        let mut row = vec![0.0; dk];
+        for (base, out) in (first..).step_by(CHUNK).zip(out.chunks_mut(CHUNK)) {
+            let n_group = out.len().div_ceil(KEY_GROUP);
+            let slot = self.slots.slot(base);
+            let start = self.cache.k.start(slot, 0);
+            match self.cache.k.numbers() {
+                Numbers::F32(keys) => self.set.scores(q, dk, &keys[start..], dk * KEY_GROUP, n_group, scores),
+                Numbers::F16(keys) => self.set.scores(q, dk, &keys[start..], dk * KEY_GROUP, n_group, scores),
+                Numbers::Blocks(_) => {
+                    for j in 0..out.len() {
+                        self.cache.k.get(slot + j, 0, &mut row);
+                        let group = &mut k[j / KEY_GROUP * dk * KEY_GROUP..];
+                        row.iter().enumerate().for_each(|(d, x)| group[d * KEY_GROUP + j % KEY_GROUP] = *x);
+                    }
+                    self.set.scores(q, dk, k, dk * KEY_GROUP, n_group, scores);
+                }
+            }
+            out.fill(0.0);
+            for (scores, weight) in scores.chunks_exact(CHUNK).zip(weights) {
+                let factor = weight * self.scale;
+                out.iter_mut().zip(scores).for_each(|(out, score)| *out += factor * score.max(0.0));
+            }
+        }
+    }
+}
+
+/// Fills `out` with the positions of the greatest scores, ascending, then with -1. Ties go to the lowest.
+pub(super) fn choose(scores: &[f32], out: &mut [f32]) {
+    let mut best: Vec<u32> = (0..scores.len() as u32).collect();
+    if best.len() > out.len() {
+        let falling = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
+        best.select_nth_unstable_by(out.len(), falling);
+        best.truncate(out.len());
+        best.sort_unstable();
+    }
+    out.fill(-1.0);
+    out.iter_mut().zip(best).for_each(|(out, position)| *out = position as f32);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_positions_are_chosen_in_their_order() {
+        let mut out = [0.0; 3];
+        choose(&[1.0, 5.0, 2.0, 5.0, 2.0, 0.0], &mut out);
+        assert_eq!(out, [1.0, 2.0, 3.0], "position 2 comes before its equal");
+        choose(&[3.0, 4.0], &mut out);
+        assert_eq!(out, [0.0, 1.0, -1.0]);
     }
 }

@@ -37,6 +37,9 @@ const FEW_TASKS: usize = 64;
 /// Rows of one sequence that attend together and share keys and values.
 const ATTEND_ROWS: usize = 16;
 
+/// Rows whose positions are chosen at a time: their scores for all positions are kept.
+const SELECT_ROWS: usize = 32;
+
 /// How a plan is executed.
 #[derive(Clone, Debug)]
 pub struct CpuOptions {
@@ -83,7 +86,7 @@ pub struct CpuBackend {
     activations: Activations,
     experts: ExpertBuffers,
     scratch: Vec<Mutex<Scratch>>,
-    /// Unfinished attention.
+    /// Unfinished attention, or scores of positions.
     parts: Shared<f32>,
     batch: Batch,
     /// Squares of the inputs of each step with matrices, by step, as `sums` says. Empty where nobody asked for them.
@@ -198,6 +201,11 @@ impl CpuBackend {
                     Step::Attend(a) => a,
                     Step::Take { .. } => {
                         n_list = n_want;
+                        continue;
+                    }
+                    Step::Select(_) => {
+                        let len = self.batch.order_pos.iter().max().map_or(0, |pos| *pos as usize + 1);
+                        self.parts.grow(SELECT_ROWS.min(n_row) * len)?;
                         continue;
                     }
                     Step::Experts(e) => {

@@ -195,7 +195,7 @@ impl<'a> RowContext<'a> {
                 self.set.scale_f32(*factor, to);
             }
             Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => unreachable!("{} goes along a sequence", step.name()),
-            Step::Linear { .. } | Step::Attend(_) | Step::Take { .. } | Step::Pool { .. } => {
+            Step::Linear { .. } | Step::Attend(_) | Step::Take { .. } | Step::Pool { .. } | Step::Select(_) => {
                 unreachable!("{} is not local to a row", step.name())
             }
         }

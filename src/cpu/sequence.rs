@@ -193,6 +193,23 @@ impl RowStore {
         }
     }
 
+    /// The numbers of a head of row `slot`.
+    pub fn get(&self, slot: usize, head: usize, out: &mut [f32]) {
+        let (n, within) = (self.head_width, slot % CHUNK);
+        let start = self.start(slot, head);
+        let place = |i: usize| match self.order {
+            Order::Rows => start + within * n + i,
+            Order::Columns => start + within / KEY_GROUP * n * KEY_GROUP + i * KEY_GROUP + within % KEY_GROUP,
+        };
+        match &self.storage {
+            Storage::F32(x) => out.iter_mut().enumerate().for_each(|(i, out)| *out = x.read(place(i)..place(i) + 1)[0]),
+            Storage::F16(x) => {
+                out.iter_mut().enumerate().for_each(|(i, out)| *out = x.read(place(i)..place(i) + 1)[0].to_f32());
+            }
+            Storage::Blocks(x) => x.get(slot, head * n, out),
+        }
+    }
+
     /// Where the numbers of a head begin in the block of a slot.
     pub fn start(&self, slot: usize, head: usize) -> usize {
         (slot / CHUNK * self.width + head * self.head_width) * CHUNK

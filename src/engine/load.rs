@@ -148,6 +148,18 @@ pub(super) struct Inner {
     programs: [OnceLock<Arc<Program>>; 2],
 }
 
+impl Inner {
+    /// Rows of one forward pass at most: the knob's, or for a model that looks both ways all that it was trained for.
+    pub fn n_batch(&self) -> u32 {
+        let config = self.programs.iter().find_map(OnceLock::get).map(|p| &p.config);
+        let least = config.filter(|c| !c.causal).map_or(1, |c| c.n_ctx_train);
+        (self.options.knobs.n_ubatch as u32).max(least).clamp(1, MAX_BATCH)
+    }
+}
+
+/// Rows of a pass at most, whatever a file or a knob says.
+const MAX_BATCH: u32 = 1 << 16;
+
 /// A plan and its executor.
 pub(crate) struct Program {
     pub plan: Arc<Plan>,

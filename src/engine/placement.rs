@@ -130,7 +130,7 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn options(&self) -> GpuOptions {
-        GpuOptions::of(&self.inner.options.knobs)
+        GpuOptions { n_batch: self.inner.n_batch(), ..GpuOptions::of(&self.inner.options.knobs) }
     }
 
     /// First steps of the layers.
@@ -164,7 +164,7 @@ impl Place<'_> {
                 why = format!("`{}`: {reason}", part.section_of(step));
                 return false;
             }
-            let n_row = self.inner.options.knobs.n_ubatch as u64;
+            let n_row = u64::from(self.inner.n_batch());
             let needs = part.memory(n_ctx.into(), n_row, CacheType::F16, CacheType::F16).total();
             if is_bounded && needs > budget {
                 why = format!("{} MiB are needed, {} MiB may be taken", needs >> 20, budget >> 20);

@@ -50,9 +50,6 @@ impl Default for SessionOptions {
     }
 }
 
-/// Rows of a pass at most, whatever a file or a knob says.
-const MAX_BATCH: u32 = 1 << 16;
-
 /// Which rows of a call are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
@@ -206,8 +203,7 @@ impl Model {
 
     /// Rows of one forward pass at most. A model that looks both ways takes as many at once as it was trained for.
     pub fn n_batch(&self) -> u32 {
-        let least = if self.is_causal() { 1 } else { self.n_ctx_train().max(1) };
-        (self.options().knobs.n_ubatch as u32).clamp(1, MAX_BATCH).max(least.min(MAX_BATCH))
+        self.0.n_batch()
     }
 }
 

@@ -323,10 +323,7 @@ impl<'a> Lowering<'a> {
                 if a.q.buf == a.out.buf {
                     return Err("attention within one buffer".into());
                 }
-                if a.span.looks_ahead() {
-                    return Err("attention to later rows".into());
-                }
-                if a.sinks.is_some() || a.v_prefix.is_some() || matches!(a.span, Span::Chunk(_)) {
+                if a.sinks.is_some() || a.select.is_some() || a.v_prefix.is_some() || matches!(a.span, Span::Chunk(_)) {
                     return Err("no kernels for attention with sinks, within chunks or over latents".into());
                 }
                 self.push(Kernels::OfSequence, vec![], vec![], Grid::Attend(a.clone()), 0);
@@ -398,6 +395,8 @@ impl<'a> Lowering<'a> {
             Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => {
                 return Err("steps with a state are the CPU's".into());
             }
+            Step::Scale { .. } => return Err("no kernel for a factor of the stream".into()),
+            Step::Select(_) => return Err("no kernels for chosen positions".into()),
             Step::Route(_) | Step::Experts(_) => return Err("no kernels for experts".into()),
             Step::Pool { x, out, kind } => {
                 self.no_rows_behind_take()?;

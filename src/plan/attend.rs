@@ -123,6 +123,24 @@ pub struct Attend {
     pub sinks: Option<WeightId>,
     /// Values are the first so many numbers of the keys, and the cache has none of its own (latent attention).
     pub v_prefix: Option<u32>,
+    /// What [`Select`] has chosen: only these positions are seen.
+    pub select: Option<Operand>,
+}
+
+/// The `out.len()` positions up to the row's own with the greatest scores sum_h w_h relu(scale * q_h . k), ascending,
+/// then -1 where there are not so many. Ties go to the lowest position. Source: DeepSeek-V3.2's indexer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Select {
+    /// Queries, [heads, head_dim].
+    pub q: Operand,
+    /// What each head counts, `[heads]`.
+    pub w: Operand,
+    /// Keys, of one head.
+    pub cache: CacheId,
+    /// Result, `[positions]`.
+    pub out: Operand,
+    /// Factor of the products.
+    pub scale: f32,
 }
 
 #[cfg(test)]

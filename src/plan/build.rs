@@ -206,6 +206,7 @@ mod tests {
             alibi: None,
             sinks: None,
             v_prefix: None,
+            select: None,
         };
         b.push(Step::Attend(Box::new(attend)));
         b.output(out);

@@ -1,7 +1,7 @@
 //! Steps and their operands. `reads`, `writes` and `in_place` are what verification, liveness, printing
 //! and fusion need; they stand in one match each, so that a new step cannot forget them.
 
-use super::attend::Attend;
+use super::attend::{Attend, Select};
 use super::experts::{Experts, Route};
 use super::operand::{BufId, CacheId, Operand, StateId, TableId, WeightId};
 use super::state::{Delta, Scan};
@@ -254,6 +254,8 @@ pub enum Step {
     Route(Box<Route>),
     /// The chosen experts.
     Experts(Box<Experts>),
+    /// The choice of positions that attention sees.
+    Select(Select),
 }
 
 /// What a step names outside of its buffers.
@@ -286,6 +288,7 @@ impl Step {
             Self::Scan(_) => "Scan",
             Self::Route(_) => "Route",
             Self::Experts(_) => "Experts",
+            Self::Select(_) => "Select",
         }
     }
 
@@ -302,7 +305,7 @@ impl Step {
             Self::Norm { x, .. } | Self::Linear { x, .. } | Self::Rope { x, .. } => vec![*x],
             Self::Softcap { x, .. } | Self::Scale { x, .. } | Self::Pool { x, .. } => vec![*x],
             Self::Store { k, v, .. } => [Some(*k), *v].into_iter().flatten().collect(),
-            Self::Attend(a) => vec![a.q],
+            Self::Attend(a) => [Some(a.q), a.select].into_iter().flatten().collect(),
             Self::Gate { x, by, .. } => [Some(*x), *by].into_iter().flatten().collect(),
             Self::Add { x, y, .. } => vec![*x, *y],
             Self::Take { .. } => vec![],
@@ -311,6 +314,7 @@ impl Step {
             Self::Scan(s) => vec![s.x, s.dt, s.b, s.c],
             Self::Route(r) => vec![r.x],
             Self::Experts(e) => vec![e.x, e.idx, e.w],
+            Self::Select(s) => vec![s.q, s.w],
         }
     }
 
@@ -330,6 +334,7 @@ impl Step {
             Self::Store { .. } | Self::Take { .. } => vec![],
             Self::Route(r) => vec![r.idx, r.w],
             Self::Experts(e) => vec![e.out],
+            Self::Select(s) => vec![s.out],
         }
     }
 
@@ -342,7 +347,7 @@ impl Step {
             Self::Rope { .. } | Self::Store { .. } | Self::Gate { .. } => vec![],
             Self::Attend(a) => a.sinks.into_iter().collect(),
             Self::Add { .. } | Self::Softcap { .. } | Self::Scale { .. } | Self::Take { .. } => vec![],
-            Self::Pool { .. } => vec![],
+            Self::Pool { .. } | Self::Select(_) => vec![],
             Self::Conv { weight, bias, .. } => [Some(*weight), *bias].into_iter().flatten().collect(),
             Self::Delta(d) => vec![d.a, d.dt],
             Self::Scan(s) => vec![s.a, s.d, s.bias],
@@ -369,6 +374,7 @@ impl Step {
                 ids.cache = Some(&mut a.cache);
                 ids.weights.extend(&mut a.sinks);
             }
+            Self::Select(s) => ids.cache = Some(&mut s.cache),
             Self::Route(r) => ids.weights.extend([&mut r.bias, &mut r.per_expert].into_iter().flatten()),
             Self::Experts(e) => {
                 for part in e.gate.iter_mut().chain([&mut e.up, &mut e.down]) {
@@ -401,14 +407,14 @@ impl Step {
             Self::Embed { .. } | Self::Norm { .. } | Self::Rope { .. } | Self::Store { .. } | Self::Gate { .. } => true,
             Self::Add { .. } | Self::Softcap { .. } | Self::Scale { .. } | Self::Take { .. } => true,
             Self::Linear { .. } | Self::Attend(_) | Self::Pool { .. } | Self::Route(_) | Self::Experts(_) => false,
-            Self::Conv { .. } | Self::Delta(_) | Self::Scan(_) => false,
+            Self::Conv { .. } | Self::Delta(_) | Self::Scan(_) | Self::Select(_) => false,
         }
     }
 
     /// Does the step look at other rows, or remember something for them?
     pub const fn mixes_rows(&self) -> bool {
         match self {
-            Self::Store { .. } | Self::Attend(_) | Self::Pool { .. } => true,
+            Self::Store { .. } | Self::Attend(_) | Self::Pool { .. } | Self::Select(_) => true,
             Self::Conv { .. } | Self::Delta(_) | Self::Scan(_) => true,
             Self::Embed { .. } | Self::Norm { .. } | Self::Linear { .. } | Self::Rope { .. } | Self::Gate { .. } => {
                 false

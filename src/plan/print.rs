@@ -100,6 +100,10 @@ impl Plan {
                 write!(p, "state={state} heads={heads} groups={groups}")?;
                 step.weights().iter().try_for_each(|id| write!(p, " {}", self.name(*id)))?;
             }
+            Step::Select(s) => {
+                let name = &self.caches[s.cache.index()].name;
+                write!(p, "cache={name} heads={} scale={:.4} top={}", s.q.heads, s.scale, s.out.len())?;
+            }
             Step::Route(r) => self.route_parameters(r, &mut p)?,
             Step::Experts(e) => self.expert_parameters(e, &mut p),
         }

@@ -74,6 +74,9 @@ impl Plan {
             self.verify_shape(step).or_else(fail)?;
             match step {
                 Step::Store { cache, .. } => stored[cache.index()] = true,
+                Step::Select(s) if !stored[s.cache.index()] => {
+                    return fail("reads a cache that no earlier step filled".into());
+                }
                 Step::Attend(a) if !stored[a.cache.index()] => {
                     return fail("reads a cache that no earlier step filled".into());
                 }
@@ -155,6 +158,7 @@ impl Plan {
                 need(a.span == c.span, "the cache keeps another span than the queries see")?;
                 need(a.kv_heads == c.heads && a.heads.is_multiple_of(a.kv_heads), "heads do not divide")?;
                 need(a.q.heads == a.heads && a.q.width == c.k / c.heads, "queries do not fit the keys")?;
+                need(a.select.is_none_or(|s| s.is_contiguous() && a.span == super::Span::Full), "cannot choose so")?;
                 let fits = |w: WeightId| weight(&w).row_len() * weight(&w).n_rows() == a.heads as usize;
                 need(a.sinks.is_none_or(fits), "one sink for each head")?;
                 let width = match a.v_prefix {
@@ -189,6 +193,11 @@ impl Plan {
             }
             Step::Take { .. } => Ok(()),
             Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => self.verify_state(step),
+            Step::Select(s) => {
+                let c = &self.caches[s.cache.index()];
+                let keys = c.heads == 1 && c.span == super::Span::Full && s.q.width == c.k && s.q.heads == s.w.len();
+                need(keys && s.w.is_contiguous() && s.out.is_contiguous(), "queries do not fit the keys")
+            }
             Step::Route(r) => self.verify_route(r),
             Step::Experts(e) => self.verify_experts(e),
         }

@@ -134,6 +134,12 @@ fn differs() -> Vec<Differs> {
             Some(380u32.into()),
             "`generation_config.json` lists two ends; the second would otherwise not end an answer",
         ),
+        Differs(
+            "nemotron-h-moe",
+            "nemotron_h_moe.rope.dimension_count",
+            Some(16u32.into()),
+            "nothing rotates; llama.cpp takes the width over the heads, which is not that of a head",
+        ),
         Differs("mamba", "general.name", Some("mamba".into()), "the file was named by the script that made it"),
         Differs("mamba2", "general.name", Some("mamba2".into()), "the file was named by the script that made it"),
         Differs("llama-256", "general.name", Some("llama-256".into()), "the file was named by the script that made it"),

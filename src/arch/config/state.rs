@@ -4,6 +4,9 @@ use super::{Keys, MAX_HEADS, MAX_SIZE};
 use crate::arch::family::{Family, Mixer};
 use crate::error::Result;
 
+/// Numbers of a layer's matrices at most, beyond any model: a small file could claim more than a machine holds.
+const MAX_NUMBERS: u64 = 1 << 26;
+
 /// Longest kernel of a convolution along a sequence.
 const MAX_KERNEL: u32 = 64;
 
@@ -44,6 +47,11 @@ impl StateConfig {
                 }
                 Mixer::Mamba1 | Mixer::Mamba2 | Mixer::Delta => config.read_ssm(keys, mixer)?,
             }
+        }
+        if u64::from(config.inner) * u64::from(config.state) > MAX_NUMBERS {
+            let name = keys.name(if family.other == Some(Mixer::KeyDelta) { "kda.head_dim" } else { "ssm.state_size" });
+            let most = MAX_NUMBERS / u64::from(config.inner.max(1));
+            return Err(keys.meta.key_error(&name, config.state, format!("at most {most}")));
         }
         let name = keys.name("attention.recurrent_layers");
         config.layers = match keys.meta.value(&name) {

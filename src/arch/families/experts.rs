@@ -146,3 +146,6 @@ pub const DEEPSEEK2: Family = Family {
     experts: Some(ExpertRule { score_biased: Some(Score::Sigmoid), renorm: Renorm::Key(1e-20), ..ExpertRule::DEFAULT }),
     ..Family::LLAMA
 };
+
+/// DeepSeek V3.2: V3 whose attention sees chosen positions. Source: transformers `modeling_deepseek_v32.py`.
+pub const DEEPSEEK32: Family = Family { names: &["deepseek32"], indexer: true, ..DEEPSEEK2 };

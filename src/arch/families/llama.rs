@@ -46,6 +46,7 @@ impl Family {
         attn_softcap: None,
         final_softcap: None,
         latent: false,
+        indexer: false,
         needs: &[],
         ignore: &[],
         mixer: Mixer::Attention,

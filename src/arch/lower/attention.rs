@@ -141,6 +141,7 @@ impl Lowering<'_> {
             alibi: layer.alibi,
             sinks,
             v_prefix: None,
+            select: None,
         })));
         if self.family.gated {
             self.plan.push(Step::Gate { x: gate, out, act: Act::Sigmoid, by: Some(out) });

@@ -5,11 +5,11 @@
 //! are made from the sum. Source: DeepSeek-V2 (arXiv 2405.04434), 2.1.
 
 use super::Lowering;
-use crate::arch::config::LatentConfig;
+use crate::arch::config::{IndexerConfig, LatentConfig};
 use crate::arch::family::Layer;
 use crate::arch::rope;
 use crate::error::Result;
-use crate::plan::{Attend, CacheSpec, NormKind, Operand, Part, Step};
+use crate::plan::{Attend, CacheSpec, NormKind, Operand, Pairs, Part, Select, Span, Step, TableId};
 
 impl Lowering<'_> {
     /// Latent attention over the normed rows `x`; the result is not yet added.
@@ -18,14 +18,17 @@ impl Lowering<'_> {
         let LatentConfig { rank, q_rank, n_rot, n_nope, value } = *latent;
         let (dk, stored) = (n_nope + n_rot, rank + n_rot);
         let kv = ("kv", blk("attn_kv_a_mqa"), stored);
-        let (q, kv) = match q_rank {
+        let (q, kv, from) = match q_rank {
             Some(q_rank) => {
                 let [qa, kv] = self.linear(x, [("qa", blk("attn_q_a"), q_rank), kv], 1.0, None)?;
                 let qa = self.norm(qa, qa, &blk("attn_q_a_norm"), q_rank, NormKind::Rms)?;
                 let [q] = self.linear(qa, [("q", blk("attn_q_b"), heads * dk)], 1.0, None)?;
-                (q, kv)
+                (q, kv, qa)
             }
-            None => self.linear(x, [("q", blk("attn_q"), heads * dk), kv], 1.0, None)?.into(),
+            None => {
+                let [q, kv] = self.linear(x, [("q", blk("attn_q"), heads * dk), kv], 1.0, None)?;
+                (q, kv, x)
+            }
         };
         let c = kv.columns(0, rank);
         self.norm(c, c, &blk("attn_kv_a_norm"), rank, NormKind::Rms)?;
@@ -38,8 +41,8 @@ impl Lowering<'_> {
             None => crate::plan::RopeTable { freqs: vec![], amp: 1.0 },
         };
         let (table, pairs) = (self.plan.table(table), self.family.rope);
-        let (from, to) = (part_of(q, heads, dk, n_nope..dk), part_of(absorbed, heads, stored, rank..stored));
-        self.plan.push(Step::Rope { x: from, out: to, table, pairs });
+        let (own, to) = (part_of(q, heads, dk, n_nope..dk), part_of(absorbed, heads, stored, rank..stored));
+        self.plan.push(Step::Rope { x: own, out: to, table, pairs });
         let shared = kv.columns(rank, n_rot);
         if layer.rope.is_some() {
             self.plan.push(Step::Rope { x: shared, out: shared, table, pairs });
@@ -47,6 +50,10 @@ impl Lowering<'_> {
         let spec = CacheSpec { name: format!("kv{i}"), k: stored, v: 0, heads: 1, span: layer.span };
         let cache = self.plan.cache(spec);
         self.plan.push(Step::Store { cache, k: kv, v: None });
+        let select = match self.config.indexer {
+            Some(indexer) => Some(self.indexer(i, indexer, [x, from], table)?),
+            None => None,
+        };
         let sums = self.plan.buffer("ol", heads * rank);
         // Yarn lengthens the logits by the square of what it would lengthen cos and sin by.
         let rope = &self.config.rope;
@@ -64,11 +71,39 @@ impl Lowering<'_> {
             alibi: None,
             sinks: None,
             v_prefix: Some(rank),
+            select,
         })));
         let out = self.plan.buffer("o", heads * value);
         self.heads(&blk("attn_v_b"), sums.split(heads, rank), out.split(heads, value))?;
         let [a] = self.linear(out, [("a", blk("attn_output"), self.config.n_embd)], 1.0, None)?;
         Ok(a)
+    }
+
+    /// Which positions attention sees: heads of their own over a key per token. `x` are the normed rows, `from` what
+    /// queries are made from. Source: DeepSeek-V3.2's `model.py`; a rotation of both by a Hadamard matrix, which it
+    /// has for 8 bits, changes no product.
+    fn indexer(&mut self, i: u32, indexer: IndexerConfig, [x, from]: [Operand; 2], table: TableId) -> Result<Operand> {
+        let IndexerConfig { heads, dim, top } = indexer;
+        let blk = |stem: &str| format!("blk.{i}.indexer.{stem}");
+        let [q] = self.linear(from, [("qi", blk("attn_q_b"), heads * dim)], 1.0, None)?;
+        let outputs = [("ki", blk("attn_k"), dim), ("wi", blk("proj"), heads)];
+        let [k, w] = self.linear(x, outputs, 1.0, None)?;
+        let weight = self.tensors.vector(&blk("k_norm.weight"), dim)?;
+        let bias = self.tensors.vector(&blk("k_norm.bias"), dim)?;
+        let (weight, bias) = (Some(self.weight(weight)), Some(self.weight(bias)));
+        // PyTorch's epsilon would be 1e-5; the model sets its own, which no key says.
+        self.plan.push(Step::Norm { x: k, out: k, kind: NormKind::Layer, eps: 1e-6, width: dim, weight, bias });
+        let q = q.split(heads, dim);
+        for operand in [q, k] {
+            self.plan.push(Step::Rope { x: operand, out: operand, table, pairs: Pairs::Halves });
+        }
+        let spec = CacheSpec { name: format!("index{i}"), k: dim, v: 0, heads: 1, span: Span::Full };
+        let cache = self.plan.cache(spec);
+        self.plan.push(Step::Store { cache, k, v: None });
+        let out = self.plan.buffer("chosen", top);
+        let scale = f64::from(heads * dim).powf(-0.5) as f32;
+        self.plan.push(Step::Select(Select { q, w, cache, out, scale }));
+        Ok(out)
     }
 
     /// A matrix for each head of `x`.

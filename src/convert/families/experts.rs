@@ -110,24 +110,57 @@ const fn latent_keys(gating: u32) -> [Key; 14] {
     ]
 }
 
+/// The same and those of the choice of positions.
+const fn with_indexer(keys: [Key; 14]) -> [Key; 17] {
+    let mut all = [key("attention.indexer.head_count", From::Uint(Field::IndexHeads)); 17];
+    let mut i = 0;
+    while i < keys.len() {
+        all[i] = keys[i];
+        i += 1;
+    }
+    all[15] = key("attention.indexer.key_length", From::Uint(Field::IndexDim));
+    all[16] = key("attention.indexer.top_k", From::Uint(Field::IndexTop));
+    all
+}
+
+/// Names of latent attention.
+const LATENT: &[Rule] = &[
+    same("blk.{}.attn_q_a", "layers.{}.self_attn.q_a_proj"),
+    same("blk.{}.attn_q_a_norm", "layers.{}.self_attn.q_a_layernorm"),
+    same("blk.{}.attn_q_b", "layers.{}.self_attn.q_b_proj"),
+    same("blk.{}.attn_kv_a_mqa", "layers.{}.self_attn.kv_a_proj_with_mqa"),
+    same("blk.{}.attn_kv_a_norm", "layers.{}.self_attn.kv_a_layernorm"),
+    with("blk.{}.attn_k_b.weight", "layers.{}.self_attn.kv_b_proj.weight", &[How::LatentKeys]),
+    with("blk.{}.attn_v_b.weight", "layers.{}.self_attn.kv_b_proj.weight", &[How::LatentValues]),
+];
+
 /// DeepSeek V2, V3 and R1, Kimi K2: keys and values from a latent, whose two halves are kept apart so that queries can
 /// be taken into it. Source: transformers `modeling_deepseek_v3.py`; key lengths are those of the absorbed form.
 pub(in crate::convert) const DEEPSEEK2: HfFamily = HfFamily {
     names: &["DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "KimiK2ForCausalLM"],
     arch: "deepseek2",
-    rules: &[&[
-        same("blk.{}.attn_q_a", "layers.{}.self_attn.q_a_proj"),
-        same("blk.{}.attn_q_a_norm", "layers.{}.self_attn.q_a_layernorm"),
-        same("blk.{}.attn_q_b", "layers.{}.self_attn.q_b_proj"),
-        same("blk.{}.attn_kv_a_mqa", "layers.{}.self_attn.kv_a_proj_with_mqa"),
-        same("blk.{}.attn_kv_a_norm", "layers.{}.self_attn.kv_a_layernorm"),
-        with("blk.{}.attn_k_b.weight", "layers.{}.self_attn.kv_b_proj.weight", &[How::LatentKeys]),
-        with("blk.{}.attn_v_b.weight", "layers.{}.self_attn.kv_b_proj.weight", &[How::LatentValues]),
-    ]],
+    rules: &[LATENT],
     keys: &latent_keys(1),
     yarn_log: 0.1,
     pre: &["deepseek-v3", "deepseek-llm"],
     ..HfFamily::LLAMA
+};
+
+/// DeepSeek V3.2: chosen positions. Source: transformers `modeling_deepseek_v32.py`.
+pub(in crate::convert) const DEEPSEEK32: HfFamily = HfFamily {
+    names: &["DeepseekV32ForCausalLM"],
+    arch: "deepseek32",
+    rules: &[
+        LATENT,
+        &[
+            same("blk.{}.indexer.attn_q_b", "layers.{}.self_attn.indexer.wq_b"),
+            same("blk.{}.indexer.attn_k", "layers.{}.self_attn.indexer.wk"),
+            same("blk.{}.indexer.k_norm", "layers.{}.self_attn.indexer.k_norm"),
+            same("blk.{}.indexer.proj", "layers.{}.self_attn.indexer.weights_proj"),
+        ],
+    ],
+    keys: &with_indexer(latent_keys(2)),
+    ..DEEPSEEK2
 };
 
 /// GLM-4.7-Flash: the same computation. Source: transformers `modeling_glm4_moe_lite.py`, whose scores are always

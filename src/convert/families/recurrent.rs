@@ -2,7 +2,7 @@
 
 use super::experts;
 use crate::convert::hf::Field;
-use crate::convert::names::{DeltaPart, From, HfFamily, How, Rule, StateLayers, Turned, key, same, with};
+use crate::convert::names::{DeltaPart, From, Heads, HfFamily, How, Rule, StateLayers, Turned, key, same, with};
 
 /// Names that Mamba 1 and 2 share.
 const MIXER: &[Rule] = &[
@@ -311,4 +311,48 @@ pub(in crate::convert) const GRANITE_HYBRID: HfFamily = HfFamily {
     ],
     state_layers: StateLayers::NoKvHeads,
     ..experts::GRANITE
+};
+
+/// Nemotron-H with experts, Nemotron 3 Nano: one branch per layer, whose kinds the folder lists or spells out. Source:
+/// transformers `modeling_nemotron_h.py`.
+pub(in crate::convert) const NEMOTRON_H: HfFamily = HfFamily {
+    names: &["NemotronHForCausalLM"],
+    arch: "nemotron_h_moe",
+    rules: &[
+        MIXER,
+        MAMBA2.rules[1],
+        &[
+            // Nothing rotates: the order is that of llama.cpp's files.
+            with("blk.{}.attn_q", "layers.{}.mixer.q_proj", &[How::Pairs(Heads::Query)]),
+            with("blk.{}.attn_k", "layers.{}.mixer.k_proj", &[How::Pairs(Heads::KeyValue)]),
+            same("blk.{}.attn_v", "layers.{}.mixer.v_proj"),
+            same("blk.{}.attn_output", "layers.{}.mixer.o_proj"),
+            same("blk.{}.ffn_up", "layers.{}.mixer.up_proj"),
+            same("blk.{}.ffn_down", "layers.{}.mixer.down_proj"),
+            same("blk.{}.ffn_gate_inp", "layers.{}.mixer.gate"),
+            same("blk.{}.exp_probs_b.bias", "layers.{}.mixer.gate.e_score_correction_bias"),
+            same("blk.{}.ffn_up_exps", "layers.{}.mixer.experts.{e}.up_proj"),
+            same("blk.{}.ffn_down_exps", "layers.{}.mixer.experts.{e}.down_proj"),
+            same("blk.{}.ffn_up_shexp", "layers.{}.mixer.shared_experts.up_proj"),
+            same("blk.{}.ffn_down_shexp", "layers.{}.mixer.shared_experts.down_proj"),
+        ],
+    ],
+    keys: &[
+        key("context_length", From::Fixed(1 << 20)),
+        key("ssm.conv_kernel", From::Uint(Field::ConvKernel)),
+        key("ssm.state_size", From::Uint(Field::StateSize)),
+        key("ssm.group_count", From::Uint(Field::StateGroups)),
+        key("ssm.inner_size", From::Product(Field::StateHeads, Field::StateHeadDim)),
+        key("ssm.time_step_rank", From::Uint(Field::StateHeads)),
+        key("rope.scaling.finetuned", From::False),
+        key("expert_group_count", From::Uint(Field::ExpertGroups)),
+        key("expert_group_used_count", From::Uint(Field::ExpertGroupsUsed)),
+        key("expert_shared_count", From::Uint(Field::ExpertsShared)),
+        key("expert_weights_scale", From::Float(Field::ExpertScale)),
+        key("expert_weights_norm", From::Flag(Field::ExpertNorm)),
+    ],
+    defaults: &[(Field::LayerEps, 1e-5)],
+    state_layers: StateLayers::Branches,
+    pre: &["tekken"],
+    ..HfFamily::LLAMA
 };

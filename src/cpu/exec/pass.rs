@@ -2,12 +2,12 @@
 
 use super::batch::{Batch, Tile};
 use super::phases::{Phase, Prepare, PrepareHow};
-use super::{ATTEND_ROWS, CpuBackend, PHASE_ROWS, Scratch};
-use crate::cpu::attention::{self, AttendScratch, AttendWork, Share};
+use super::{ATTEND_ROWS, CpuBackend, PHASE_ROWS, SELECT_ROWS, Scratch};
+use crate::cpu::attention::{self, AttendScratch, AttendWork, PART, SelectWork, Share};
 use crate::cpu::linear::{self, Cut, LinearScratch, RowGroup, RowsWork, StackCut};
 use crate::cpu::pool::{MAX_CHUNKS, Worker};
 use crate::cpu::rows::{RowContext, RowList, softcap};
-use crate::plan::{Attend, Operand, Part, PoolKind, Step};
+use crate::plan::{Attend, Operand, Part, PoolKind, Select, Step};
 use std::sync::PoisonError;
 
 /// Rows that attend together in one step.
@@ -83,6 +83,10 @@ impl Pass<'_> {
                 Phase::Attend(step) => match &steps[*step] {
                     Step::Attend(a) => self.attend(worker, a, &mut scratch.attend),
                     _ => unreachable!("the phase was made from an Attend"),
+                },
+                Phase::Select(step) => match &steps[*step] {
+                    Step::Select(s) => self.select(worker, s, &mut scratch.attend),
+                    _ => unreachable!("the phase was made from a Select"),
                 },
                 Phase::Take(step) => {
                     list = &self.batch.wanted;
@@ -247,6 +251,15 @@ impl Pass<'_> {
         let n_share = Share::count(step);
         let n_tile = self.batch.tiles.len();
         let tile_at = |i: usize| TileAt { pass: self, tile: &self.batch.tiles[i], step };
+        if let Some(select) = step.select {
+            let chosen = |tile: &TileAt<'_>, row: usize| self.rows.read(tile.row(row), select);
+            return worker.step(n_tile * n_share, |task| {
+                let tile = tile_at(task / n_share);
+                let work = tile.work(task % n_share);
+                let query = |row, h| tile.query(row, h);
+                work.run_chosen(scratch, |row| chosen(&tile, row), query, |row, h, x| tile.put(row, h, x));
+            });
+        }
         let n_part = self.batch.n_part(step);
         if n_part <= 1 {
             let tiles_per_chunk = n_tile.div_ceil(MAX_CHUNKS / n_share);
@@ -282,6 +295,46 @@ impl Pass<'_> {
             let parts = (0..parts.len()).map(|i| self.backend.parts.read(place(task * n_part + i, n)));
             tile.work(task % n_share).merge_parts(scratch, parts, |row, h, x| tile.put(row, h, x));
         })
+    }
+
+    /// The choice of positions, for some rows at a time.
+    fn select(&self, worker: &mut Worker<'_>, step: &Select, scratch: &mut AttendScratch) -> bool {
+        let (order, tiles) = (&self.batch.order.order, &self.batch.tiles);
+        let n_row = order.len();
+        let seq_of = |i: usize| tiles[tiles.partition_point(|t| t.rows.end <= i)].seq;
+        let len = self.batch.order_pos.iter().max().map_or(0, |pos| *pos as usize + 1);
+        let n_part = len.div_ceil(PART as usize);
+        for first in (0..n_row).step_by(SELECT_ROWS) {
+            let rows = first..(first + SELECT_ROWS).min(n_row);
+            let scores = |i: usize| (i - first) * len..(i - first) * len + self.batch.order_pos[i] as usize + 1;
+            let score = |chunk: usize| {
+                let (i, part) = (first + chunk / n_part, chunk % n_part);
+                let (range, row) = (scores(i), order[i] as usize);
+                let begin = (part * PART as usize).min(range.len());
+                let end = ((part + 1) * PART as usize).min(range.len());
+                let sequence = self.rows.sequences[seq_of(i)];
+                let work = SelectWork {
+                    set: self.rows.set,
+                    scale: step.scale,
+                    cache: &sequence.caches[step.cache.index()],
+                    slots: sequence.positions.slots(step.cache.index()),
+                };
+                let heads = (0..step.q.heads).map(|h| self.rows.read(row, RowContext::head(step.q, h)));
+                let out = self.backend.parts.write(range.start + begin..range.start + end);
+                work.scores(scratch, heads, self.rows.read(row, step.w), begin as u32, out);
+            };
+            if !worker.step(rows.len() * n_part, score) {
+                return false;
+            }
+            let choose = |chunk: usize| {
+                let i = first + chunk;
+                attention::choose(self.backend.parts.read(scores(i)), self.rows.write(order[i] as usize, step.out));
+            };
+            if !worker.step(rows.len(), choose) {
+                return false;
+            }
+        }
+        true
     }
 
     fn take(&self, step: &Step) {

@@ -24,6 +24,7 @@ pub(super) enum Phase {
     /// A linear step whose heads have matrices of their own, and its chunks for few rows.
     Heads(usize, StackCut),
     Attend(usize),
+    Select(usize),
     Take(usize),
     Pool(usize),
     /// A step that changes the sequences' states.
@@ -137,6 +138,7 @@ pub(super) fn phases(plan: &Plan, set: &KernelSet, exact: bool, probe: Option<Pr
                 i += usize::from(cap.is_some());
             }
             Step::Attend(_) => phases.push(Phase::Attend(i - 1)),
+            Step::Select(_) => phases.push(Phase::Select(i - 1)),
             Step::Take { .. } => phases.push(Phase::Take(i - 1)),
             Step::Pool { .. } => phases.push(Phase::Pool(i - 1)),
             Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => phases.push(Phase::State(i - 1)),

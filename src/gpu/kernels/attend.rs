@@ -191,7 +191,8 @@ pub(in crate::gpu) struct AttendParams {
     temper_add: u32,
     alibi_max: f32,
     alibi_heads: u32,
-    pad: [u32; 3],
+    ahead: u32,
+    pad: [u32; 2],
 }
 
 /// One step of attention.
@@ -269,8 +270,8 @@ impl Attend {
             group: self.group(),
             n_slot: self.cache.n_slot,
             window: match self.step.span {
-                // What looks ahead is refused when the plan is lowered.
-                Span::Full | Span::All | Span::Near(_) => u32::MAX,
+                Span::Full | Span::All => u32::MAX,
+                Span::Near(n) => n.saturating_add(1),
                 Span::Slide(n) | Span::Chunk(n) => n,
             },
             scale: self.step.scale,
@@ -280,7 +281,12 @@ impl Attend {
             temper_add: temper.map_or(0, |t| t.add),
             alibi_max: self.step.alibi.map_or(0.0, |a| a.max),
             alibi_heads: 1 << self.step.heads.max(1).ilog2(),
-            pad: [0; 3],
+            ahead: match self.step.span {
+                Span::Full | Span::Slide(_) | Span::Chunk(_) => 0,
+                Span::All => u32::MAX,
+                Span::Near(n) => n,
+            },
+            pad: [0; 2],
         }
     }
 

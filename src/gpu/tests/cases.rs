@@ -346,6 +346,7 @@ fn attend(shape: Shape) -> Case {
         alibi,
         sinks: None,
         v_prefix: None,
+        select: None,
     })));
     // A number that rounds to the other neighbour: half a unit of f16 of the values, one of 127 of q8_0.
     let tolerance = match shape.cache {

@@ -127,6 +127,7 @@ fn attention(dims: [u32; 2], group: u32) -> (CacheSpec, plan::Attend) {
             alibi: None,
             sinks: None,
             v_prefix: None,
+            select: None,
         },
     )
 }

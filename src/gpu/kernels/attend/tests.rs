@@ -125,6 +125,7 @@ impl Case {
             alibi: None,
             sinks: None,
             v_prefix: None,
+            select: None,
         };
         (step, [q_row, out_row])
     }
@@ -185,7 +186,7 @@ impl Case {
                 let [k, v] = [0, 1].map(|which: usize| &seen[which]);
                 let head = |x: &[f32], dim: usize| x[kv * dim..(kv + 1) * dim].to_vec();
                 let pos = self.len + i;
-                let keys = self.span.first_visible(pos)..pos + 1;
+                let keys = self.span.visible(pos, end);
                 let score = |t: u32| {
                     let k = head(&k[t as usize], k_dim);
                     let dot: f64 = q[at..at + k_dim].iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(k)).sum();
@@ -244,6 +245,12 @@ fn cases() -> Vec<Case> {
         Case { span: Span::Slide(130), len: 300, n_slot: 140, rows: 9, n_split: 3, ..CASE },
         Case { span: Span::Slide(1), len: 65, n_slot: 9, rows: 9, ..CASE },
         Case { span: Span::Slide(4096), len: 40, rows: 45, ..CASE },
+        // What looks both ways: a text whole, and parts of its keys.
+        Case { span: Span::All, len: 0, rows: 45, n_slot: 45, ..CASE },
+        Case { span: Span::All, len: 0, rows: 130, n_split: 3, heads: 3, kv_heads: 1, ..CASE },
+        Case { span: Span::Near(4), len: 0, rows: 45, ..CASE },
+        Case { span: Span::Near(0), len: 0, rows: 9, types: F32, ..CASE },
+        Case { span: Span::Near(70), len: 0, rows: 150, n_split: 2, types: Q8, ..CASE },
         Case { n_slot: 45, len: 0, rows: 45, temper, ..CASE },
         Case { temper, softcap: Some(2.0), len: 133, rows: 4, types: F32, ..CASE },
     ];
