@@ -75,6 +75,8 @@ const SHARED: &[&str] = &[
     "falcon-h1",
     "falcon40",
     "gemma-embedding",
+    "gemma4",
+    "gemma4-moe",
     "glm4",
     "glm47-flash",
     "glm4moe",

@@ -444,7 +444,11 @@ impl Keys<'_> {
         }
         if n_rot.is_none() && head_dim_k % 2 != 0 {
             let name = self.name("attention.key_length_swa");
-            return Err(self.meta.key_error(&name, head_dim_k, "an even number, or `rope.dimension_count_swa` beside it"));
+            return Err(self.meta.key_error(
+                &name,
+                head_dim_k,
+                "an even number, or `rope.dimension_count_swa` beside it",
+            ));
         }
         let head_dim_v = self.size("attention.value_length_swa", 1..=MAX_SIZE)?.unwrap_or(head_dim_v);
         Ok(Some(WindowSizes { head_dim_k, head_dim_v, n_rot }))

@@ -308,7 +308,7 @@ pub struct Family {
     pub indexer: bool,
     /// Tensors whose absence nothing else would betray: `x.bias` is needed beside every `x.weight`, `x<y` beside every
     /// `y`. The lists are the published models'; without them a file that lost one would be computed silently wrong.
-    pub needs: &'static [&'static str],
+    pub needs: &'static [&'static [&'static str]],
     /// Endings of tensors that this computation does not need.
     pub ignore: &'static [&'static str],
     /// What mixes the rows.

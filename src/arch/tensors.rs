@@ -156,8 +156,8 @@ impl<'a> Tensors<'a> {
     }
 
     /// Optional tensors that the family always has: `x.bias` beside every `x.weight`, `x<y` beside every `y`.
-    pub fn check_needs(&self, needs: &[&str]) -> Result<()> {
-        for need in needs {
+    pub fn check_needs(&self, needs: &[&[&str]]) -> Result<()> {
+        for need in needs.iter().copied().flatten() {
             let (need, beside) = match need.split_once('<') {
                 Some((need, beside)) => (need, beside.to_owned()),
                 None => (*need, need.replace(".bias", ".weight")),

@@ -58,16 +58,15 @@ impl Plan {
     pub fn seams(&self) -> Vec<usize> {
         let live = self.needed_after();
         let take = self.steps.iter().position(|s| matches!(s, Step::Take { .. })).unwrap_or(usize::MAX);
-        let one = |step: &usize| {
-            *step > 0 && *step <= take && live[step - 1].len() == 1 && !self.shares_caches(*step)
-        };
+        let one = |step: &usize| *step > 0 && *step <= take && live[step - 1].len() == 1 && !self.shares_caches(*step);
         self.sections.iter().map(|s| s.0).filter(one).collect()
     }
 
     /// Does attention from this step on read what a step before it has stored?
     fn shares_caches(&self, step: usize) -> bool {
         let (before, behind) = self.steps.split_at(step);
-        let stored: Vec<_> = before.iter().filter_map(|s| if let Step::Store { cache, .. } = s { Some(*cache) } else { None }).collect();
+        let stored: Vec<_> =
+            before.iter().filter_map(|s| if let Step::Store { cache, .. } = s { Some(*cache) } else { None }).collect();
         behind.iter().any(|s| matches!(s, Step::Attend(a) if stored.contains(&a.cache)))
     }
 

@@ -47,6 +47,6 @@ pub const GEMMA4: Family = Family {
     attn_scale: Some(1.0),
     scale_n_embd_layers: None,
     experts: Some(ExpertRule { beside_dense: true, ..ExpertRule::DEFAULT }),
-    needs: &["rope_freqs.weight"],
+    needs: &[&["rope_freqs.weight<token_embd.weight"]],
     ..GEMMA3
 };

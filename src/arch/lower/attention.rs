@@ -53,8 +53,7 @@ impl Lowering<'_> {
             self.qk_norm(heads, &stem, layer.rope.is_some())?;
         }
         if let Some(pairs) = layer.rope {
-            let table =
-                rope::table(self.family, &self.config.rope, layer, layer.n_rot, self.n_ctx, &mut self.tensors)?;
+            let table = rope::table(self.family, &self.config.rope, layer, layer.n_rot, self.n_ctx, &mut self.tensors)?;
             let table = self.plan.table(table);
             self.plan.push(Step::Rope { x: heads, out: heads, table, pairs });
         }
