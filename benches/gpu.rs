@@ -108,9 +108,22 @@ fn llama() -> Plan {
         }
         let (heads, kv_heads, span) = (HEADS.0, HEADS.1, Span::Full);
         let cache = b.cache(CacheSpec { name: name("kv"), k: n_kv, v: n_kv, heads: kv_heads, span });
-        b.push(Step::Store { cache, k: k_heads, v });
-        let attend =
-            Attend { q, out: o, cache, heads, kv_heads, scale: 0.25, span, softcap: None, temper: None, alibi: None };
+        b.push(Step::Store { cache, k: k_heads, v: Some(v) });
+        let attend = Attend {
+            q,
+            out: o,
+            cache,
+            heads,
+            kv_heads,
+            scale: 0.25,
+            span,
+            softcap: None,
+            temper: None,
+            alibi: None,
+            sinks: None,
+            v_prefix: None,
+            select: None,
+        };
         b.push(Step::Attend(Box::new(attend)));
         let parts = vec![part(&mut b, name("output"), o, h)];
         b.push(Step::Linear { x: o, parts, clamp: None });

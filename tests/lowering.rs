@@ -44,6 +44,7 @@ fn plans_of_all_families() {
         "lfm2",
         "qwen35",
         "falcon-h1",
+        "deepseek32",
     ] {
         let model = Model::open(fixture(name), &ModelOptions::default()).unwrap();
         insta::assert_snapshot!(format!("plan_{name}"), model.plan(64).unwrap().to_string());
@@ -341,6 +342,51 @@ fn the_memory_estimate_counts_windows_and_a_tied_head_once() {
     assert_eq!(small.weights, file, "every tensor once");
     // One of seven layers is full: 32 keys and 32 values of two bytes each for every further position.
     assert_eq!(large.cache - small.cache, 1000 * (32 + 32) * 2);
+}
+
+#[test]
+fn layers_that_predict_further_tokens_are_left_out_by_name() {
+    let Some(folder) = common::shared("fixtures") else { return };
+    let whole = Edit::read(&folder.join("glm4moe/model.gguf"));
+    let plan = open(&whole).unwrap().plan(64).unwrap().to_string();
+    let layer = |name: &str| name.strip_prefix("blk.")?.split_once('.')?.0.parse::<u32>().ok();
+    let last = whole.tensors.iter().filter_map(|t| layer(&t.name)).max().unwrap();
+    let mut edit = whole.clone();
+    for t in whole.tensors.iter().filter(|t| layer(&t.name) == Some(last)) {
+        let mut further = t.clone();
+        further.name = t.name.replace(&format!("blk.{last}."), &format!("blk.{}.", last + 1));
+        edit.tensors.push(further);
+    }
+    edit.set("glm4moe.block_count", KeyValue::U32(last + 2));
+    edit.set("glm4moe.nextn_predict_layers", KeyValue::U32(1));
+    let found = open(&edit).unwrap().plan(64).unwrap().to_string();
+    assert_eq!(
+        found,
+        format!("{plan}note: layer {} predicts further tokens; it is not used by this computation\n", last + 1)
+    );
+    edit.set("glm4moe.nextn_predict_layers", KeyValue::U32(last + 2));
+    assert!(refused(&edit, "nothing but further layers").contains("nextn_predict_layers"));
+}
+
+#[test]
+fn numbers_of_experts_that_do_not_fit_are_refused_by_name() {
+    let Some(folder) = common::shared("fixtures") else { return };
+    for (name, key, value) in [
+        ("mixtral", "llama.expert_used_count", 5),
+        ("mixtral", "llama.expert_used_count", 0),
+        ("mixtral", "llama.expert_count", 3),
+        ("mixtral", "llama.expert_gating_func", 9),
+        ("phimoe", "phimoe.expert_used_count", 3),
+        ("deepseek2-v3", "deepseek2.expert_group_count", 3),
+        ("deepseek2-v3", "deepseek2.expert_group_used_count", 5),
+        ("deepseek2-v3", "deepseek2.attention.kv_lora_rank", 31),
+        ("deepseek2-v3", "deepseek2.attention.key_length_mla", 8),
+    ] {
+        let mut edit = Edit::read(&folder.join(name).join("model.gguf"));
+        edit.set(key, KeyValue::U32(value));
+        let text = refused(&edit, &format!("{name} with {key} = {value}"));
+        assert!(text.contains(key) || text.contains("blk.") || text.contains("expert"), "{text} does not name {key}");
+    }
 }
 
 #[test]

@@ -61,6 +61,11 @@ impl<'a> Tensors<'a> {
         if self.has(name) { Ok(()) } else { Err(self.missing(name, "")) }
     }
 
+    /// An error of the file as a whole.
+    pub fn fault(&self, text: String) -> Error {
+        Error::new(ErrorKind::Model, text).in_file(self.gguf.path())
+    }
+
     fn missing(&self, name: &str, expected: &str) -> Error {
         let text = format!("tensor `{}` is missing{expected}", printable(name));
         let hint = "the file is incomplete or of a variant that is not supported";

@@ -4,7 +4,7 @@ use super::*;
 
 /// What a shell is offered for the last of these words.
 fn offered(words: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
-    let mut command = command(&[&["--", "tealight"], words].concat());
+    let mut command = command([&["--", "tealight"], words].concat());
     let index = words.len().to_string();
     command.envs([("TEALIGHT_COMPLETE", "zsh"), ("_CLAP_COMPLETE_INDEX", &index), ("_CLAP_IFS", "\n")]);
     let output = command.envs(variables.iter().copied()).output().unwrap();
@@ -41,7 +41,7 @@ fn a_shell_is_offered_what_the_machine_has() {
     let begun = format!("{models}/Ll");
     assert_eq!(offered(&["run", &begun], &variables), [format!("{models}/Llama-Tiny.gguf")]);
     assert!(offered(&["chat", "--name", ""], &variables).is_empty());
-    let mut chat = command(&["chat", "Llama-Tiny", "--name", "trip", "-n", "1"]);
+    let mut chat = command(["chat", "Llama-Tiny", "--name", "trip", "-n", "1"]);
     chat.envs(variables).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut chat = chat.spawn().unwrap();
     std::io::Write::write_all(&mut chat.stdin.take().unwrap(), b"hello\n").unwrap();

@@ -2,8 +2,8 @@
 
 use super::Lowering;
 use crate::arch::family::{ExpertRule, Ffn, Layer, Renorm};
-use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Act, ExpertPart, Experts, NormKind, Operand, Part, Route, Step};
+use crate::error::Result;
+use crate::plan::{Act, ExpertPart, Experts, NormKind, Operand, Part, Route, Score, Step};
 
 impl Lowering<'_> {
     /// Experts, and those that every row goes to, over the normed rows `x` of the stream; the result is not yet added.
@@ -11,7 +11,7 @@ impl Lowering<'_> {
         let blk = |stem: &str| format!("blk.{i}.{stem}");
         let (Some(rule), Some(config)) = (self.family.experts, self.config.experts.as_ref()) else {
             let text = format!("tensor `{}` is there, but no key `expert_count`", blk("ffn_gate_inp.weight"));
-            return Err(Error::new(ErrorKind::Model, text));
+            return Err(self.tensors.fault(text));
         };
         let (n, k) = (config.count, config.used);
         let dense = x;
@@ -21,6 +21,10 @@ impl Lowering<'_> {
         };
         let bias = self.tensors.maybe_vector(&blk("exp_probs_b.bias"), n)?;
         let per_expert = self.tensors.maybe_vector(&blk("ffn_down_exps.scale"), n)?;
+        if matches!(rule.score, Score::Mixer { .. }) && (k != 2 || n < 3) {
+            let text = format!("{k} of {n} experts are chosen; this architecture chooses two of at least three");
+            return Err(self.tensors.fault(text));
+        }
         let own = rule.score_biased.filter(|_| bias.is_some()).unwrap_or(rule.score);
         let route = Route {
             x: logits,

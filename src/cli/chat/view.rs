@@ -33,7 +33,7 @@ impl Shown {
     fn safe<'t>(&self, text: &'t str) -> std::borrow::Cow<'t, str> {
         match self.look {
             Look::Raw => text.into(),
-            _ => terminal::safe(text).into(),
+            _ => terminal::safe(text),
         }
     }
 }

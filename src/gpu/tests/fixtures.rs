@@ -17,14 +17,16 @@ pub struct Fixture {
 
 /// Weights in the memory map of their file.
 pub struct Mapped {
-    gguf: Gguf,
-    /// Index of the tensor, by weight of the plan.
-    tensors: Vec<usize>,
+    /// The model, then its adapter.
+    files: Vec<Gguf>,
+    /// File and index of the tensor, by weight of the plan.
+    tensors: Vec<(usize, usize)>,
 }
 
 impl Weights for Mapped {
     fn bytes(&self, id: WeightId) -> &[u8] {
-        self.gguf.bytes(&self.gguf.tensors()[self.tensors[id.index()]])
+        let (file, tensor) = self.tensors[id.index()];
+        self.files[file].bytes(&self.files[file].tensors()[tensor])
     }
 }
 
@@ -32,14 +34,28 @@ impl Fixture {
     /// `None` for an architecture that has no plan yet. `n_ctx` decides frequencies of models whose rotations depend
     /// on the length of the context.
     pub fn open(path: &Path, n_ctx: u32) -> Option<Self> {
-        let gguf = Gguf::open(path).unwrap_or_else(|e| panic!("{e}"));
-        let lowered = crate::arch::lower(&gguf, &crate::arch::Purpose { n_ctx, ..Default::default() }).ok()?;
-        let by_name: HashMap<&str, usize> =
-            gguf.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
-        let tensors = lowered.plan.weights().iter().map(|w| by_name[w.name.as_str()]).collect();
+        Self::open_with(path, None, n_ctx)
+    }
+
+    /// A model that an adapter changes.
+    pub fn open_with(path: &Path, adapter: Option<&Path>, n_ctx: u32) -> Option<Self> {
+        let open = |path: &Path| Gguf::open(path).unwrap_or_else(|e| panic!("{e}"));
+        let files: Vec<Gguf> = std::iter::once(path).chain(adapter).map(open).collect();
+        let adapters: Vec<(&Gguf, f32)> = files[1..].iter().map(|a| (a, 1.0)).collect();
+        let purpose = crate::arch::Purpose { n_ctx, adapters: &adapters, ..Default::default() };
+        let lowered = crate::arch::lower(&files[0], &purpose).ok()?;
+        let mut by_name: HashMap<String, (usize, usize)> = HashMap::new();
+        for (file, gguf) in files.iter().enumerate() {
+            let name = |name: &str| match file {
+                0 => name.to_owned(),
+                _ => crate::arch::adapter_weight_name(file - 1, name),
+            };
+            by_name.extend(gguf.tensors().iter().enumerate().map(|(i, t)| (name(&t.name), (file, i))));
+        }
+        let tensors = lowered.plan.weights().iter().map(|w| by_name[&w.name]).collect();
         let name = path.parent()?.file_name()?.to_string_lossy().into_owned();
         let (plan, n_vocab) = (Arc::new(lowered.plan), lowered.n_vocab);
-        Some(Self { name, plan, weights: Arc::new(Mapped { gguf, tensors }), n_vocab })
+        Some(Self { name, plan, weights: Arc::new(Mapped { files, tensors }), n_vocab })
     }
 }
 

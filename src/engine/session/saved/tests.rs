@@ -55,7 +55,7 @@ fn a_restored_session_goes_on_bit_for_bit() {
     // Heads of these fixtures that are whole blocks of 32.
     let quantized = [(CacheType::Q8_0, CacheType::Q8_0), (CacheType::F16, CacheType::Q8_0)];
     let mut n_quantized = 0;
-    for name in ["llama31", "gemma2", "gemma3", "phi35-long", "qwen3", "lfm2", "qwen35", "falcon-h1"] {
+    for name in ["llama31", "gemma2", "gemma3", "phi35-long", "qwen3", "lfm2", "qwen35", "falcon-h1", "deepseek32"] {
         let model = model(name);
         for (k, v) in types.into_iter().chain(quantized) {
             let options = options(k, v);
