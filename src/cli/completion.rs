@@ -47,6 +47,9 @@ fn with_values(command: Command) -> Command {
 
 /// An argument by the name of its value: there is one name for each kind of thing.
 fn with_value(arg: Arg) -> Arg {
+    if arg.get_id() == "model" {
+        return arg.add(ArgValueCompleter::new(models));
+    }
     let kind = arg.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str()).to_owned();
     match &kind[..] {
         "MODEL" => arg.add(ArgValueCompleter::new(models)),
