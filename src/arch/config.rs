@@ -15,6 +15,7 @@ const MAX_SIZE: u32 = 1 << 20;
 const MAX_LAYERS: u32 = 1024;
 const MAX_HEADS: u32 = 1024;
 const MAX_EXPERTS: u32 = 1 << 14;
+const MAX_STREAMS: u32 = 64;
 
 /// How the hidden states of a text become its vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,6 +96,15 @@ pub struct RopeConfig {
     pub finetuned: Option<bool>,
 }
 
+/// Residual streams side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamConfig {
+    /// How many.
+    pub count: u32,
+    /// The one that layers read.
+    pub active: u32,
+}
+
 /// Sizes of windowed layers, where they are others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowSizes {
@@ -131,6 +141,10 @@ pub struct Config {
     pub n_layer_shared_kv: u32,
     /// Numbers that each layer gets of each token's own embedding; `None`: no layer does.
     pub n_embd_per_layer: Option<u32>,
+    /// Residual streams, where there are several.
+    pub streams: Option<StreamConfig>,
+    /// Standard deviations above the mean below which gates are 0, per layer; absent where no layer has such.
+    pub sparsity: Option<Vec<Option<f32>>>,
     /// Width of the feed-forward part, per layer.
     pub n_ff: Vec<u32>,
     /// Context length that the model was trained for.
@@ -237,8 +251,8 @@ impl Keys<'_> {
         format!("{}.{key}", self.arch)
     }
 
-    fn missing(&self, key: &str) -> Error {
-        let text = format!("key `{}` is missing", self.name(key));
+    fn missing(&self, name: &str) -> Error {
+        let text = format!("key `{name}` is missing");
         Error::new(ErrorKind::Model, text)
             .in_file(self.meta.path())
             .with_hint("convert the model again with a current converter")
@@ -255,7 +269,7 @@ impl Keys<'_> {
     }
 
     fn required(&self, key: &str, range: RangeInclusive<u32>) -> Result<u32> {
-        self.size(key, range)?.ok_or_else(|| self.missing(key))
+        self.size(key, range)?.ok_or_else(|| self.missing(&self.name(key)))
     }
 
     /// A finite number above zero; files write 0 for "not used".
@@ -306,10 +320,11 @@ impl Keys<'_> {
     /// Keys that change the computation in a way that no step does yet: a file with them must not run as if they
     /// were not there.
     fn refuse_unsupported(&self, family: &Family) -> Result<()> {
-        for key in ["expert_count", "nextn_predict_layers", "attention.max_alibi_bias"] {
+        for key in ["expert_count", "attention.shared_kv_layers", "nextn_predict_layers", "attention.max_alibi_bias"] {
             let name = self.name(key);
             let is_known = match key {
                 "attention.max_alibi_bias" => family.alibi != AlibiWhere::Never,
+                "attention.shared_kv_layers" => family.shares_kv,
                 _ => family.experts.is_some(),
             };
             if is_known {
@@ -362,26 +377,45 @@ impl Keys<'_> {
         let mut all = vec![[0.0; 4]; n_layer as usize];
         for (i, part) in ["alpha_p", "alpha_n", "beta", "eps"].into_iter().enumerate() {
             let name = format!("xielu.{part}");
-            let expected = || format!("{n_layer} finite numbers");
-            let list: Vec<f32> = match self.meta.value(&name) {
-                Some(Value::Array(array)) => match array.floats() {
-                    Some(list) => list.collect(),
-                    None => return Err(self.meta.key_error(&name, "other values", expected())),
-                },
-                _ => match self.meta.f32(&name)? {
-                    Some(x) => vec![x; n_layer as usize],
-                    None => {
-                        let text = format!("key `{name}` is missing");
-                        return Err(Error::new(ErrorKind::Model, text).in_file(self.meta.path()));
-                    }
-                },
+            let Some(list) = self.floats_of_layers(&name, n_layer, |x| x.is_finite())? else {
+                return Err(self.missing(&name));
             };
-            if list.len() != n_layer as usize || list.iter().any(|x| !x.is_finite()) {
-                return Err(self.meta.key_error(&name, format!("{} values", list.len()), expected()));
-            }
             all.iter_mut().zip(list).for_each(|(layer, x)| layer[i] = x);
         }
         Ok(all)
+    }
+
+    /// A number for each layer, or one for all, of those that `fits` accepts.
+    fn floats_of_layers(&self, name: &str, n_layer: u32, fits: fn(f32) -> bool) -> Result<Option<Vec<f32>>> {
+        let expected = || format!("{n_layer} finite numbers");
+        let list: Vec<f32> = match self.meta.value(name) {
+            Some(Value::Array(array)) => match array.floats() {
+                Some(list) => list.collect(),
+                None => return Err(self.meta.key_error(name, "other values", expected())),
+            },
+            _ => match self.meta.f32(name)? {
+                Some(x) => vec![x; n_layer as usize],
+                None => return Ok(None),
+            },
+        };
+        if list.len() != n_layer as usize || !list.iter().all(|x| fits(*x)) {
+            return Err(self.meta.key_error(name, format!("{} values", list.len()), expected()));
+        }
+        Ok(Some(list))
+    }
+
+    /// The residual streams of a family that has several.
+    fn streams(&self) -> Result<StreamConfig> {
+        let count = self.required("altup.num_inputs", 2..=MAX_STREAMS)?;
+        Ok(StreamConfig { count, active: self.required("altup.active_idx", 0..=count - 1)? })
+    }
+
+    /// Standard deviations above the mean below which gates are 0; none for a layer whose number is -inf.
+    fn sparsity(&self, n_layer: u32) -> Result<Vec<Option<f32>>> {
+        let fits = |x: f32| x.is_finite() || x == f32::NEG_INFINITY;
+        let name = self.name("activation_sparsity_scale");
+        let Some(list) = self.floats_of_layers(&name, n_layer, fits)? else { return Err(self.missing(&name)) };
+        Ok(list.into_iter().map(|x| x.is_finite().then_some(x)).collect())
     }
 
     /// The numbers of latent attention, in the form whose keys say what is remembered.
@@ -598,6 +632,8 @@ impl Config {
             // What the models with such biases have; most files do not carry it.
             alibi_max: keys.positive("attention.max_alibi_bias")?.unwrap_or(8.0),
             parallel: meta.bool(&keys.name("use_parallel_residual"))?,
+            streams: family.streams.then(|| keys.streams()).transpose()?,
+            sparsity: family.streams.then(|| keys.sparsity(n_layer)).transpose()?,
             xielu: match family.act {
                 FfnAct::Xielu => Some(keys.xielu(n_layer)?),
                 FfnAct::Fixed(_) => None,

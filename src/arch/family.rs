@@ -269,8 +269,10 @@ pub struct Family {
     pub alibi: AlibiWhere,
     /// Offset of the first row of `position_embd`, which is added to the embeddings; `None`: no such table.
     pub positions: Option<u32>,
-    /// Are values normalised, without a weight? Layers without a matrix for them then take the raw keys.
+    /// Are values normalised, without a weight? Full layers without a matrix for them then take the raw keys.
     pub v_norm: bool,
+    /// May the last layers use keys and values of layers before them? `attention.shared_kv_layers` says how many do.
+    pub shares_kv: bool,
     /// Norms of queries and keys.
     pub qk_norm: QkNorm,
     /// Models of that many layers scale scores by 1/sqrt(n_embd / n_head) instead of 1/sqrt(head_dim):
@@ -328,6 +330,8 @@ pub struct Family {
     /// Does a row see earlier ones alone? The key `attention.causal` overrides it. What looks both ways has no head: its
     /// results are hidden states.
     pub causal: bool,
+    /// Are there several residual streams, and gates of which only what stands out counts?
+    pub streams: bool,
     /// Norms of the stream itself, behind the addition of attention and of the feed-forward part.
     pub stream_norms: Option<[&'static str; 2]>,
     /// Norm behind the last layer.

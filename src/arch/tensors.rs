@@ -111,6 +111,12 @@ impl<'a> Tensors<'a> {
         self.weights(name, &[n, n_out, n_in].map(u64::from))
     }
 
+    /// A stack of matrices [n, out, in] as one matrix [n * out, in].
+    pub fn matrices_as_one(&mut self, name: &str, n: u32, n_out: u32, n_in: u32) -> Result<WeightRef> {
+        let stack = self.matrices(name, n, n_out, n_in)?;
+        Ok(WeightRef { shape: vec![u64::from(n) * u64::from(n_out), u64::from(n_in)], ..stack })
+    }
+
     /// A vector that is multiplied or added element by element: F32, F16 or BF16.
     pub fn vector(&mut self, name: &str, n: u32) -> Result<WeightRef> {
         self.floating(name, &[u64::from(n)])

@@ -23,6 +23,8 @@ impl Family {
         alibi: AlibiWhere::Never,
         positions: None,
         v_norm: false,
+        shares_kv: false,
+        streams: false,
         attn_scale: None,
         qk_norm: QkNorm::None,
         scale_n_embd_layers: None,

@@ -78,7 +78,8 @@ impl Lowering<'_> {
         } else {
             let (q, k) = (("q", blk("attn_q"), nq), ("k", blk("attn_k"), nk));
             // A normalised value may be the raw key.
-            let is_raw_key = self.family.v_norm && dk == dv && !self.tensors.has(&blk("attn_v.weight"));
+            let may_be_raw = self.family.v_norm && dk == dv && !layer.is_windowed();
+            let is_raw_key = may_be_raw && !self.tensors.has(&blk("attn_v.weight"));
             match (is_own, is_raw_key) {
                 (false, _) => {
                     let [q] = self.linear(x, [q], 1.0, config.clamp_kqv)?;

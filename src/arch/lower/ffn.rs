@@ -33,6 +33,9 @@ impl Lowering<'_> {
             Ffn::Gated => {
                 let outputs = [(g.as_str(), blk("ffn_gate"), n_ff), (u.as_str(), blk("ffn_up"), n_ff)];
                 let [gate, up] = self.linear(x, outputs, 1.0, None)?;
+                if let Some(n_std) = self.config.sparsity.as_ref().and_then(|layers| layers[i as usize]) {
+                    self.plan.push(Step::Sparsify { x: gate, out: gate, n_std });
+                }
                 self.plan.push(Step::Gate { x: gate, out: up, act, by: Some(up) });
                 up
             }

@@ -27,15 +27,13 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Adds to the stream what layer `i` makes of its part of them.
-    pub(super) fn add_per_layer(&mut self, i: u32, x: Operand) -> Result<()> {
-        let Some(n) = self.config.n_embd_per_layer else { return Ok(()) };
+    /// What layer `i` makes of its part of them, by the stream `x`; it is not yet added.
+    pub(super) fn per_layer(&mut self, i: u32, x: Operand) -> Result<Option<Operand>> {
+        let Some(n) = self.config.n_embd_per_layer else { return Ok(None) };
         let own = self.plan.buffer(BUFFER, n * self.config.n_layer).columns(i * n, n);
         let [gate] = self.linear(x, [("pg", format!("blk.{i}.inp_gate"), n)], 1.0, None)?;
         self.plan.push(Step::Gate { x: gate, out: gate, act: Act::Gelu, by: Some(own) });
         let [out] = self.linear(gate, [("pe", format!("blk.{i}.proj"), x.len())], 1.0, None)?;
-        self.layer_norm(out, out, i, "post_norm")?;
-        self.plan.push(Step::Add { x, y: out, out: x, scale: 1.0 });
-        Ok(())
+        self.layer_norm(out, out, i, "post_norm").map(Some)
     }
 }
