@@ -395,6 +395,9 @@ impl<'a> Lowering<'a> {
             Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => {
                 return Err("steps with a state are the CPU's".into());
             }
+            step @ (Step::Scale { .. } | Step::Rescale { .. } | Step::Mix { .. } | Step::Sparsify { .. }) => {
+                return Err(format!("no kernel for {}", step.name()));
+            }
             Step::Select(_) => return Err("no kernels for chosen positions".into()),
             Step::Route(_) | Step::Experts(_) => return Err("no kernels for experts".into()),
             Step::Pool { x, out, kind } => {
