@@ -410,6 +410,9 @@ impl<'a> Lowering<'a> {
             step @ Step::Conv { .. } => self.conv(step)?,
             Step::Delta(d) => self.delta(d)?,
             Step::Scan(s) => self.scan(s)?,
+            step @ (Step::Scale { .. } | Step::Rescale { .. } | Step::Mix { .. } | Step::Sparsify { .. }) => {
+                return Err(format!("no kernel for {}", step.name()));
+            }
             Step::Select(_) => return Err("no kernels for chosen positions".into()),
             Step::Route(_) | Step::Experts(_) => return Err("no kernels for experts".into()),
             Step::Pool { x, out, kind } => {
