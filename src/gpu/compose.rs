@@ -29,6 +29,7 @@ pub(super) const FILES: &[(&str, &str)] = files![
     "lib/attend" "lib/select"
     "kernel/store" "kernel/attend" "kernel/attend_reduce" "kernel/argmax" "kernel/top_k"
     "lib/state" "kernel/conv" "kernel/delta" "kernel/delta_gates" "kernel/scan" "kernel/scan_steps"
+    "lib/positions" "kernel/positions_score" "kernel/positions_choose" "kernel/attend_chosen"
 ];
 
 /// What a binding shows.
@@ -62,6 +63,12 @@ pub(super) const ATTEND_REDUCE: &[Slot] = &[Write, Read, Read, Uniform, Uniform]
 /// Bindings of the choice of tokens: logits, part, out, p.
 pub(super) const SELECT: &[Slot] = &[Read, Write, Write, Uniform];
 
+/// Bindings of the scores of positions: q, w, cache k, scores, order, p, seq.
+pub(super) const POSITIONS_SCORE: &[Slot] = &[Read, Read, Read, Write, Read, Uniform, Uniform];
+/// Bindings of the choice by them: scores, out, order, p, seq.
+pub(super) const POSITIONS_CHOOSE: &[Slot] = &[Read, Write, Read, Uniform, Uniform];
+/// Bindings of attention over chosen positions: q, cache k, cache v, out, chosen, order, p, seq.
+pub(super) const ATTEND_CHOSEN: &[Slot] = &[Read, Read, Read, Write, Read, Read, Uniform, Uniform];
 /// Bindings of short convolutions: x, out, state, weight, bias, order, p, seq. Inputs are bound for writing as in
 /// [`ROWS`].
 pub(super) const CONV: &[Slot] = &[Write, Write, Write, Read, Read, Read, Uniform, Uniform];

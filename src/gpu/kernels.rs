@@ -2,5 +2,6 @@
 
 pub(super) mod attend;
 pub(super) mod linear;
+pub(super) mod positions;
 pub(super) mod select;
 pub(super) mod state;

@@ -5,6 +5,7 @@
 //! residual sum behind a norm. A step that the kernels cannot do is an error with its reason; the caller then leaves
 //! its layer to the CPU.
 
+mod positions;
 mod states;
 
 use std::ops::RangeInclusive;
@@ -15,8 +16,8 @@ use super::kernels::attend;
 use super::kernels::linear::Linear;
 use super::planes::{GROUP_LEN, Planes, planes};
 use crate::plan::{
-    Act, Attend, BufId, CacheId, CacheType, Index, NormKind, Operand, Pairs, Plan, PoolKind, Span, StateId, Step,
-    TableId, WeightId,
+    Act, Attend, BufId, CacheId, CacheType, Index, NormKind, Operand, Pairs, Plan, PoolKind, Select, Span, StateId,
+    Step, TableId, WeightId,
 };
 
 /// Largest number of rows for which a matrix is read by the kernel for single rows.
@@ -87,6 +88,8 @@ pub(super) enum Grid {
     Store(CacheId, Operand, Operand),
     /// Attention, once per sequence.
     Attend(Box<Attend>),
+    /// The choice of positions, once per sequence.
+    Select(Select),
     /// (x, y, 1) over a state, once per sequence; as many more in y as it has rows where `per_row`.
     State {
         x: u32,
@@ -230,6 +233,7 @@ pub(super) fn names(lowered: &Lowered) -> Vec<(usize, String)> {
     let name = |d: &Dispatch| match (&d.grid, d.kernels.all().first()) {
         (Grid::Store(..), _) => "store".to_owned(),
         (Grid::Attend(_), _) => "attend".to_owned(),
+        (Grid::Select(_), _) => "positions".to_owned(),
         (_, Some(kernel)) => kernel.parts(),
         (_, None) => String::new(),
     };
@@ -338,7 +342,8 @@ impl<'a> Lowering<'a> {
                 if a.q.buf == a.out.buf {
                     return Err("attention within one buffer".into());
                 }
-                if a.sinks.is_some() || a.select.is_some() || a.v_prefix.is_some() || matches!(a.span, Span::Chunk(_)) {
+                self.check_chosen(a)?;
+                if a.sinks.is_some() || a.v_prefix.is_some() || matches!(a.span, Span::Chunk(_)) {
                     return Err("no kernels for attention with sinks, within chunks or over latents".into());
                 }
                 self.push(Kernels::OfSequence, vec![], vec![], Grid::Attend(a.clone()), 0);
@@ -413,7 +418,7 @@ impl<'a> Lowering<'a> {
             step @ (Step::Scale { .. } | Step::Rescale { .. } | Step::Mix { .. } | Step::Sparsify { .. }) => {
                 return Err(format!("no kernel for {}", step.name()));
             }
-            Step::Select(_) => return Err("no kernels for chosen positions".into()),
+            Step::Select(s) => self.select(s)?,
             Step::Route(_) | Step::Experts(_) => return Err("no kernels for experts".into()),
             Step::Pool { x, out, kind } => {
                 self.no_rows_behind_take()?;

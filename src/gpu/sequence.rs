@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::device::Gpu;
 use super::kernels::attend::{self, Attend, CacheShape, Heads, Store};
+use super::kernels::positions::{self, Chosen};
 use super::lower::{self, Dispatch, Grid, Place, row_stride};
 use super::pipelines::{Pipelines, Range};
 use crate::cache::{Positions, Sides};
@@ -26,6 +27,17 @@ pub(super) enum Bound {
     Store { store: Store, pipeline: wgpu::ComputePipeline, group: wgpu::BindGroup },
     Attend(Box<BoundAttend>),
     State(wgpu::BindGroup),
+    Positions(BoundPositions),
+    Chosen { chosen: Chosen, pipeline: wgpu::ComputePipeline, group: wgpu::BindGroup },
+}
+
+/// A choice of positions: scores, then the choice by them, for some rows at a time.
+pub(super) struct BoundPositions {
+    pub positions: positions::Positions,
+    pub at_once: u32,
+    pub pipelines: [wgpu::ComputePipeline; 2],
+    /// By rows at a time.
+    pub groups: Vec<[wgpu::BindGroup; 2]>,
 }
 
 /// Attention with the kernels that were needed so far.
@@ -47,6 +59,9 @@ pub struct GpuSequence {
     sides: Sides,
     /// By state of the plan, f32: [sides, numbers].
     states: Vec<wgpu::Buffer>,
+    /// Scores of positions, as many as any choice among them needs at a time.
+    scores: Option<wgpu::Buffer>,
+    n_batch: u32,
     /// The sequence's parameters: [`attend::Sequence`].
     pub(super) uniform: wgpu::Buffer,
     /// By dispatch of the program with this number; made anew when buffers have moved.
@@ -100,6 +115,8 @@ impl GpuSequence {
             caches: Vec::new(),
             sides: Sides::default(),
             states: Vec::new(),
+            scores: None,
+            n_batch,
             uniform: gpu.uniform("sequence", size_of::<attend::Sequence>() as u64)?,
             bound: None,
             bytes: 0,
@@ -167,11 +184,14 @@ impl GpuSequence {
         if self.bound.as_ref().is_some_and(|(id, _)| *id == context.id) {
             return Ok(());
         }
+        self.make_room_for_scores(context)?;
         let mut bound = Vec::with_capacity(context.dispatches.len());
         for dispatch in context.dispatches {
             bound.push(match &dispatch.grid {
                 Grid::Store(cache, k, v) => Some(self.bind_store(context, cache.index(), *k, *v)?),
+                Grid::Attend(step) if step.select.is_some() => Some(self.bind_chosen(context, step)?),
                 Grid::Attend(step) => Some(self.bind_attend(context, step)?),
+                Grid::Select(step) => Some(self.bind_positions(context, step)?),
                 Grid::State { .. } => Some(self.bind_state(context, dispatch)?),
                 _ => None,
             });
@@ -224,6 +244,66 @@ impl GpuSequence {
         let reduce_group = context.pipelines.bind(reduce.slots, &[place(step.out), part, order, params, uniform]);
         let reduce = (context.pipelines.get(&reduce)?, reduce_group);
         Ok(Bound::Attend(Box::new(BoundAttend { attend, group, reduce, tiles: [const { None }; 5] })))
+    }
+
+    /// A choice of positions over what its cache has room for now.
+    fn positions_of(&self, context: &Context<'_>, step: &plan::Select) -> positions::Positions {
+        let (cache, rows) = (step.cache.index(), [step.q, step.w, step.out].map(|o| stride(context.plan, o)));
+        positions::Positions::new(step, self.shapes[cache], rows, self.caches[cache].n_slot as u32)
+    }
+
+    fn make_room_for_scores(&mut self, context: &Context<'_>) -> Result<()> {
+        let bytes = |dispatch: &Dispatch| match &dispatch.grid {
+            Grid::Select(step) => {
+                let positions = self.positions_of(context, step);
+                positions.score_bytes(positions.at_once(self.n_batch))
+            }
+            _ => 0,
+        };
+        let most = context.dispatches.iter().map(bytes).max().unwrap_or(0);
+        let have = self.scores.as_ref().map_or(0, wgpu::Buffer::size);
+        if most > have {
+            self.scores = Some(self.gpu.storage("scores", most)?);
+            self.bytes += most - have;
+        }
+        Ok(())
+    }
+
+    fn bind_positions(&self, context: &mut Context<'_>, step: &plan::Select) -> Result<Bound> {
+        let scores = self.scores.as_ref().ok_or_else(|| Error::new(ErrorKind::Internal, "no room for scores"))?;
+        let positions = self.positions_of(context, step);
+        let at_once = positions.at_once(self.n_batch);
+        let [score, choose] = positions.kernels();
+        let place = |o: Operand| Range::all((context.buffer)(Place { buf: o.buf, taken: false }));
+        let (scores, order, uniform) = (Range::all(scores), Range::all(context.order), Range::all(&self.uniform));
+        let keys = Range::all(&self.caches[step.cache.index()].k);
+        let mut groups = Vec::new();
+        for first in (0..self.n_batch).step_by(at_once as usize) {
+            let params = self.params(bytemuck::bytes_of(&positions.params(first)))?;
+            let params = Range::all(&params);
+            let score_ranges = [place(step.q), place(step.w), keys, scores, order, params, uniform];
+            let choose_ranges = [scores, place(step.out), order, params, uniform];
+            let group = context.pipelines.bind(score.slots, &score_ranges);
+            groups.push([group, context.pipelines.bind(choose.slots, &choose_ranges)]);
+        }
+        let pipelines = [context.pipelines.get(&score)?, context.pipelines.get(&choose)?];
+        Ok(Bound::Positions(BoundPositions { positions, at_once, pipelines, groups }))
+    }
+
+    fn bind_chosen(&self, context: &mut Context<'_>, step: &plan::Attend) -> Result<Bound> {
+        let internal = |why: &str| Error::new(ErrorKind::Internal, format!("attention: {why}"));
+        let select = step.select.ok_or_else(|| internal("nothing was chosen"))?;
+        let (cache, rows) = (step.cache.index(), [step.q, step.out, select].map(|o| stride(context.plan, o)));
+        let chosen = Chosen::new(step, self.shapes[cache], rows).map_err(|why| internal(&why))?;
+        let kernel = chosen.kernel();
+        let params = self.params(bytemuck::bytes_of(&chosen.params()))?;
+        let place = |o: Operand| Range::all((context.buffer)(Place { buf: o.buf, taken: false }));
+        let k = Range::all(&self.caches[cache].k);
+        let v = if chosen.reads_keys_only() { k } else { Range::all(&self.caches[cache].v) };
+        let (order, params, uniform) = (Range::all(context.order), Range::all(&params), Range::all(&self.uniform));
+        let ranges = [place(step.q), k, v, place(step.out), place(select), order, params, uniform];
+        let group = context.pipelines.bind(kernel.slots, &ranges);
+        Ok(Bound::Chosen { chosen, pipeline: context.pipelines.get(&kernel)?, group })
     }
 
     fn bind_state(&self, context: &mut Context<'_>, dispatch: &Dispatch) -> Result<Bound> {

@@ -7,6 +7,7 @@ mod faults;
 mod fixtures;
 mod kernels;
 mod models;
+mod positions;
 mod real;
 mod states;
 mod steps;

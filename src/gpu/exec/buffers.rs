@@ -45,7 +45,10 @@ impl Buffers {
             }
             match &dispatch.grid {
                 Grid::Store(_, k, v) => [k, v].iter().for_each(|o| needed[o.buf.index()][0] = true),
-                Grid::Attend(a) => [a.q, a.out].iter().for_each(|o| needed[o.buf.index()][0] = true),
+                Grid::Attend(a) => {
+                    [a.q, a.out].iter().chain(&a.select).for_each(|o| needed[o.buf.index()][0] = true);
+                }
+                Grid::Select(s) => [s.q, s.w, s.out].iter().for_each(|o| needed[o.buf.index()][0] = true),
                 _ => {}
             }
         }

@@ -122,14 +122,26 @@ impl Recorder<'_> {
                     (n.next_power_of_two().ilog2() as usize, [x, groups.div_ceil(x), 1])
                 }
                 Grid::Matmul(rows) => (0, [rows.div_ceil(TILE.0), n.div_ceil(TILE.1), 1]),
-                Grid::Store(..) | Grid::Attend(_) | Grid::State { .. } => unreachable!("bound by the sequence"),
+                Grid::Store(..) | Grid::Attend(_) | Grid::Select(_) | Grid::State { .. } => {
+                    unreachable!("bound by the sequence")
+                }
             };
             run(&ready.pipelines[kernel], group, grid);
             return Ok(());
         }
         for (sequence, &(count, n_split)) in sequences.iter_mut().zip(counts).filter(|(_, c)| c.0 > 0) {
+            let len = sequence.positions.len();
             match sequence.bound(index) {
                 Some(sequence::Bound::Store { store, pipeline, group }) => run(pipeline, group, store.grid(count)),
+                Some(sequence::Bound::Positions(bound)) => {
+                    for (first, groups) in (0..count).step_by(bound.at_once as usize).zip(&bound.groups) {
+                        let grids = bound.positions.grids(bound.at_once.min(count - first), len);
+                        for ((pipeline, group), grid) in bound.pipelines.iter().zip(groups).zip(grids) {
+                            run(pipeline, group, grid);
+                        }
+                    }
+                }
+                Some(sequence::Bound::Chosen { chosen, pipeline, group }) => run(pipeline, group, chosen.grid(count)),
                 Some(sequence::Bound::State(group)) => {
                     let Grid::State { x, y, per_row } = dispatch.grid else { unreachable!("bound as a state") };
                     run(&ready.pipelines[0], group, [x, y + if per_row { count } else { 0 }, 1]);

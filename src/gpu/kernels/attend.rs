@@ -156,14 +156,14 @@ impl Store {
 }
 
 /// Files of a storage type.
-struct Fragments {
+pub(super) struct Fragments {
     /// Reading rows of keys, and of values.
-    rows: [&'static str; 2],
+    pub(super) rows: [&'static str; 2],
     /// Writing them.
     put: [&'static str; 2],
 }
 
-const fn fragments(ty: CacheType) -> Fragments {
+pub(super) const fn fragments(ty: CacheType) -> Fragments {
     match ty {
         CacheType::F32 => {
             Fragments { rows: ["cache/f32@k", "cache/f32@v"], put: ["cache/put_f32@k", "cache/put_f32@v"] }

@@ -6,10 +6,12 @@ use rayon::prelude::*;
 use tealight_quant::BlockType;
 
 use super::fixtures::fixtures;
+use super::positions::of_positions;
 use super::states::of_states;
 use super::support::{Model, formats};
 use crate::gpu::compose::{FILES, Kernel, WEIGHTS};
 use crate::gpu::kernels::attend::{Attend, CacheShape, Heads, Store, fits};
+use crate::gpu::kernels::positions::{Chosen, Positions};
 use crate::gpu::kernels::select::{MAX_K, Select};
 use crate::gpu::lint::{Subgroups, check};
 use crate::gpu::lower::{Grid, Variant, WholeMatrices, lower};
@@ -99,9 +101,21 @@ fn of_attention(spec: &CacheSpec, step: &plan::Attend, found: &mut HashSet<Kerne
         let cache = CacheShape::new(spec, types, 64);
         let heads = Heads { row: 64, start: 0, stride: 64 };
         found.insert(Store { cache, k: heads, v: heads }.kernel());
+        if step.select.is_some() {
+            found.insert(Chosen::new(step, cache, [0; 3]).unwrap().kernel());
+            continue;
+        }
         let attend = Attend::new(step, cache, step.q.end(), step.out.end()).unwrap();
         found.extend((1..=64).map(|count| attend.kernel(attend.tile(count))));
         found.insert(attend.reduce_kernel());
+    }
+}
+
+/// Kernels of a choice of positions.
+fn of_choice(spec: &CacheSpec, step: &plan::Select, found: &mut HashSet<Kernel>) {
+    for ty in TYPES.into_iter().filter(|&ty| fits(spec, [ty, CacheType::F32]).is_ok()) {
+        let cache = CacheShape::new(spec, [ty, CacheType::F32], 64);
+        found.extend(Positions::new(step, cache, [0; 3], 64).kernels());
     }
 }
 
@@ -139,8 +153,10 @@ fn collect(plan: &Plan, found: &mut HashSet<Kernel>) {
         let Ok(lowered) = lower(plan, plan.steps().len(), &variant, &WholeMatrices(plan)) else { continue };
         for dispatch in &lowered.dispatches {
             found.extend(dispatch.kernels.all().into_iter().cloned());
-            if let Grid::Attend(step) = &dispatch.grid {
-                of_attention(&plan.caches()[step.cache.index()], step, found);
+            match &dispatch.grid {
+                Grid::Attend(step) => of_attention(&plan.caches()[step.cache.index()], step, found),
+                Grid::Select(step) => of_choice(&plan.caches()[step.cache.index()], step, found),
+                _ => {}
             }
         }
     }
@@ -153,7 +169,7 @@ fn every_kernel() -> HashSet<Kernel> {
         found.insert(planes(ty).unwrap().add_to(Kernel::new("dequantize", WEIGHTS)));
     }
     of_rows().iter().for_each(|plan| collect(plan, &mut found));
-    of_states().iter().for_each(|case| collect(&case.plan, &mut found));
+    of_states().iter().chain(&of_positions()).for_each(|case| collect(&case.plan, &mut found));
     for dims in [[64, 64], [128, 128], [256, 256], [512, 512], [192, 128], [32, 160], [4, 4]] {
         for group in [1, 7] {
             let (spec, step) = attention(dims, group);

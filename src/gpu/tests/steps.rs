@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use tealight_quant::BlockType;
 
 use super::cases::{Case, of_attention, of_format, of_steps};
+use super::positions::of_positions;
 use super::states::of_states;
 use super::support::{Model, formats, mean_error, rows, worst};
 use crate::gpu::pipelines::testing;
@@ -145,6 +146,11 @@ fn every_step_with_a_state_is_exact() {
 }
 
 #[test]
+fn chosen_positions_are_the_same_and_attention_over_them_is_exact() {
+    check(of_positions(), &[USUAL], &[CHECKED]);
+}
+
+#[test]
 fn attention_over_every_cache_is_exact() {
     check(of_attention(), &[USUAL], &[CHECKED]);
 }
@@ -153,7 +159,13 @@ fn attention_over_every_cache_is_exact() {
 #[ignore = "takes minutes: cargo test --lib -- --ignored gpu::tests"]
 fn every_case_holds_under_every_combination_of_options() {
     check(
-        all_formats().into_iter().chain(of_steps()).chain(of_states()).chain(of_attention()).collect(),
+        all_formats()
+            .into_iter()
+            .chain(of_steps())
+            .chain(of_states())
+            .chain(of_positions())
+            .chain(of_attention())
+            .collect(),
         &Flags::all(),
         &[],
     );
