@@ -415,7 +415,7 @@ impl GpuBackend {
             sequence.append(range.len() as u32)?;
             let count = range.len() as u32;
             counts.push((count, if count == 0 { 1 } else { n_split(&self.program.attends, count, len) }));
-            let buffers = &self.buffers;
+            let (buffers, weights) = (&self.buffers, &self.weights);
             sequence.bind(&mut Context {
                 plan: &self.plan,
                 pipelines: &mut self.pipelines,
@@ -425,6 +425,8 @@ impl GpuBackend {
                 order: &buffers.order,
                 part: &buffers.part,
                 status: &buffers.status,
+                vector: &|id| weights.vector_of(id),
+                unused: &buffers.unused,
             })?;
         }
         self.write_batch(rows, &counts, sequences, lengths);
