@@ -143,7 +143,9 @@ pub fn of_experts() -> Vec<Case> {
             let sizes = sizes(ty)[1];
             let (mut m, x) = Model::given(31, sizes.of + sizes.n[0]);
             let (r, y) = (m.plan.buffer("r", sizes.n[2]), m.plan.buffer("y", sizes.n[2]));
-            m.embed(F32, 9, r, 1.0, false);
+            if sum {
+                m.embed(F32, 9, r, 1.0, false);
+            }
             if taken {
                 m.plan.push(Step::Take { keep: if sum { vec![x.buf, r.buf] } else { vec![x.buf] } });
             }
