@@ -15,6 +15,7 @@ const MAX_SIZE: u32 = 1 << 20;
 const MAX_LAYERS: u32 = 1024;
 const MAX_HEADS: u32 = 1024;
 const MAX_EXPERTS: u32 = 1 << 14;
+const MAX_STREAMS: u32 = 64;
 
 /// How the hidden states of a text become its vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,6 +96,26 @@ pub struct RopeConfig {
     pub finetuned: Option<bool>,
 }
 
+/// Residual streams side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamConfig {
+    /// How many.
+    pub count: u32,
+    /// The one that layers read.
+    pub active: u32,
+}
+
+/// Sizes of windowed layers, where they are others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowSizes {
+    /// Width of queries and keys of one head.
+    pub head_dim_k: u32,
+    /// Width of values of one head.
+    pub head_dim_v: u32,
+    /// Dims of a head that rotate; absent: as in other layers.
+    pub n_rot: Option<u32>,
+}
+
 /// The numbers of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -114,6 +135,16 @@ pub struct Config {
     pub head_dim_k: u32,
     /// Width of values of one head.
     pub head_dim_v: u32,
+    /// The same in windowed layers.
+    pub of_window: Option<WindowSizes>,
+    /// Layers at the end that use keys and values of layers before them.
+    pub n_layer_shared_kv: u32,
+    /// Numbers that each layer gets of each token's own embedding; `None`: no layer does.
+    pub n_embd_per_layer: Option<u32>,
+    /// Residual streams, where there are several.
+    pub streams: Option<StreamConfig>,
+    /// Standard deviations above the mean below which gates are 0, per layer; absent where no layer has such.
+    pub sparsity: Option<Vec<Option<f32>>>,
     /// Width of the feed-forward part, per layer.
     pub n_ff: Vec<u32>,
     /// Context length that the model was trained for.
@@ -220,8 +251,8 @@ impl Keys<'_> {
         format!("{}.{key}", self.arch)
     }
 
-    fn missing(&self, key: &str) -> Error {
-        let text = format!("key `{}` is missing", self.name(key));
+    fn missing(&self, name: &str) -> Error {
+        let text = format!("key `{name}` is missing");
         Error::new(ErrorKind::Model, text)
             .in_file(self.meta.path())
             .with_hint("convert the model again with a current converter")
@@ -238,7 +269,7 @@ impl Keys<'_> {
     }
 
     fn required(&self, key: &str, range: RangeInclusive<u32>) -> Result<u32> {
-        self.size(key, range)?.ok_or_else(|| self.missing(key))
+        self.size(key, range)?.ok_or_else(|| self.missing(&self.name(key)))
     }
 
     /// A finite number above zero; files write 0 for "not used".
@@ -293,8 +324,8 @@ impl Keys<'_> {
             let name = self.name(key);
             let is_known = match key {
                 "attention.max_alibi_bias" => family.alibi != AlibiWhere::Never,
-                "expert_count" | "nextn_predict_layers" => family.experts.is_some(),
-                _ => false,
+                "attention.shared_kv_layers" => family.shares_kv,
+                _ => family.experts.is_some(),
             };
             if is_known {
                 continue;
@@ -303,17 +334,6 @@ impl Keys<'_> {
                 && x != 0.0
             {
                 return Err(self.meta.key_error(&name, x, "0: more is not supported yet"));
-            }
-        }
-        for key in ["attention.key_length_swa", "attention.value_length_swa", "rope.dimension_count_swa"] {
-            let name = self.name(key);
-            let of_full_layers = self.meta.u32(&self.name(key.trim_end_matches("_swa")))?;
-            if let Some(n) = self.meta.u32(&name)?.filter(|n| Some(*n) != of_full_layers) {
-                return Err(self.meta.key_error(
-                    &name,
-                    n,
-                    "windowed layers like the others: another size is not supported yet",
-                ));
             }
         }
         Ok(())
@@ -357,26 +377,45 @@ impl Keys<'_> {
         let mut all = vec![[0.0; 4]; n_layer as usize];
         for (i, part) in ["alpha_p", "alpha_n", "beta", "eps"].into_iter().enumerate() {
             let name = format!("xielu.{part}");
-            let expected = || format!("{n_layer} finite numbers");
-            let list: Vec<f32> = match self.meta.value(&name) {
-                Some(Value::Array(array)) => match array.floats() {
-                    Some(list) => list.collect(),
-                    None => return Err(self.meta.key_error(&name, "other values", expected())),
-                },
-                _ => match self.meta.f32(&name)? {
-                    Some(x) => vec![x; n_layer as usize],
-                    None => {
-                        let text = format!("key `{name}` is missing");
-                        return Err(Error::new(ErrorKind::Model, text).in_file(self.meta.path()));
-                    }
-                },
+            let Some(list) = self.floats_of_layers(&name, n_layer, |x| x.is_finite())? else {
+                return Err(self.missing(&name));
             };
-            if list.len() != n_layer as usize || list.iter().any(|x| !x.is_finite()) {
-                return Err(self.meta.key_error(&name, format!("{} values", list.len()), expected()));
-            }
             all.iter_mut().zip(list).for_each(|(layer, x)| layer[i] = x);
         }
         Ok(all)
+    }
+
+    /// A number for each layer, or one for all, of those that `fits` accepts.
+    fn floats_of_layers(&self, name: &str, n_layer: u32, fits: fn(f32) -> bool) -> Result<Option<Vec<f32>>> {
+        let expected = || format!("{n_layer} finite numbers");
+        let list: Vec<f32> = match self.meta.value(name) {
+            Some(Value::Array(array)) => match array.floats() {
+                Some(list) => list.collect(),
+                None => return Err(self.meta.key_error(name, "other values", expected())),
+            },
+            _ => match self.meta.f32(name)? {
+                Some(x) => vec![x; n_layer as usize],
+                None => return Ok(None),
+            },
+        };
+        if list.len() != n_layer as usize || !list.iter().all(|x| fits(*x)) {
+            return Err(self.meta.key_error(name, format!("{} values", list.len()), expected()));
+        }
+        Ok(Some(list))
+    }
+
+    /// The residual streams of a family that has several.
+    fn streams(&self) -> Result<StreamConfig> {
+        let count = self.required("altup.num_inputs", 2..=MAX_STREAMS)?;
+        Ok(StreamConfig { count, active: self.required("altup.active_idx", 0..=count - 1)? })
+    }
+
+    /// Standard deviations above the mean below which gates are 0; none for a layer whose number is -inf.
+    fn sparsity(&self, n_layer: u32) -> Result<Vec<Option<f32>>> {
+        let fits = |x: f32| x.is_finite() || x == f32::NEG_INFINITY;
+        let name = self.name("activation_sparsity_scale");
+        let Some(list) = self.floats_of_layers(&name, n_layer, fits)? else { return Err(self.missing(&name)) };
+        Ok(list.into_iter().map(|x| x.is_finite().then_some(x)).collect())
     }
 
     /// The numbers of latent attention, in the form whose keys say what is remembered.
@@ -427,6 +466,26 @@ impl Keys<'_> {
             renorm: self.meta.bool(&self.name("expert_weights_norm"))?,
             scale: self.positive("expert_weights_scale")?.unwrap_or(1.0),
         }))
+    }
+
+    /// Sizes of windowed layers; values of other layers have `head_dim_v` numbers.
+    fn window_sizes(&self, head_dim_v: u32) -> Result<Option<WindowSizes>> {
+        let Some(head_dim_k) = self.size("attention.key_length_swa", 1..=MAX_SIZE)? else { return Ok(None) };
+        let n_rot = self.size("rope.dimension_count_swa", 1..=MAX_SIZE)?;
+        if let Some(n) = n_rot.filter(|n| n % 2 != 0 || *n > head_dim_k) {
+            let name = self.name("rope.dimension_count_swa");
+            return Err(self.meta.key_error(&name, n, format!("an even number up to the head's {head_dim_k}")));
+        }
+        if n_rot.is_none() && head_dim_k % 2 != 0 {
+            let name = self.name("attention.key_length_swa");
+            return Err(self.meta.key_error(
+                &name,
+                head_dim_k,
+                "an even number, or `rope.dimension_count_swa` beside it",
+            ));
+        }
+        let head_dim_v = self.size("attention.value_length_swa", 1..=MAX_SIZE)?.unwrap_or(head_dim_v);
+        Ok(Some(WindowSizes { head_dim_k, head_dim_v, n_rot }))
     }
 
     fn window_pattern(&self, n_layer: u32) -> Result<Option<WindowPattern>> {
@@ -538,6 +597,7 @@ impl Config {
         let rope_n_rot = latent.map_or(0, |l| l.n_rot);
         let rope_dims = latent.map_or(head_dim_k, |l| l.n_rot + l.n_nope);
         let rope = RopeConfig::read(&keys, n_ctx_train, rope_dims)?;
+        let head_dim_v = keys.size("attention.value_length", 1..=MAX_SIZE)?.unwrap_or(head_dim_k);
         let warm = family.temper_default;
         let temper_length = match keys.size("attention.temperature_length", 1..=u32::MAX)? {
             Some(length) => length,
@@ -552,7 +612,10 @@ impl Config {
             n_head,
             n_head_kv,
             head_dim_k,
-            head_dim_v: keys.size("attention.value_length", 1..=MAX_SIZE)?.unwrap_or(head_dim_k),
+            head_dim_v,
+            of_window: keys.window_sizes(head_dim_v)?,
+            n_layer_shared_kv: keys.size("attention.shared_kv_layers", 0..=n_layer - 1)?.unwrap_or(0),
+            n_embd_per_layer: keys.size("embedding_length_per_layer_input", 0..=MAX_SIZE / n_layer)?.filter(|n| *n > 0),
             n_ff,
             n_ctx_train,
             norm_eps,
@@ -569,6 +632,8 @@ impl Config {
             // What the models with such biases have; most files do not carry it.
             alibi_max: keys.positive("attention.max_alibi_bias")?.unwrap_or(8.0),
             parallel: meta.bool(&keys.name("use_parallel_residual"))?,
+            streams: family.streams.then(|| keys.streams()).transpose()?,
+            sparsity: family.streams.then(|| keys.sparsity(n_layer)).transpose()?,
             xielu: match family.act {
                 FfnAct::Xielu => Some(keys.xielu(n_layer)?),
                 FfnAct::Fixed(_) => None,

@@ -29,6 +29,8 @@ pub const ALL: &[&Family] = &[
     &gemma::GEMMA,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
+    &gemma::GEMMA3N,
+    &gemma::GEMMA4,
     &phi::PHI2,
     &phi::PHI3,
     &norms::OLMO2,

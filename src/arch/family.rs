@@ -138,12 +138,21 @@ pub struct ExpertRule {
     pub renorm: Renorm,
     /// Does a weight multiply the input of its expert?
     pub on_input: bool,
+    /// Does a dense part stand beside the experts, with norms for each of both? The router then reads the stream itself,
+    /// normalised by `ffn_gate_inp.scale` and divided by sqrt(n_embd).
+    pub beside_dense: bool,
 }
 
 impl ExpertRule {
     /// Softmax over all, divided by the sum.
-    pub const DEFAULT: Self =
-        Self { score: Score::Softmax, score_biased: None, by_key: true, renorm: Renorm::Always(0.0), on_input: false };
+    pub const DEFAULT: Self = Self {
+        score: Score::Softmax,
+        score_biased: None,
+        by_key: true,
+        renorm: Renorm::Always(0.0),
+        on_input: false,
+        beside_dense: false,
+    };
     /// Softmax over all as it is.
     pub const SOFTMAX: Self = Self { renorm: Renorm::Never, ..Self::DEFAULT };
     /// Sigmoid, divided by the sum.
@@ -260,11 +269,17 @@ pub struct Family {
     pub alibi: AlibiWhere,
     /// Offset of the first row of `position_embd`, which is added to the embeddings; `None`: no such table.
     pub positions: Option<u32>,
+    /// Are values normalised, without a weight? Full layers without a matrix for them then take the raw keys.
+    pub v_norm: bool,
+    /// May the last layers use keys and values of layers before them? `attention.shared_kv_layers` says how many do.
+    pub shares_kv: bool,
     /// Norms of queries and keys.
     pub qk_norm: QkNorm,
     /// Models of that many layers scale scores by 1/sqrt(n_embd / n_head) instead of 1/sqrt(head_dim):
     /// the file lacks query_pre_attn_scalar.
     pub scale_n_embd_layers: Option<u32>,
+    /// Factor of the scores; `None`: the key `attention.scale`, or 1/sqrt(head_dim).
+    pub attn_scale: Option<f32>,
     /// Whose queries `attention.temperature_scale` warms by position.
     pub temper: TemperWhere,
     /// Strength and length of that where the file does not say it.
@@ -295,7 +310,7 @@ pub struct Family {
     pub indexer: bool,
     /// Tensors whose absence nothing else would betray: `x.bias` is needed beside every `x.weight`, `x<y` beside every
     /// `y`. The lists are the published models'; without them a file that lost one would be computed silently wrong.
-    pub needs: &'static [&'static str],
+    pub needs: &'static [&'static [&'static str]],
     /// Endings of tensors that this computation does not need.
     pub ignore: &'static [&'static str],
     /// What mixes the rows.
@@ -315,6 +330,8 @@ pub struct Family {
     /// Does a row see earlier ones alone? The key `attention.causal` overrides it. What looks both ways has no head: its
     /// results are hidden states.
     pub causal: bool,
+    /// Are there several residual streams, and gates of which only what stands out counts?
+    pub streams: bool,
     /// Norms of the stream itself, behind the addition of attention and of the feed-forward part.
     pub stream_norms: Option<[&'static str; 2]>,
     /// Norm behind the last layer.
@@ -336,6 +353,14 @@ pub struct Layer {
     pub alibi: Option<Alibi>,
     /// Key and value heads.
     pub n_head_kv: u32,
+    /// Width of queries and keys of a head.
+    pub head_dim_k: u32,
+    /// Width of values of a head.
+    pub head_dim_v: u32,
+    /// Dims of a head that rotate.
+    pub n_rot: u32,
+    /// The layer whose keys and values it uses: mostly its own.
+    pub kv_from: u32,
     /// Width of the feed-forward part.
     pub n_ff: u32,
     /// What mixes its rows, side by side.
@@ -377,11 +402,24 @@ impl Family {
             RopeWhere::Flag => config.rope.finetuned != Some(false),
         };
         let (mixers, has_ffn) = self.branches(config, i);
+        let windowed = |j| config.window.is_some() && self.is_windowed(config, j);
+        let of_window = config.of_window.filter(|_| windowed(i));
+        let (head_dim_k, head_dim_v) =
+            of_window.map_or((config.head_dim_k, config.head_dim_v), |w| (w.head_dim_k, w.head_dim_v));
+        let n_rot = of_window.and_then(|w| w.n_rot).or(config.rope.n_rot).unwrap_or(head_dim_k).min(head_dim_k & !1);
+        // The last layers share what the last one of their kind before them has stored.
+        let n_own = config.n_layer - config.n_layer_shared_kv;
+        let shared = (i >= n_own).then(|| (0..n_own).rev().find(|&j| windowed(j) == windowed(i)));
+        let kv_from = shared.flatten().unwrap_or(i);
         Layer {
             span,
             rope: (rotates && !alibi).then_some(self.rope),
             alibi: alibi.then_some(Alibi { max: config.alibi_max }),
-            n_head_kv: config.n_head_kv[i as usize],
+            n_head_kv: config.n_head_kv[kv_from as usize],
+            head_dim_k,
+            head_dim_v,
+            n_rot,
+            kv_from,
             n_ff: config.n_ff[i as usize],
             mixers,
             has_ffn,

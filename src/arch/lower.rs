@@ -4,7 +4,9 @@ mod attention;
 mod experts;
 mod ffn;
 mod latent;
+mod per_layer;
 mod recurrent;
+mod streams;
 
 use super::adapter::{self, Adapters, Term};
 use super::config::{Config, Pooling, architecture};
@@ -15,6 +17,7 @@ use super::tensors::Tensors;
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::Gguf;
 use crate::plan::{Index, NormKind, Operand, Part, Plan, PlanBuilder, Step, WeightId, WeightRef};
+use streams::Streams;
 
 /// A plan and the numbers it was made from.
 #[derive(Debug)]
@@ -116,9 +119,14 @@ impl Lowering<'_> {
     fn whole(&mut self) -> Result<()> {
         self.plan.section("embed");
         let x = self.embed()?;
+        self.embed_per_layer(x)?;
+        let streams = self.config.streams.map(|s| self.open_streams(s, x)).transpose()?;
         for i in 0..self.config.n_layer {
             self.plan.section(format!("blk.{i}"));
-            self.layer(i, x)?;
+            self.layer(i, x, streams)?;
+        }
+        if let Some(streams) = streams {
+            self.join_streams(streams, x)?;
         }
         self.plan.section("head");
         self.head(x)
@@ -266,13 +274,20 @@ impl Lowering<'_> {
     }
 
     fn add(&mut self, x: Operand, y: Operand) {
+        self.add_to(x, y, x);
+    }
+
+    /// out = x + y, with the factor of branches.
+    fn add_to(&mut self, x: Operand, y: Operand, out: Operand) {
         let default =
             self.family.residual.map_or(1.0, |r| (f64::from(r) / f64::from(self.config.n_layer).sqrt()) as f32);
         let scale = self.config.residual_scale.unwrap_or(default);
-        self.plan.push(Step::Add { x, y, out: x, scale });
+        self.plan.push(Step::Add { x, y, out, scale });
     }
 
-    fn layer(&mut self, i: u32, x: Operand) -> Result<()> {
+    fn layer(&mut self, i: u32, x: Operand, streams: Option<Streams>) -> Result<()> {
+        // What the layer reads.
+        let from = streams.map_or(Ok(x), |s| self.predict(i, s))?;
         let layer = self.family.layer(self.config, i);
         let own_ffn_norm = self
             .family
@@ -291,9 +306,9 @@ impl Lowering<'_> {
         let n = match attn_norm {
             Some(stem) => {
                 let n = self.plan.buffer("n", self.config.n_embd);
-                self.layer_norm(x, n, i, stem)?
+                self.layer_norm(from, n, i, stem)?
             }
-            None => x,
+            None => from,
         };
         let mut branches = Vec::with_capacity(2);
         for mixer in layer.mixers.into_iter().flatten() {
@@ -301,7 +316,7 @@ impl Lowering<'_> {
         }
         if self.family.block == Block::One {
             if layer.has_ffn {
-                branches.push(self.ffn(i, &layer, n)?);
+                branches.push(self.ffn(i, &layer, n, x)?);
             }
             branches.into_iter().for_each(|branch| self.add(x, branch));
             return Ok(());
@@ -315,14 +330,21 @@ impl Lowering<'_> {
                 }
                 _ => n,
             };
-            let f = self.ffn(i, &layer, h)?;
+            let f = self.ffn(i, &layer, h, x)?;
             branches.into_iter().chain([f]).for_each(|branch| self.add(x, branch));
             return Ok(());
         }
         if let Some(stem) = self.family.attn_post_norm {
             branches.iter().try_for_each(|a| self.layer_norm(*a, *a, i, stem).map(|_| ()))?;
         }
-        branches.into_iter().for_each(|branch| self.add(x, branch));
+        let mut base = from;
+        for branch in branches {
+            self.add_to(base, branch, x);
+            base = x;
+        }
+        if streams.is_some() {
+            self.add_laurel(i, n, x)?;
+        }
         if let Some([stem, _]) = self.family.stream_norms {
             self.layer_norm(x, x, i, stem)?;
         }
@@ -333,13 +355,23 @@ impl Lowering<'_> {
             }
             None => x,
         };
-        let f = self.ffn(i, &layer, h)?;
+        let f = self.ffn(i, &layer, h, x)?;
         if let Some(stem) = self.family.ffn_post_norm {
             self.layer_norm(f, f, i, stem)?;
         }
         self.add(x, f);
         if let Some([_, stem]) = self.family.stream_norms {
             self.layer_norm(x, x, i, stem)?;
+        }
+        match streams {
+            Some(streams) => self.correct(i, x, streams)?,
+            None => {
+                let branch = self.per_layer(i, x)?;
+                branch.into_iter().for_each(|y| self.plan.push(Step::Add { x, y, out: x, scale: 1.0 }));
+            }
+        }
+        if let Some(factor) = self.tensors.values(&format!("blk.{i}.layer_output_scale.weight"), &[1])? {
+            self.plan.push(Step::Scale { x, out: x, factor: factor[0], weight: None });
         }
         Ok(())
     }

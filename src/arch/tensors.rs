@@ -111,6 +111,12 @@ impl<'a> Tensors<'a> {
         self.weights(name, &[n, n_out, n_in].map(u64::from))
     }
 
+    /// A stack of matrices [n, out, in] as one matrix [n * out, in].
+    pub fn matrices_as_one(&mut self, name: &str, n: u32, n_out: u32, n_in: u32) -> Result<WeightRef> {
+        let stack = self.matrices(name, n, n_out, n_in)?;
+        Ok(WeightRef { shape: vec![u64::from(n) * u64::from(n_out), u64::from(n_in)], ..stack })
+    }
+
     /// A vector that is multiplied or added element by element: F32, F16 or BF16.
     pub fn vector(&mut self, name: &str, n: u32) -> Result<WeightRef> {
         self.floating(name, &[u64::from(n)])
@@ -161,8 +167,8 @@ impl<'a> Tensors<'a> {
     }
 
     /// Optional tensors that the family always has: `x.bias` beside every `x.weight`, `x<y` beside every `y`.
-    pub fn check_needs(&self, needs: &[&str]) -> Result<()> {
-        for need in needs {
+    pub fn check_needs(&self, needs: &[&[&str]]) -> Result<()> {
+        for need in needs.iter().copied().flatten() {
             let (need, beside) = match need.split_once('<') {
                 Some((need, beside)) => (need, beside.to_owned()),
                 None => (*need, need.replace(".bias", ".weight")),

@@ -127,7 +127,7 @@ impl CpuBackend {
                 Step::Norm { .. } | Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => step.weights(),
                 Step::Linear { parts, .. } => parts.iter().filter_map(|p| p.bias).collect(),
                 Step::Experts(e) => e.parts().filter_map(|p| p.bias).collect(),
-                Step::Attend(_) | Step::Route(_) => step.weights(),
+                Step::Attend(_) | Step::Route(_) | Step::Scale { .. } => step.weights(),
                 _ => vec![],
             };
             for id in small {

@@ -187,6 +187,44 @@ impl<'a> RowContext<'a> {
                 }
                 softcap(to, *cap);
             }
+            Step::Scale { x, out, factor, weight } => {
+                let to = self.write(row, *out);
+                if x != out {
+                    to.copy_from_slice(self.read(row, *x));
+                }
+                self.set.scale_f32(*factor, to);
+                if let Some(weight) = weight {
+                    to.iter_mut().zip(&self.vectors[weight.index()]).for_each(|(x, w)| *x *= w);
+                }
+            }
+            Step::Rescale { x, like, out, eps } => {
+                let like = self.read(row, *like);
+                for h in 0..x.heads {
+                    let to = self.write(row, Self::head(*out, h));
+                    if x != out {
+                        to.copy_from_slice(self.read(row, Self::head(*x, h)));
+                    }
+                    let factor = (mean_square(like) / mean_square(to).max(f64::from(*eps))).sqrt();
+                    self.set.scale_f32(factor as f32, to);
+                }
+            }
+            Step::Mix { x, coef, base, out, offset } => {
+                let coef = self.read(row, *coef).chunks_exact(x.heads as usize);
+                for (i, coef) in (0..out.heads).zip(coef) {
+                    let to = self.write(row, Self::head(*out, i));
+                    to.copy_from_slice(self.read(row, Self::head(*base, i)));
+                    for (j, c) in (0..x.heads).zip(coef) {
+                        self.set.axpy_f32(c + offset, self.read(row, Self::head(*x, j)), to);
+                    }
+                }
+            }
+            Step::Sparsify { x, out, n_std } => {
+                let to = self.write(row, *out);
+                if x != out {
+                    to.copy_from_slice(self.read(row, *x));
+                }
+                sparsify(to, *n_std);
+            }
             Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => unreachable!("{} goes along a sequence", step.name()),
             Step::Linear { .. } | Step::Attend(_) | Step::Take { .. } | Step::Pool { .. } | Step::Select(_) => {
                 unreachable!("{} is not local to a row", step.name())
@@ -285,6 +323,19 @@ fn norm(x: &mut [f32], kind: NormKind, eps: f32, weight: Option<&[f32]>, bias: O
     }
 }
 
+fn mean_square(x: &[f32]) -> f64 {
+    sum(x, |x| x * x) / x.len() as f64
+}
+
+/// max(x - (mean + n_std * std), 0), with the deviation of all numbers, not of a sample.
+fn sparsify(x: &mut [f32], n_std: f32) {
+    let n = x.len() as f64;
+    let mean = sum(x, |x| x) / n;
+    let std = (sum(x, |x| (x - mean) * (x - mean)) / n).sqrt();
+    let cut = (mean + f64::from(n_std) * std) as f32;
+    x.iter_mut().for_each(|x| *x = (*x - cut).max(0.0));
+}
+
 /// Rotates the dims of one head; `turns` is [pairs, (cos, sin)].
 fn rotate(x: &mut [f32], turns: &[f32], pairs: Pairs) {
     let half = x.len() / 2;
@@ -315,6 +366,14 @@ mod tests {
         let mut x = [1.0, 3.0];
         norm(&mut x, NormKind::Layer, 0.0, None, Some(&[10.0, 10.0]));
         assert_eq!(x, [9.0, 11.0]);
+    }
+
+    #[test]
+    fn what_stands_out_is_what_is_above_the_mean_and_a_deviation() {
+        let mut x = [1.0, 1.0, 1.0, 5.0];
+        sparsify(&mut x, 1.0);
+        let cut = 2.0 + 3f32.sqrt();
+        assert_eq!(x, [0.0, 0.0, 0.0, 5.0 - cut]);
     }
 
     #[test]

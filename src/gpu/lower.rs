@@ -418,6 +418,9 @@ impl<'a> Lowering<'a> {
             Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => {
                 return Err("steps with a state are the CPU's".into());
             }
+            step @ (Step::Scale { .. } | Step::Rescale { .. } | Step::Mix { .. } | Step::Sparsify { .. }) => {
+                return Err(format!("no kernel for {}", step.name()));
+            }
             Step::Select(_) => return Err("no kernels for chosen positions".into()),
             Step::Route(r) => self.route(r)?,
             Step::Experts(e) => self.experts(e)?,

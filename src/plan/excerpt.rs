@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use super::{BufId, Operand, Plan, PlanBuilder};
+use super::{BufId, Operand, Plan, PlanBuilder, Step};
 
 impl Plan {
     /// The steps of some ranges, in their order, as a plan. What a first range that does not begin the plan needs
@@ -57,9 +57,17 @@ impl Plan {
     /// Steps at which the plan can be cut in two: beginnings of sections with one buffer to hand over; ascending.
     pub fn seams(&self) -> Vec<usize> {
         let live = self.needed_after();
-        let take = self.steps.iter().position(|s| matches!(s, super::Step::Take { .. })).unwrap_or(usize::MAX);
-        let one = |step: &usize| *step > 0 && *step <= take && live[step - 1].len() == 1;
+        let take = self.steps.iter().position(|s| matches!(s, Step::Take { .. })).unwrap_or(usize::MAX);
+        let one = |step: &usize| *step > 0 && *step <= take && live[step - 1].len() == 1 && !self.shares_caches(*step);
         self.sections.iter().map(|s| s.0).filter(one).collect()
+    }
+
+    /// Does attention from this step on read what a step before it has stored?
+    fn shares_caches(&self, step: usize) -> bool {
+        let (before, behind) = self.steps.split_at(step);
+        let stored: Vec<_> =
+            before.iter().filter_map(|s| if let Step::Store { cache, .. } = s { Some(*cache) } else { None }).collect();
+        behind.iter().any(|s| matches!(s, Step::Attend(a) if stored.contains(&a.cache)))
     }
 
     /// What is left of a plan without its names: equal for plans that ask the same of a back-end, such as those of

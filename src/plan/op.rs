@@ -207,6 +207,50 @@ pub enum Step {
         /// The cap.
         cap: f32,
     },
+    /// out = factor * weight * x.
+    Scale {
+        /// Input.
+        x: Operand,
+        /// Result; may be `x`.
+        out: Operand,
+        /// The factor of all columns.
+        factor: f32,
+        /// Factors of the columns.
+        weight: Option<WeightId>,
+    },
+    /// Each head of x as strong as another: out = x * rms(like) / sqrt(max(mean(x^2), eps)).
+    Rescale {
+        /// Heads of the width of `like`.
+        x: Operand,
+        /// One head.
+        like: Operand,
+        /// Result; may be `x`.
+        out: Operand,
+        /// The least mean square.
+        eps: f32,
+    },
+    /// Streams that take from streams, head by head: out_i = base_i + sum over j of (coef[i, j] + offset) x_j.
+    Mix {
+        /// J heads.
+        x: Operand,
+        /// [I, J] numbers of each row.
+        coef: Operand,
+        /// I heads.
+        base: Operand,
+        /// I heads.
+        out: Operand,
+        /// Added to every coefficient.
+        offset: f32,
+    },
+    /// What stands out: out = max(x - (mean + n_std * std), 0), over all columns.
+    Sparsify {
+        /// Input.
+        x: Operand,
+        /// Result; may be `x`.
+        out: Operand,
+        /// Standard deviations above the mean.
+        n_std: f32,
+    },
     /// From here on the batch consists of the wanted rows only.
     Take {
         /// Buffers still needed; all others are void.
@@ -271,6 +315,10 @@ impl Step {
             Self::Gate { .. } => "Gate",
             Self::Add { .. } => "Add",
             Self::Softcap { .. } => "Softcap",
+            Self::Scale { .. } => "Scale",
+            Self::Rescale { .. } => "Rescale",
+            Self::Mix { .. } => "Mix",
+            Self::Sparsify { .. } => "Sparsify",
             Self::Take { .. } => "Take",
             Self::Pool { .. } => "Pool",
             Self::Conv { .. } => "Conv",
@@ -293,7 +341,11 @@ impl Step {
                 }
             }
             Self::Norm { x, .. } | Self::Linear { x, .. } | Self::Rope { x, .. } => vec![*x],
-            Self::Softcap { x, .. } | Self::Pool { x, .. } => vec![*x],
+            Self::Softcap { x, .. } | Self::Scale { x, .. } | Self::Sparsify { x, .. } | Self::Pool { x, .. } => {
+                vec![*x]
+            }
+            Self::Rescale { x, like, .. } => vec![*x, *like],
+            Self::Mix { x, coef, base, .. } => vec![*x, *coef, *base],
             Self::Store { k, v, .. } => [Some(*k), *v].into_iter().flatten().collect(),
             Self::Attend(a) => [Some(a.q), a.select].into_iter().flatten().collect(),
             Self::Gate { x, by, .. } => [Some(*x), *by].into_iter().flatten().collect(),
@@ -314,7 +366,9 @@ impl Step {
             Self::Embed { out, .. } | Self::Norm { out, .. } | Self::Rope { out, .. } | Self::Gate { out, .. } => {
                 vec![*out]
             }
-            Self::Add { out, .. } | Self::Softcap { out, .. } | Self::Pool { out, .. } => vec![*out],
+            Self::Add { out, .. } | Self::Softcap { out, .. } => vec![*out],
+            Self::Scale { out, .. } | Self::Rescale { out, .. } | Self::Mix { out, .. } => vec![*out],
+            Self::Sparsify { out, .. } | Self::Pool { out, .. } => vec![*out],
             Self::Linear { parts, .. } => parts.iter().map(|p| p.out).collect(),
             Self::Attend(a) => vec![a.out],
             Self::Conv { out, .. } => vec![*out],
@@ -335,7 +389,9 @@ impl Step {
             Self::Linear { parts, .. } => parts.iter().flat_map(|p| [Some(p.weight), p.bias]).flatten().collect(),
             Self::Rope { .. } | Self::Store { .. } | Self::Gate { .. } => vec![],
             Self::Attend(a) => a.sinks.into_iter().collect(),
-            Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } | Self::Pool { .. } | Self::Select(_) => vec![],
+            Self::Add { .. } | Self::Softcap { .. } | Self::Rescale { .. } | Self::Mix { .. } => vec![],
+            Self::Sparsify { .. } | Self::Take { .. } | Self::Pool { .. } | Self::Select(_) => vec![],
+            Self::Scale { weight, .. } => weight.iter().copied().collect(),
             Self::Conv { weight, bias, .. } => [Some(*weight), *bias].into_iter().flatten().collect(),
             Self::Delta(d) => vec![d.a, d.dt],
             Self::Scan(s) => vec![s.a, s.d, s.bias],
@@ -370,7 +426,9 @@ impl Step {
                     ids.weights.extend(&mut part.bias);
                 }
             }
-            Self::Gate { .. } | Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } | Self::Pool { .. } => {}
+            Self::Gate { .. } | Self::Add { .. } | Self::Softcap { .. } | Self::Rescale { .. } => {}
+            Self::Mix { .. } | Self::Sparsify { .. } | Self::Take { .. } | Self::Pool { .. } => {}
+            Self::Scale { weight, .. } => ids.weights.extend(weight),
             Self::Conv { weight, bias, state, .. } => {
                 ids.weights.push(weight);
                 ids.weights.extend(bias);
@@ -392,7 +450,9 @@ impl Step {
     pub const fn in_place(&self) -> bool {
         match self {
             Self::Embed { .. } | Self::Norm { .. } | Self::Rope { .. } | Self::Store { .. } | Self::Gate { .. } => true,
-            Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } => true,
+            Self::Add { .. } | Self::Softcap { .. } | Self::Scale { .. } | Self::Take { .. } => true,
+            Self::Rescale { .. } | Self::Sparsify { .. } => true,
+            Self::Mix { .. } => false,
             Self::Linear { .. } | Self::Attend(_) | Self::Pool { .. } | Self::Route(_) | Self::Experts(_) => false,
             Self::Conv { .. } | Self::Delta(_) | Self::Scan(_) | Self::Select(_) => false,
         }
@@ -406,7 +466,8 @@ impl Step {
             Self::Embed { .. } | Self::Norm { .. } | Self::Linear { .. } | Self::Rope { .. } | Self::Gate { .. } => {
                 false
             }
-            Self::Add { .. } | Self::Softcap { .. } | Self::Take { .. } => false,
+            Self::Add { .. } | Self::Softcap { .. } | Self::Scale { .. } | Self::Take { .. } => false,
+            Self::Rescale { .. } | Self::Mix { .. } | Self::Sparsify { .. } => false,
             Self::Route(_) | Self::Experts(_) => false,
         }
     }

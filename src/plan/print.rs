@@ -79,6 +79,13 @@ impl Plan {
             Step::Add { scale, .. } if *scale != 1.0 => write!(p, "scale={scale}")?,
             Step::Add { .. } => {}
             Step::Softcap { cap, .. } => write!(p, "cap={cap}")?,
+            Step::Scale { factor, weight, .. } => {
+                write!(p, "factor={factor}")?;
+                weight.iter().try_for_each(|id| write!(p, " {}", self.name(*id)))?;
+            }
+            Step::Rescale { eps, .. } => write!(p, "eps={eps:e}")?,
+            Step::Mix { offset, .. } => write!(p, "offset={offset}")?,
+            Step::Sparsify { n_std, .. } => write!(p, "n_std={n_std}")?,
             Step::Take { keep } => {
                 let names: Vec<_> = keep.iter().map(|b| self.buffers[b.index()].name.as_str()).collect();
                 p.push_str(&names.join(", "));

@@ -188,8 +188,21 @@ impl Plan {
                 need(x.len() == out.len() && y.len() == out.len(), "widths differ")?;
                 need([x, y, out].iter().all(|o| o.is_contiguous()), "needs contiguous operands")
             }
-            Step::Softcap { x, out, .. } | Step::Pool { x, out, .. } => {
+            Step::Softcap { x, out, .. } | Step::Sparsify { x, out, .. } | Step::Pool { x, out, .. } => {
                 need(x.len() == out.len() && x.is_contiguous() && out.is_contiguous(), "widths differ")
+            }
+            Step::Scale { x, out, weight: w, .. } => {
+                let fits = w.is_none_or(|id| weight(&id).row_len() * weight(&id).n_rows() == x.len() as usize);
+                need(x.len() == out.len() && x.is_contiguous() && out.is_contiguous() && fits, "widths differ")
+            }
+            Step::Rescale { x, like, out, .. } => {
+                let same = x.heads == out.heads && x.width == out.width && x.width == like.width;
+                need(same && like.heads == 1, "heads differ")
+            }
+            Step::Mix { x, coef, base, out, .. } => {
+                let same = base.heads == out.heads && [x, base].iter().all(|o| o.width == out.width);
+                let fits = coef.len() == out.heads * x.heads && coef.is_contiguous();
+                need(same && fits, "streams differ")
             }
             Step::Take { .. } => Ok(()),
             Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => self.verify_state(step),

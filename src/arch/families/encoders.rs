@@ -1,6 +1,8 @@
 //! Models that look both ways: their results are hidden states, and a vector for each text.
 
 use super::gemma::GEMMA3;
+use super::gpt::MLP_BIASES;
+use super::qwen::QKV_BIASES;
 use crate::arch::family::{Family, Ffn, FfnAct, RopeWhere, WindowKind, Windows};
 use crate::plan::{Act, NormKind, Pairs};
 
@@ -21,16 +23,9 @@ pub const BERT: Family = Family {
     act: FfnAct::Fixed(Act::GeluErf),
     causal: false,
     needs: &[
-        "attn_q.bias",
-        "attn_k.bias",
-        "attn_v.bias",
-        "attn_qkv.bias",
-        "attn_output.bias",
-        "ffn_up.bias",
-        "ffn_down.bias",
-        "token_embd_norm.bias",
-        "attn_output_norm.bias",
-        "layer_output_norm.bias",
+        QKV_BIASES,
+        MLP_BIASES,
+        &["attn_output.bias", "token_embd_norm.bias", "attn_output_norm.bias", "layer_output_norm.bias"],
     ],
     ..Family::LLAMA
 };
@@ -44,7 +39,7 @@ pub const NOMIC_BERT: Family = Family {
     positions: None,
     ffn: Ffn::Gated,
     act: FfnAct::Fixed(Act::Silu),
-    needs: &["token_embd_norm.bias", "attn_output_norm.bias", "layer_output_norm.bias"],
+    needs: &[&["token_embd_norm.bias", "attn_output_norm.bias", "layer_output_norm.bias"]],
     ..BERT
 };
 

@@ -1,27 +1,19 @@
 //! Families with experts.
 
 use super::norms::OLMO2;
-use super::qwen::{QWEN2, QWEN3};
+use super::qwen::{QKV_BIASES, QWEN2, QWEN3};
 use crate::arch::family::{ExpertRule, Family, FfnAct, QkNorm, Renorm, RopeWhere, TemperWhere, WindowKind, Windows};
 use crate::plan::{Act, NormKind, Pairs, Score};
 
 /// The biases by which routers with sigmoids choose.
 pub const CHOICE_BIASES: &str = "exp_probs_b.bias<ffn_gate_inp.weight";
+/// The share of the expert that every row goes to.
+pub const SHARED_GATE: &str = "ffn_gate_inp_shexp.weight<ffn_up_shexp.weight";
 
 /// Qwen 1.5 and 2 with experts; one more that every row goes to, by the share of a sigmoid. Source: transformers
 /// `modeling_qwen2_moe.py` (`norm_topk_prob` is false in all published models; the file does not say it).
-pub const QWEN2MOE: Family = Family {
-    names: &["qwen2moe"],
-    experts: Some(ExpertRule::SOFTMAX),
-    needs: &[
-        "attn_q.bias",
-        "attn_k.bias",
-        "attn_v.bias",
-        "attn_qkv.bias",
-        "ffn_gate_inp_shexp.weight<ffn_up_shexp.weight",
-    ],
-    ..QWEN2
-};
+pub const QWEN2MOE: Family =
+    Family { names: &["qwen2moe"], experts: Some(ExpertRule::SOFTMAX), needs: &[QKV_BIASES, &[SHARED_GATE]], ..QWEN2 };
 
 /// Qwen 3 with experts. Source: transformers `modeling_qwen3_moe.py` (`norm_topk_prob` is true in all published
 /// models).
@@ -67,7 +59,7 @@ pub const HUNYUAN: Family = Family {
 
 /// dots.llm1. Source: transformers `modeling_dots1.py`.
 pub const DOTS1: Family =
-    Family { names: &["dots1"], experts: Some(ExpertRule::SIGMOID), needs: &[CHOICE_BIASES], ..QWEN3MOE };
+    Family { names: &["dots1"], experts: Some(ExpertRule::SIGMOID), needs: &[&[CHOICE_BIASES]], ..QWEN3MOE };
 
 /// MiniMax M2: one norm over all heads. Source: the model's `modeling_minimax_m2.py`.
 pub const MINIMAX: Family = Family { names: &["minimax-m2"], qk_norm: QkNorm::Whole, ..DOTS1 };
@@ -83,17 +75,7 @@ pub const PHIMOE: Family = Family {
     norm: NormKind::Layer,
     rope: Pairs::Halves,
     experts: Some(ExpertRule { score: Score::Mixer { jitter: 0.01 }, by_key: false, ..ExpertRule::SOFTMAX }),
-    needs: &[
-        "attn_q.bias",
-        "attn_k.bias",
-        "attn_v.bias",
-        "attn_qkv.bias",
-        "attn_output.bias",
-        "attn_norm.bias",
-        "ffn_norm.bias",
-        "output_norm.bias",
-        "output.bias",
-    ],
+    needs: &[QKV_BIASES, &["attn_output.bias", "attn_norm.bias", "ffn_norm.bias", "output_norm.bias", "output.bias"]],
     ..Family::LLAMA
 };
 
@@ -108,7 +90,7 @@ pub const GPT_OSS: Family = Family {
     windows: Windows { period: 2, ..Family::LLAMA.windows },
     act: FfnAct::Fixed(Act::ClampedSwiglu { alpha: 1.702, limit: 7.0 }),
     experts: Some(ExpertRule { score: Score::Chosen, by_key: false, ..ExpertRule::SOFTMAX }),
-    needs: &[
+    needs: &[&[
         "attn_q.bias",
         "attn_k.bias",
         "attn_v.bias",
@@ -118,7 +100,7 @@ pub const GPT_OSS: Family = Family {
         "ffn_gate_exps.bias",
         "ffn_up_exps.bias",
         "ffn_down_exps.bias",
-    ],
+    ]],
     ..Family::LLAMA
 };
 

@@ -1,23 +1,15 @@
 //! GPT-2 and what follows it: LayerNorms, a feed-forward part without a gate.
 
 use super::norms::NORM_BIASES;
+use super::qwen::QKV_BIASES;
 use crate::arch::family::{AlibiWhere, Block, Family, Ffn, FfnAct, RopeWhere};
 use crate::plan::{Act, NormKind, Pairs};
 
+/// Biases of a feed-forward part without a gate.
+pub const MLP_BIASES: &[&str] = &["ffn_up.bias", "ffn_down.bias"];
+
 /// Biases of every matrix and norm of a layer, and of the norms outside.
-const ALL_BIASES: &[&str] = &[
-    "attn_q.bias",
-    "attn_k.bias",
-    "attn_v.bias",
-    "attn_qkv.bias",
-    "attn_output.bias",
-    "ffn_up.bias",
-    "ffn_down.bias",
-    "attn_norm.bias",
-    "ffn_norm.bias",
-    "output_norm.bias",
-    "token_embd_norm.bias",
-];
+const ALL_BIASES: &[&[&str]] = &[QKV_BIASES, MLP_BIASES, NORM_BIASES, &["attn_output.bias", "token_embd_norm.bias"]];
 
 /// StarCoder 2. Source: transformers `modeling_starcoder2.py`.
 pub const STARCODER2: Family = Family {
@@ -49,7 +41,7 @@ pub const FALCON: Family = Family {
     block: Block::Parallel,
     attn_norm: &["attn_norm_2", "attn_norm"],
     ffn_norm: Some("attn_norm"),
-    needs: NORM_BIASES,
+    needs: &[NORM_BIASES],
     ..NEOX
 };
 

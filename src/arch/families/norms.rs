@@ -42,7 +42,7 @@ pub const HUNYUAN: Family =
     Family { names: &["hunyuan-dense"], rope: Pairs::Halves, qk_norm: QkNorm::PerHeadRotated, ..Family::LLAMA };
 
 /// ChatGLM 3, GLM-4-9B. Source: the models' `modeling_chatglm.py`.
-pub const CHATGLM: Family = Family { names: &["chatglm"], ffn: Ffn::Fused, needs: QKV_BIASES, ..Family::LLAMA };
+pub const CHATGLM: Family = Family { names: &["chatglm"], ffn: Ffn::Fused, needs: &[QKV_BIASES], ..Family::LLAMA };
 
 /// GLM 4 of April 2025: norms behind the branches too. Source: transformers `modeling_glm4.py`.
 pub const GLM4: Family = Family {
@@ -83,7 +83,7 @@ pub const NEMOTRON: Family = Family {
     rope: Pairs::Halves,
     ffn: Ffn::Plain,
     act: FfnAct::Fixed(Act::Relu2),
-    needs: NORM_BIASES,
+    needs: &[NORM_BIASES],
     ..Family::LLAMA
 };
 
@@ -95,6 +95,6 @@ pub const STABLELM: Family = Family {
     norm: NormKind::Layer,
     rope: Pairs::Halves,
     qk_norm: QkNorm::LayerIfThere,
-    needs: NORM_BIASES,
+    needs: &[NORM_BIASES],
     ..Family::LLAMA
 };

@@ -1,5 +1,7 @@
 //! Phi 2, 3, 3.5 and 4.
 
+use super::gpt::MLP_BIASES;
+use super::qwen::QKV_BIASES;
 use crate::arch::family::{Block, Family, Ffn, FfnAct};
 use crate::plan::{Act, NormKind, Pairs};
 
@@ -12,18 +14,7 @@ pub const PHI2: Family = Family {
     rope: Pairs::Halves,
     ffn: Ffn::Plain,
     act: FfnAct::Fixed(Act::Gelu),
-    needs: &[
-        "attn_q.bias",
-        "attn_k.bias",
-        "attn_v.bias",
-        "attn_qkv.bias",
-        "attn_output.bias",
-        "ffn_up.bias",
-        "ffn_down.bias",
-        "attn_norm.bias",
-        "output_norm.bias",
-        "output.bias",
-    ],
+    needs: &[QKV_BIASES, MLP_BIASES, &["attn_output.bias", "attn_norm.bias", "output_norm.bias", "output.bias"]],
     ..Family::LLAMA
 };
 

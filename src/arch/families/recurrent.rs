@@ -1,6 +1,6 @@
 //! Families with layers that keep a state.
 
-use super::experts::CHOICE_BIASES;
+use super::experts::{CHOICE_BIASES, SHARED_GATE};
 use crate::arch::family::{
     BetaForm, Block, ExpertRule, Family, Ffn, FfnAct, Mixer, OtherWhere, QkNorm, Renorm, RopeWhere,
 };
@@ -8,15 +8,13 @@ use crate::plan::{Act, Pairs, Spread};
 
 /// The norm before the output projection of Mamba 2.
 const SSM_NORM: &str = "ssm_norm.weight<ssm_out.weight";
-/// The share of the expert that every row goes to.
-const SHARED_GATE: &str = "ffn_gate_inp_shexp.weight<ffn_up_shexp.weight";
 
 /// Mamba 1, FalconMamba (whose file says that step sizes, inputs and outputs are normed): one branch per layer. Source:
 /// transformers `modeling_mamba.py`, `modeling_falcon_mamba.py`.
 pub const MAMBA: Family = Family { names: &["mamba"], block: Block::One, mixer: Mixer::Mamba1, ..Family::LLAMA };
 
 /// Mamba 2, Codestral Mamba. Source: transformers `modeling_mamba2.py`.
-pub const MAMBA2: Family = Family { names: &["mamba2"], mixer: Mixer::Mamba2, needs: &[SSM_NORM], ..MAMBA };
+pub const MAMBA2: Family = Family { names: &["mamba2"], mixer: Mixer::Mamba2, needs: &[&[SSM_NORM]], ..MAMBA };
 
 /// Falcon-H1: attention and Mamba 2 side by side in every layer; the factors of its branches are in the file's weights.
 /// Source: transformers `modeling_falcon_h1.py`.
@@ -69,14 +67,14 @@ pub const GRANITE_HYBRID: Family = Family {
     other: Some(Mixer::Mamba2),
     rope_where: RopeWhere::Flag,
     experts: Some(ExpertRule::DEFAULT),
-    needs: &[SSM_NORM],
+    needs: &[&[SSM_NORM]],
     ..Family::LLAMA
 };
 
 /// Qwen 3.5 with experts, one more of which every row goes to by the share of a sigmoid. Source: transformers
 /// `modeling_qwen3_5_moe.py`.
 pub const QWEN35MOE: Family =
-    Family { names: &["qwen35moe"], experts: Some(ExpertRule::DEFAULT), needs: &[SHARED_GATE], ..QWEN35 };
+    Family { names: &["qwen35moe"], experts: Some(ExpertRule::DEFAULT), needs: &[&[SHARED_GATE]], ..QWEN35 };
 
 /// Qwen3-Next: as Qwen 3.5, but neighbouring value heads share a key head. Source: transformers
 /// `modeling_qwen3_next.py`.
@@ -87,7 +85,7 @@ pub const QWEN3_NEXT: Family =
 pub const LFM2MOE: Family = Family {
     names: &["lfm2moe"],
     experts: Some(ExpertRule { renorm: Renorm::Always(1e-6), ..ExpertRule::SIGMOID }),
-    needs: &[CHOICE_BIASES],
+    needs: &[&[CHOICE_BIASES]],
     ..LFM2
 };
 
@@ -101,7 +99,7 @@ pub const NEMOTRON_H: Family = Family {
     ffn: Ffn::Plain,
     act: FfnAct::Fixed(Act::Relu2),
     experts: Some(ExpertRule::SIGMOID),
-    needs: &[CHOICE_BIASES, SSM_NORM],
+    needs: &[&[CHOICE_BIASES, SSM_NORM]],
     ..Family::LLAMA
 };
 
@@ -113,6 +111,6 @@ pub const KIMI_LINEAR: Family = Family {
     other: Some(Mixer::KeyDelta),
     rope_where: RopeWhere::Never,
     experts: Some(ExpertRule::SIGMOID),
-    needs: &[CHOICE_BIASES],
+    needs: &[&[CHOICE_BIASES]],
     ..Family::LLAMA
 };

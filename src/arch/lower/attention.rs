@@ -45,45 +45,80 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// Normalises and rotates the heads of queries or keys.
+    fn place(&mut self, i: u32, layer: &Layer, heads: Operand, stem: &str) -> Result<()> {
+        let stem = format!("blk.{i}.{stem}");
+        let behind = matches!(self.family.qk_norm, QkNorm::PerHeadRotated | QkNorm::Weightless { .. });
+        if !behind {
+            self.qk_norm(heads, &stem, layer.rope.is_some())?;
+        }
+        if let Some(pairs) = layer.rope {
+            let table = rope::table(self.family, &self.config.rope, layer, layer.n_rot, self.n_ctx, &mut self.tensors)?;
+            let table = self.plan.table(table);
+            self.plan.push(Step::Rope { x: heads, out: heads, table, pairs });
+        }
+        if behind {
+            self.qk_norm(heads, &stem, layer.rope.is_some())?;
+        }
+        Ok(())
+    }
+
     /// Attention over the normed rows `x`; the result is not yet added.
     pub(super) fn attention(&mut self, i: u32, layer: &Layer, x: Operand) -> Result<Operand> {
         let (config, blk) = (self.config, |stem: &str| format!("blk.{i}.{stem}"));
         let (heads, kv_heads) = (config.n_head, layer.n_head_kv);
-        let (dk, dv) = (config.head_dim_k, config.head_dim_v);
+        let (dk, dv) = (layer.head_dim_k, layer.head_dim_v);
         // Gated: of each head the query, then its gate.
         let stride = if self.family.gated { 2 * dk } else { dk };
         let (nq, nk, nv) = (heads * stride, kv_heads * dk, kv_heads * dv);
-        let [q, k, v] = if self.tensors.has(&blk("attn_qkv.weight")) {
+        let is_own = layer.kv_from == i;
+        let (q, k, v) = if self.tensors.has(&blk("attn_qkv.weight")) {
             let [qkv] = self.linear(x, [("qkv", blk("attn_qkv"), nq + nk + nv)], 1.0, config.clamp_kqv)?;
-            [qkv.columns(0, nq), qkv.columns(nq, nk), qkv.columns(nq + nk, nv)]
+            (qkv.columns(0, nq), Some(qkv.columns(nq, nk)), Some(qkv.columns(nq + nk, nv)))
         } else {
-            let outputs = [("q", blk("attn_q"), nq), ("k", blk("attn_k"), nk), ("v", blk("attn_v"), nv)];
-            self.linear(x, outputs, 1.0, config.clamp_kqv)?
+            let (q, k) = (("q", blk("attn_q"), nq), ("k", blk("attn_k"), nk));
+            // A normalised value may be the raw key.
+            let may_be_raw = self.family.v_norm && dk == dv && !layer.is_windowed();
+            let is_raw_key = may_be_raw && !self.tensors.has(&blk("attn_v.weight"));
+            match (is_own, is_raw_key) {
+                (false, _) => {
+                    let [q] = self.linear(x, [q], 1.0, config.clamp_kqv)?;
+                    (q, None, None)
+                }
+                (true, true) => {
+                    let [q, k] = self.linear(x, [q, k], 1.0, config.clamp_kqv)?;
+                    (q, Some(k), Some(k))
+                }
+                (true, false) => {
+                    let [q, k, v] = self.linear(x, [q, k, ("v", blk("attn_v"), nv)], 1.0, config.clamp_kqv)?;
+                    (q, Some(k), Some(v))
+                }
+            }
         };
         let gate = q.columns(stride - dk, nq + dk - stride).strided(heads, dk, stride);
-        let (q, k, v) = (q.strided(heads, dk, stride), k.split(kv_heads, dk), v.split(kv_heads, dv));
-        for (operand, stem) in [(q, "attn_q_norm"), (k, "attn_k_norm")] {
-            let behind = matches!(self.family.qk_norm, QkNorm::PerHeadRotated | QkNorm::Weightless { .. });
-            if !behind {
-                self.qk_norm(operand, &blk(stem), layer.rope.is_some())?;
+        let q = q.strided(heads, dk, stride);
+        self.place(i, layer, q, "attn_q_norm")?;
+        if let (Some(k), Some(mut v), true) = (k, v, is_own) {
+            if self.family.v_norm {
+                let (x, out) = (v.split(kv_heads, dv), self.plan.buffer("vn", nv));
+                let (kind, eps, width) = (NormKind::Rms, self.config.norm_eps, dv);
+                let step = Step::Norm { x, out: out.split(kv_heads, dv), kind, eps, width, weight: None, bias: None };
+                self.plan.push(step);
+                v = out;
             }
-            if let Some(pairs) = layer.rope {
-                let n_rot = config.rope.n_rot.unwrap_or(dk);
-                let table = rope::table(self.family, &config.rope, layer, n_rot, self.n_ctx, &mut self.tensors)?;
-                let table = self.plan.table(table);
-                self.plan.push(Step::Rope { x: operand, out: operand, table, pairs });
-            }
-            if behind {
-                self.qk_norm(operand, &blk(stem), layer.rope.is_some())?;
-            }
+            let (k, v) = (k.split(kv_heads, dk), v.split(kv_heads, dv));
+            self.place(i, layer, k, "attn_k_norm")?;
+            let cache = self.plan.cache(kv_cache(i, layer));
+            self.plan.push(Step::Store { cache, k, v: Some(v) });
         }
-        let spec = CacheSpec { name: format!("kv{i}"), k: nk, v: nv, heads: kv_heads, span: layer.span };
-        let cache = self.plan.cache(spec);
-        self.plan.push(Step::Store { cache, k, v: Some(v) });
+        let cache = self.plan.cache(kv_cache(layer.kv_from, layer));
         let out = self.plan.buffer("o", heads * dv);
         let scale = match self.family.scale_n_embd_layers {
             Some(n) if n == config.n_layer => (f64::from(config.n_embd) / f64::from(heads)).powf(-0.5) as f32,
-            _ => config.attn_scale.unwrap_or(f64::from(dk).powf(-0.5) as f32),
+            _ => {
+                let scale = self.family.attn_scale.or(config.attn_scale);
+                scale.unwrap_or(f64::from(dk).powf(-0.5) as f32)
+            }
         };
         let add = match self.family.temper {
             TemperWhere::All => Some(0),
@@ -114,4 +149,10 @@ impl Lowering<'_> {
         let [a] = self.linear(out, [("a", blk("attn_output"), config.n_embd)], 1.0, None)?;
         Ok(a)
     }
+}
+
+/// The cache of the keys and values that layer `i` makes, whose form is that of a layer that uses it.
+fn kv_cache(i: u32, layer: &Layer) -> CacheSpec {
+    let Layer { n_head_kv, head_dim_k, head_dim_v, span, .. } = *layer;
+    CacheSpec { name: format!("kv{i}"), k: n_head_kv * head_dim_k, v: n_head_kv * head_dim_v, heads: n_head_kv, span }
 }

@@ -1,20 +1,24 @@
 //! The feed-forward part of a layer with experts.
 
 use super::Lowering;
-use crate::arch::family::{ExpertRule, Ffn, Renorm};
+use crate::arch::family::{ExpertRule, Ffn, Layer, Renorm};
 use crate::error::Result;
-use crate::plan::{Act, ExpertPart, Experts, Operand, Route, Score, Step};
+use crate::plan::{Act, ExpertPart, Experts, NormKind, Operand, Part, Route, Score, Step};
 
 impl Lowering<'_> {
-    /// Experts, and those that every row goes to, over the normed rows `x`; the result is not yet added.
-    pub(super) fn experts(&mut self, i: u32, x: Operand) -> Result<Operand> {
+    /// Experts, and those that every row goes to, over the normed rows `x` of the stream; the result is not yet added.
+    pub(super) fn experts(&mut self, i: u32, layer: &Layer, x: Operand, stream: Operand) -> Result<Operand> {
         let blk = |stem: &str| format!("blk.{i}.{stem}");
         let (Some(rule), Some(config)) = (self.family.experts, self.config.experts.as_ref()) else {
             let text = format!("tensor `{}` is there, but no key `expert_count`", blk("ffn_gate_inp.weight"));
             return Err(self.tensors.fault(text));
         };
         let (n, k) = (config.count, config.used);
-        let [logits] = self.linear(x, [("router", blk("ffn_gate_inp"), n)], 1.0, None)?;
+        let dense = x;
+        let (logits, x) = match rule.beside_dense {
+            false => (self.linear(x, [("router", blk("ffn_gate_inp"), n)], 1.0, None)?[0], x),
+            true => self.router_of_stream(i, n, stream)?,
+        };
         let bias = self.tensors.maybe_vector(&blk("exp_probs_b.bias"), n)?;
         let per_expert = self.tensors.maybe_vector(&blk("ffn_down_exps.scale"), n)?;
         if matches!(rule.score, Score::Mixer { .. }) && (k != 2 || n < 3) {
@@ -47,7 +51,29 @@ impl Lowering<'_> {
             }
             self.plan.push(Step::Add { x: out, y: shared, out, scale: 1.0 });
         }
+        if rule.beside_dense {
+            let dense = self.mlp(i, dense, layer.n_ff, "")?;
+            self.layer_norm(dense, dense, i, "post_ffw_norm_1")?;
+            self.layer_norm(out, out, i, "post_ffw_norm_2")?;
+            self.plan.push(Step::Add { x: dense, y: out, out: dense, scale: 1.0 });
+            return Ok(dense);
+        }
         Ok(out)
+    }
+
+    /// The numbers of `n` experts by a router that reads the stream, and the input of the experts.
+    fn router_of_stream(&mut self, i: u32, n: u32, stream: Operand) -> Result<(Operand, Operand)> {
+        let (n_embd, eps) = (self.config.n_embd, self.config.norm_eps);
+        let (x, input) = (self.plan.buffer("rn", n_embd), self.plan.buffer("en", n_embd));
+        let weight = self.tensors.vector(&format!("blk.{i}.ffn_gate_inp.scale"), n_embd)?;
+        let (kind, weight) = (NormKind::Rms, Some(self.weight(weight)));
+        self.plan.push(Step::Norm { x: stream, out: x, kind, eps, width: n_embd, weight, bias: None });
+        self.layer_norm(stream, input, i, "pre_ffw_norm_2")?;
+        let weight = self.tensors.matrix(&format!("blk.{i}.ffn_gate_inp.weight"), n, n_embd)?;
+        let (out, weight) = (self.plan.buffer("router", n), self.weight(weight));
+        let scale = f64::from(n_embd).powf(-0.5) as f32;
+        self.plan.push(Step::Linear { x, parts: vec![Part { out, weight, bias: None, scale }], clamp: None });
+        Ok((out, input))
     }
 
     /// The matrices of `n` experts; their width is the tensor's.

@@ -14,12 +14,12 @@ impl Lowering<'_> {
         }
     }
 
-    /// The feed-forward part over the normed rows `x`; the result is not yet added.
-    pub(super) fn ffn(&mut self, i: u32, layer: &Layer, x: Operand) -> Result<Operand> {
+    /// The feed-forward part over the normed rows `x` of the stream; the result is not yet added.
+    pub(super) fn ffn(&mut self, i: u32, layer: &Layer, x: Operand, stream: Operand) -> Result<Operand> {
         // A layer that lost either is no dense one.
         let of_experts = ["ffn_gate_inp", "ffn_down_exps"].map(|stem| format!("blk.{i}.{stem}.weight"));
         match of_experts.iter().any(|name| self.tensors.has(name)) {
-            true => self.experts(i, x),
+            true => self.experts(i, layer, x, stream),
             false => self.mlp(i, x, layer.n_ff, ""),
         }
     }
@@ -33,6 +33,9 @@ impl Lowering<'_> {
             Ffn::Gated => {
                 let outputs = [(g.as_str(), blk("ffn_gate"), n_ff), (u.as_str(), blk("ffn_up"), n_ff)];
                 let [gate, up] = self.linear(x, outputs, 1.0, None)?;
+                if let Some(n_std) = self.config.sparsity.as_ref().and_then(|layers| layers[i as usize]) {
+                    self.plan.push(Step::Sparsify { x: gate, out: gate, n_std });
+                }
                 self.plan.push(Step::Gate { x: gate, out: up, act, by: Some(up) });
                 up
             }
