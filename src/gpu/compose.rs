@@ -11,9 +11,9 @@ macro_rules! files {
 
 /// Every file of `shaders/`.
 pub(super) const FILES: &[(&str, &str)] = files![
-    "prelude" "linear" "int8" "math" "rows" "reduce/tree" "reduce/subgroup"
-    "kernel/add" "kernel/embed" "kernel/gate" "kernel/matmul" "kernel/matmul_int8" "kernel/matvec"
-    "kernel/matvec_int8" "kernel/norm" "kernel/pool" "kernel/quantize" "kernel/rope" "kernel/softcap" "kernel/take"
+    "prelude" "linear" "experts" "int8" "math" "act" "rows" "reduce/tree" "reduce/subgroup"
+    "kernel/add" "kernel/embed" "kernel/experts_gate" "kernel/experts_group" "kernel/experts_sum" "kernel/gate" "kernel/matmul" "kernel/matmul_int8" "kernel/matvec"
+    "kernel/matvec_int8" "kernel/norm" "kernel/pool" "kernel/quantize" "kernel/rope" "kernel/route" "kernel/softcap" "kernel/take"
     "weights"
     "quant/integer" "quant/f32" "quant/f16" "quant/bf16"
     "quant/q4_0" "quant/q4_1" "quant/q5_0" "quant/q5_1" "quant/q8_0" "quant/q1_0" "quant/q2_0"
@@ -56,10 +56,14 @@ pub(super) const ROWS: &[Slot] = &[Write, Write, Write, Read, Read, Uniform, Uni
 pub(super) const QUANTIZE: &[Slot] = &[Read, Write, Write, Uniform, Uniform];
 /// Bindings of the kernel that fills a cache: k, v, cache k, cache v, order, status, p, seq.
 pub(super) const STORE: &[Slot] = &[Read, Read, Write, Write, Read, Write, Uniform, Uniform];
-/// Bindings of attention: q, cache k, cache v, out, part, order, p, seq.
-pub(super) const ATTEND: &[Slot] = &[Read, Read, Read, Write, Write, Read, Uniform, Uniform];
+/// Bindings of attention: q, cache k, cache v, out, part, order, p, seq, sinks.
+pub(super) const ATTEND: &[Slot] = &[Read, Read, Read, Write, Write, Read, Uniform, Uniform, Read];
 /// Bindings of the kernel that joins the parts of attention: out, part, order, p, seq.
 pub(super) const ATTEND_REDUCE: &[Slot] = &[Write, Read, Read, Uniform, Uniform];
+/// Bindings of the kernel that groups rows by expert: idx, table, p, batch.
+pub(super) const EXPERTS_GROUP: &[Slot] = &[Read, Write, Uniform, Uniform];
+/// Bindings of the activation of experts: a, b, out, weight, bias, p, batch, idx, w.
+pub(super) const EXPERTS_GATE: &[Slot] = &[Write, Write, Write, Read, Read, Uniform, Uniform, Read, Read];
 /// Bindings of the choice of tokens: logits, part, out, p.
 pub(super) const SELECT: &[Slot] = &[Read, Write, Write, Uniform];
 

@@ -430,6 +430,8 @@ impl GpuBackend {
                 order: &buffers.order,
                 part: &buffers.part,
                 status: &buffers.status,
+                vector: &|id| weights.vector_of(id),
+                unused: &buffers.unused,
             })?;
         }
         self.write_batch(rows, &counts, sequences, lengths);

@@ -9,7 +9,7 @@ use super::lower::{self, Dispatch, Grid, Place, row_stride};
 use super::pipelines::{Pipelines, Range};
 use crate::cache::{Positions, Sides};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{self, CacheType, Operand, Plan, SequenceMemory};
+use crate::plan::{self, CacheType, Operand, Plan, SequenceMemory, WeightId};
 
 /// Slots that a cache begins with; it doubles from there.
 const FIRST_SLOTS: usize = 256;
@@ -82,6 +82,9 @@ pub(super) struct Context<'a> {
     pub order: &'a wgpu::Buffer,
     pub part: &'a wgpu::Buffer,
     pub status: &'a wgpu::Buffer,
+    /// Vectors of the plan, and what stands for none.
+    pub vector: &'a dyn Fn(WeightId) -> &'a wgpu::Buffer,
+    pub unused: &'a wgpu::Buffer,
 }
 
 impl GpuSequence {
@@ -142,6 +145,7 @@ impl GpuSequence {
     fn allocate(&mut self, cache: usize, n_slot: usize) -> Result<CacheBuffers> {
         let shape = CacheShape { n_slot: n_slot as u32, ..self.shapes[cache] };
         let [k, v] = shape.words().map(|words| 4 * words);
+        // A cache without values has a buffer for them all the same, of the least size.
         let buffers = CacheBuffers { k: self.gpu.storage("keys", k)?, v: self.gpu.storage("values", v)?, n_slot };
         self.bytes += k + v;
         Ok(buffers)
@@ -166,12 +170,13 @@ impl GpuSequence {
             if used <= self.caches[i].n_slot {
                 continue;
             }
+            let old_words = CacheShape { n_slot: self.caches[i].n_slot as u32, ..self.shapes[i] }.words();
             let larger = self.allocate(i, used.next_power_of_two().min(most))?;
+            self.bytes -= old_words.into_iter().map(|words| 4 * words).sum::<u64>();
             let old = std::mem::replace(&mut self.caches[i], larger);
             let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             for (from, to) in [(&old.k, &self.caches[i].k), (&old.v, &self.caches[i].v)] {
                 encoder.copy_buffer_to_buffer(from, 0, to, 0, from.size().min(to.size()));
-                self.bytes -= from.size();
             }
             self.gpu.queue.submit([encoder.finish()]);
             self.bound = None;
@@ -188,7 +193,7 @@ impl GpuSequence {
         let mut bound = Vec::with_capacity(context.dispatches.len());
         for dispatch in context.dispatches {
             bound.push(match &dispatch.grid {
-                Grid::Store(cache, k, v) => Some(self.bind_store(context, cache.index(), *k, *v)?),
+                Grid::Store(cache, k, v) => Some(self.bind_store(context, cache.index(), (*k, *v))?),
                 Grid::Attend(step) if step.select.is_some() => Some(self.bind_chosen(context, step)?),
                 Grid::Attend(step) => Some(self.bind_attend(context, step)?),
                 Grid::Select(step) => Some(self.bind_positions(context, step)?),
@@ -205,8 +210,10 @@ impl GpuSequence {
         self.bound.as_mut()?.1.get_mut(dispatch)?.as_mut()
     }
 
-    fn bind_store(&self, context: &mut Context<'_>, cache: usize, k: Operand, v: Operand) -> Result<Bound> {
+    fn bind_store(&self, context: &mut Context<'_>, cache: usize, (k, v): (Operand, Option<Operand>)) -> Result<Bound> {
         let shape = self.shapes[cache];
+        // Without values nothing is read there.
+        let v = v.unwrap_or(k);
         let heads = |o: Operand| Heads::of(o, stride(context.plan, o), shape.heads);
         let store = Store { cache: shape, k: heads(k), v: heads(v) };
         let kernel = store.kernel();
@@ -236,9 +243,11 @@ impl GpuSequence {
         let place = |o: Operand| Range::all((context.buffer)(Place { buf: o.buf, taken: false }));
         let (params, uniform) = (Range::all(&params), Range::all(&self.uniform));
         let (part, order) = (Range::all(context.part), Range::all(context.order));
-        let (k, v) = (Range::all(&self.caches[cache].k), Range::all(&self.caches[cache].v));
+        let k = Range::all(&self.caches[cache].k);
+        let v = if attend.reads_keys_only() { k } else { Range::all(&self.caches[cache].v) };
+        let sinks = Range::all(step.sinks.map_or(context.unused, |id| (context.vector)(id)));
         let kernel = attend.kernel(1);
-        let ranges = [place(step.q), k, v, place(step.out), part, order, params, uniform];
+        let ranges = [place(step.q), k, v, place(step.out), part, order, params, uniform, sinks];
         let group = context.pipelines.bind(kernel.slots, &ranges);
         let reduce = attend.reduce_kernel();
         let reduce_group = context.pipelines.bind(reduce.slots, &[place(step.out), part, order, params, uniform]);

@@ -3,6 +3,7 @@
 
 mod cases;
 mod counts;
+mod experts;
 mod faults;
 mod fixtures;
 mod kernels;

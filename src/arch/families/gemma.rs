@@ -62,6 +62,10 @@ pub const GEMMA4: Family = Family {
     windows: GEMMA3.windows,
     final_softcap: None,
     experts: Some(ExpertRule { beside_dense: true, ..ExpertRule::DEFAULT }),
-    needs: &[&["rope_freqs.weight<token_embd.weight", "layer_output_scale.weight<attn_norm.weight"]],
+    needs: &[&[
+        "rope_freqs.weight<token_embd.weight",
+        "layer_output_scale.weight<attn_norm.weight",
+        "ffn_down_exps.scale<ffn_down_exps.weight",
+    ]],
     ..GEMMA3N
 };

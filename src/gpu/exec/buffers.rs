@@ -2,10 +2,10 @@
 
 use super::GpuBackend;
 use super::submit::STATUS_BYTES;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::device::Gpu;
 use crate::gpu::kernels::attend;
-use crate::gpu::lower::{Bound, Grid, Lowered, Place, row_stride};
+use crate::gpu::lower::{Bound, Grid, Lowered, Place, Scratch, row_stride};
 use crate::gpu::pipelines::Range;
 use crate::gpu::sequence::GpuSequence;
 use crate::gpu::weights::DeviceWeights;
@@ -19,6 +19,8 @@ pub(super) struct Buffers {
     pub scales: wgpu::Buffer,
     pub aligned: wgpu::Buffer,
     pub gates: wgpu::Buffer,
+    /// By [`Scratch::ALL`].
+    pub scratch: Vec<wgpu::Buffer>,
     pub row_info: wgpu::Buffer,
     pub want: wgpu::Buffer,
     pub order: wgpu::Buffer,
@@ -44,7 +46,7 @@ impl Buffers {
                 }
             }
             match &dispatch.grid {
-                Grid::Store(_, k, v) => [k, v].iter().for_each(|o| needed[o.buf.index()][0] = true),
+                Grid::Store(_, k, v) => v.iter().chain([k]).for_each(|o| needed[o.buf.index()][0] = true),
                 Grid::Attend(a) => {
                     [a.q, a.out].iter().chain(&a.select).for_each(|o| needed[o.buf.index()][0] = true);
                 }
@@ -63,12 +65,21 @@ impl Buffers {
         let widest = |widths: [u32; 2]| (0..2).map(|i| u64::from(widths[i]) * u64::from(rows[i])).max().unwrap_or(0);
         let n = u64::from(n_batch);
         let quantized = widest(lowered.quantized);
+        let scratch = |which: Scratch| {
+            let size = 4 * widest(lowered.scratch[which as usize]);
+            if size > gpu.caps().max_binding {
+                let text = format!("experts of a batch leave {size} bytes, the GPU binds {}", gpu.caps().max_binding);
+                return Err(Error::new(ErrorKind::Memory, text).with_hint("use a smaller batch (TEALIGHT_UBATCH)"));
+            }
+            gpu.storage("experts", size)
+        };
         Ok(Self {
             places,
             codes: gpu.storage("codes", quantized)?,
             scales: gpu.storage("scales", quantized / 2)?,
             aligned: gpu.storage("aligned", 4 * widest(lowered.aligned))?,
             gates: gpu.storage("gates", 4 * n * u64::from(lowered.gates))?,
+            scratch: Scratch::ALL.into_iter().map(scratch).collect::<Result<_>>()?,
             row_info: gpu.storage("rows", 16 * n)?,
             want: gpu.storage("wanted", 4 * n)?,
             order: gpu.storage("order", 4 * n)?,
@@ -107,6 +118,7 @@ impl Buffers {
             Bound::Scales => Range::all(&self.scales),
             Bound::Aligned => Range::all(&self.aligned),
             Bound::Gates => Range::all(&self.gates),
+            Bound::Scratch(which) => Range::all(&self.scratch[*which as usize]),
             Bound::RowInfo => Range::all(&self.row_info),
             Bound::Want => Range::all(&self.want),
             Bound::Order => Range::all(&self.order),

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::compose::Kernel;
 use crate::gpu::device::Gpu;
 use crate::gpu::kernels::attend;
-use crate::gpu::lower::{Bound, Dispatch, Grid, MATVEC_ROWS, TILE};
+use crate::gpu::lower::{Bound, Dispatch, Grid, Kernels, MATVEC_ROWS, TILE};
 use crate::gpu::pipelines::{Pipelines, Range};
 use crate::gpu::sequence::{self, GpuSequence};
 use crate::gpu::weights::DeviceWeights;
@@ -113,15 +113,26 @@ impl Recorder<'_> {
             self.stats.dispatches += 1;
         };
         if let Some(group) = &ready.group {
-            let (kernel, grid) = match dispatch.grid {
-                Grid::Rows(x) => (0, [x, n, 1]),
-                Grid::Sequences(x) => (0, [x, sequences.len() as u32, 1]),
-                Grid::Matvec(rows) => {
-                    let groups = rows.div_ceil(MATVEC_ROWS);
-                    let x = groups.min(self.gpu.caps().max_groups);
-                    (n.next_power_of_two().ilog2() as usize, [x, groups.div_ceil(x), 1])
-                }
-                Grid::Matmul(rows) => (0, [rows.div_ceil(TILE.0), n.div_ceil(TILE.1), 1]),
+            let kernel = match dispatch.kernels {
+                Kernels::Few(_) => n.next_power_of_two().ilog2() as usize,
+                _ => 0,
+            };
+            let few = |rows: u32, z: u32| {
+                let groups = rows.div_ceil(MATVEC_ROWS);
+                let x = groups.min(self.gpu.caps().max_groups);
+                [x, groups.div_ceil(x), z]
+            };
+            let grid = match dispatch.grid {
+                Grid::Rows(x) => [x, n, 1],
+                Grid::Sequences(x) => [x, sequences.len() as u32, 1],
+                Grid::Matvec(rows) => few(rows, 1),
+                Grid::HeadsFew(rows, heads) => few(rows, heads),
+                Grid::ExpertsFew(rows, chosen) => few(rows, n * chosen.used),
+                Grid::Matmul(rows) => [rows.div_ceil(TILE.0), n.div_ceil(TILE.1), 1],
+                Grid::HeadsMany(rows, heads) => [rows.div_ceil(TILE.0), n.div_ceil(TILE.1), heads],
+                Grid::ExpertsMany(rows, chosen) => [rows.div_ceil(TILE.0), 1, chosen.max_tiles(n)],
+                Grid::Pairs(x, used) => [x, n, used],
+                Grid::One => [1, 1, 1],
                 Grid::Store(..) | Grid::Attend(_) | Grid::Select(_) | Grid::State { .. } => {
                     unreachable!("bound by the sequence")
                 }

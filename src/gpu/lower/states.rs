@@ -1,18 +1,13 @@
 //! Steps that change a state of every sequence. What needs no state comes first, for all rows at once; the rest runs
 //! once per sequence, over its rows in order.
 
-use super::{Bound, Dispatch, Grid, Kernels, Lowering, WG};
+use super::{Bound, Dispatch, Grid, Kernels, Lowering, WG, words};
 use crate::gpu::compose::{Kernel, ROWS};
 use crate::gpu::kernels::state::{self, Columns, Conv, Gates, ScanSteps};
 use crate::plan::{Act, Delta, Operand, Scan, Spread, StateKind, Step};
 
-/// A parameter block as words.
-fn words<P: bytemuck::Pod>(params: &P) -> Vec<u32> {
-    bytemuck::cast_slice(std::slice::from_ref(params)).to_vec()
-}
-
 impl Lowering<'_> {
-    fn columns(&self, o: Operand) -> Columns {
+    fn row_view(&self, o: Operand) -> Columns {
         [self.stride(o), o.start]
     }
 
@@ -45,7 +40,7 @@ impl Lowering<'_> {
         let StateKind::Tail { taps, channels } = self.plan.states()[state.index()].kind else {
             return Err("a convolution without a tail of inputs".into());
         };
-        let (x_at, out_at, has_bias) = (self.columns(*x), self.columns(*out), bias.is_some().into());
+        let (x_at, out_at, has_bias) = (self.row_view(*x), self.row_view(*out), bias.is_some().into());
         let params = Conv { x: x_at, out: out_at, channels, taps, has_bias, pad: 0 };
         let bindings = vec![
             self.place(*x),
@@ -69,10 +64,10 @@ impl Lowering<'_> {
         let n_decay = d.decay.len();
         let width = n_decay + d.heads;
         let params = state::Delta {
-            q: self.columns(d.q),
-            k: self.columns(d.k),
-            v: self.columns(d.v),
-            out: self.columns(d.out),
+            q: self.row_view(d.q),
+            k: self.row_view(d.k),
+            v: self.row_view(d.v),
+            out: self.row_view(d.out),
             heads: d.heads,
             key_heads: d.key_heads,
             cyclic: (d.spread == Spread::Cyclic).into(),
@@ -116,17 +111,17 @@ impl Lowering<'_> {
         let rates = &self.plan.weights()[s.a.index()];
         let wide = rates.row_len() * rates.n_rows() != s.heads as usize;
         let params = state::Scan {
-            x: self.columns(s.x),
-            b: self.columns(s.b),
-            c: self.columns(s.c),
-            out: self.columns(s.out),
+            x: self.row_view(s.x),
+            b: self.row_view(s.b),
+            c: self.row_view(s.c),
+            out: self.row_view(s.out),
             heads: s.heads,
             channels,
             per_group: s.heads / s.groups,
             pad: 0,
         };
         let (kernel, groups) = params.kernel(n, wide).ok_or_else(|| format!("no kernel for states of {n} numbers"))?;
-        let steps = ScanSteps { x: params.x, dt: self.columns(s.dt), out: params.out, heads: s.heads, channels };
+        let steps = ScanSteps { x: params.x, dt: self.row_view(s.dt), out: params.out, heads: s.heads, channels };
         self.needs_gates(s.heads);
         let bindings = vec![
             self.place(s.x),

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use rayon::prelude::*;
 use tealight_quant::BlockType;
 
+use super::experts::{of_experts, of_format as experts_of_format, of_routes};
 use super::fixtures::fixtures;
 use super::positions::of_positions;
 use super::states::of_states;
@@ -27,6 +28,7 @@ fn variants() -> Vec<Variant> {
         int8_prompt,
         int8_decode,
         max_groups: 65_535,
+        max_binding: u64::MAX,
         fuse,
     };
     (0..16).map(|i| variant(flags(i))).collect()
@@ -41,9 +43,11 @@ fn push_row_steps(m: &mut Model, r: Operand, y: Operand) {
         m.plan.push(norm(r));
     }
     let xielu = Act::Xielu { positive: 0.9, negative: 0.8, beta: 0.5, eps: -1e-6 };
-    for act in [Act::Silu, Act::Gelu, Act::GeluErf, Act::Relu, Act::Relu2, xielu] {
+    let clamped = Act::ClampedSwiglu { alpha: 1.702, limit: 7.0 };
+    for act in [Act::Silu, Act::Gelu, Act::GeluErf, Act::Relu, Act::Relu2, xielu, Act::Sigmoid, Act::Id, clamped] {
         m.plan.push(Step::Gate { x: r, out: y, act, by: None });
         m.plan.push(Step::Gate { x: r, out: r, act, by: Some(y) });
+        m.plan.push(Step::Gate { x: y.columns(0, 1), out: r, act, by: Some(r) });
     }
     m.plan.push(Step::Softcap { x: r, out: r, cap: 30.0 });
     m.plan.push(Step::Softcap { x: r, out: y, cap: 30.0 });
@@ -125,7 +129,7 @@ fn attention(dims: [u32; 2], group: u32) -> (CacheSpec, plan::Attend) {
     let spec = CacheSpec { name: "kv".into(), k: 2 * dims[0], v: 2 * dims[1], heads: 2, span: Span::Full };
     let (cache, heads) = (b.cache(spec.clone()), 2 * group);
     let q = b.buffer("q", heads * dims[0]).split(heads, dims[0]);
-    let out = b.buffer("o", heads * dims[1]);
+    let out = b.buffer("o", heads * if dims[1] > 0 { dims[1] } else { 512 });
     let (scale, span) = (1.0, Span::Full);
     (
         spec,
@@ -176,9 +180,13 @@ fn every_kernel() -> HashSet<Kernel> {
             of_attention(&spec, &step, &mut found);
         }
     }
+    let (spec, step) = attention([576, 0], 16);
+    of_attention(&spec, &plan::Attend { v_prefix: Some(512), ..step }, &mut found);
     for k in [1, 2, MAX_K] {
         found.extend(Select::new(150_000, 150_000, 0, k).stages(1).map(|(kernel, _)| kernel));
     }
+    let cases = of_routes().into_iter().chain(of_experts()).chain(formats().into_iter().map(experts_of_format));
+    cases.for_each(|case| collect(&case.plan, &mut found));
     for fixture in fixtures() {
         collect(&fixture.plan, &mut found);
     }

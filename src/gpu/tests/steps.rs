@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use tealight_quant::BlockType;
 
 use super::cases::{Case, of_attention, of_format, of_steps};
+use super::experts::{of_experts, of_routes};
 use super::positions::of_positions;
 use super::states::of_states;
 use super::support::{Model, formats, mean_error, rows, worst};
@@ -133,6 +134,21 @@ fn what_is_no_number_does_not_become_one_by_int8() {
         let got = case.script().on_gpu(&gpu, &case.plan, &*case.weights, &INT8.options());
         assert!(got.len() == 100 && got.iter().all(|y| y.is_nan()), "{}: {got:?}", case.name);
     }
+}
+
+#[test]
+fn the_choice_of_experts_is_the_cpus() {
+    check(of_routes(), &[USUAL], &[CHECKED]);
+}
+
+#[test]
+fn experts_are_exact() {
+    check(of_experts(), &[USUAL, PLAIN, INT8], &[CHECKED]);
+}
+
+#[test]
+fn experts_of_every_format_are_exact() {
+    check(formats().into_iter().map(super::experts::of_format).collect(), &[USUAL, INT8], &[]);
 }
 
 #[test]
