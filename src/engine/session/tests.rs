@@ -173,10 +173,11 @@ fn an_answer_begins_again_on_a_gpu_too_and_on_both_sides() {
     if crate::gpu::testing::gpu().is_none() {
         return;
     }
-    for layers in [GpuLayers::All, GpuLayers::Count(1)] {
+    let both = [GpuLayers::All, GpuLayers::Count(1)];
+    for (fixture, layers) in ["lfm2", "qwen35", "falcon-h1"].into_iter().flat_map(|f| both.map(|n| (f, n))) {
         let options = ModelOptions::default().with_device(DeviceChoice::Gpu).with_gpu_check(GpuCheck::Off);
-        let name = format!("falcon-h1 with {layers:?} on the GPU");
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/falcon-h1/model.gguf");
+        let name = format!("{fixture} with {layers:?} on the GPU");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture).join("model.gguf");
         answers_twice(&Model::open(path, &options.with_threads(2).with_gpu_layers(layers)).unwrap(), &name);
     }
 }

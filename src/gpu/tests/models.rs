@@ -94,7 +94,7 @@ fn two_sequences_in_one_batch_are_two_sequences() {
     let batches = [vec![0, 0, 1, 0, 1, 0, 0, 1, 0, 0, 0], vec![1], vec![0, 1], vec![1, 1, 1, 0], vec![0, 1], vec![0]];
     let script = Script { batches: &batches, cache: [CacheType::F16; 2], wanted: Wanted::Some };
     let judge = |name: &&str| finding(&own(name), &script, &FLOATS, 2e-3);
-    check(["llama31", "gemma2", "qwen3"].par_iter().filter_map(judge).collect());
+    check(["llama31", "gemma2", "qwen3", "falcon-h1", "qwen35", "lfm2"].par_iter().filter_map(judge).collect());
 }
 
 #[test]
