@@ -419,7 +419,7 @@ impl<'a> Lowering<'a> {
                 return Err("steps with a state are the CPU's".into());
             }
             step @ (Step::Scale { .. } | Step::Rescale { .. } | Step::Mix { .. } | Step::Sparsify { .. }) => {
-                return Err(format!("no kernel for {}", step.name()));
+                self.streams(step)?;
             }
             Step::Select(_) => return Err("no kernels for chosen positions".into()),
             Step::Route(r) => self.route(r)?,
