@@ -1,13 +1,15 @@
 //! The numbers of a model, read from metadata once, each with its range.
 
+mod keys;
+mod rope;
 mod state;
-
-use std::ops::RangeInclusive;
 
 use super::family::{AlibiWhere, Block, Family, FfnAct, Mixer, OtherWhere, WindowKind};
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::{Metadata, Value};
 use crate::plan::{Act, Groups, NormKind, PoolKind, Score};
+use keys::Keys;
+pub use rope::{RopeConfig, RopeScaling};
 pub use state::StateConfig;
 
 /// Largest width, length or table that a sane model has; a larger one is a broken file.
@@ -50,50 +52,6 @@ pub enum WindowPattern {
     Period(u32),
     /// One flag per layer.
     Layers(Vec<bool>),
-}
-
-/// Kinds of rotation scaling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RopeScaling {
-    /// None that a key names; factor tensors act all the same.
-    None,
-    /// Factors in `rope_freqs.weight`.
-    Llama3,
-    /// Factors in `rope_factors_long.weight` and `rope_factors_short.weight`.
-    Longrope,
-    /// Frequencies divided by the factor.
-    Linear,
-    /// YaRN, Peng et al. 2023 (arXiv 2309.00071).
-    Yarn,
-}
-
-/// The rotation's numbers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RopeConfig {
-    /// Dims of a head that rotate; absent: all.
-    pub n_rot: Option<u32>,
-    /// Base of the frequencies.
-    pub theta: f32,
-    /// Base in windowed layers.
-    pub theta_swa: Option<f32>,
-    /// Formula.
-    pub scaling: RopeScaling,
-    /// Factor of the formula.
-    pub factor: f32,
-    /// Context that the model was trained with before scaling.
-    pub n_ctx_orig: u32,
-    /// Does the file say so, and hence mean to scale?
-    pub is_extended: bool,
-    /// Factor of cos and sin; wins over yarn's formula.
-    pub attn_factor: Option<f32>,
-    /// Yarn's correction range.
-    pub beta_fast: f32,
-    /// Yarn's correction range.
-    pub beta_slow: f32,
-    /// A file with this key has cancelled yarn's amplitude; latent attention scales scores by it.
-    pub log_multiplier: Option<f32>,
-    /// Some families' switch of the whole rotation.
-    pub finetuned: Option<bool>,
 }
 
 /// Residual streams side by side.
@@ -240,83 +198,7 @@ pub struct ExpertConfig {
     pub scale: f32,
 }
 
-/// Reads keys of one architecture and checks their ranges.
-struct Keys<'a> {
-    meta: Metadata<'a>,
-    arch: &'a str,
-}
-
 impl Keys<'_> {
-    fn name(&self, key: &str) -> String {
-        format!("{}.{key}", self.arch)
-    }
-
-    fn missing(&self, name: &str) -> Error {
-        let text = format!("key `{name}` is missing");
-        Error::new(ErrorKind::Model, text)
-            .in_file(self.meta.path())
-            .with_hint("convert the model again with a current converter")
-    }
-
-    fn size(&self, key: &str, range: RangeInclusive<u32>) -> Result<Option<u32>> {
-        let name = self.name(key);
-        match self.meta.u32(&name)? {
-            Some(n) if !range.contains(&n) => {
-                Err(self.meta.key_error(&name, n, format!("{} to {}", range.start(), range.end())))
-            }
-            n => Ok(n),
-        }
-    }
-
-    fn required(&self, key: &str, range: RangeInclusive<u32>) -> Result<u32> {
-        self.size(key, range)?.ok_or_else(|| self.missing(&self.name(key)))
-    }
-
-    /// A finite number above zero; files write 0 for "not used".
-    fn positive(&self, key: &str) -> Result<Option<f32>> {
-        let name = self.name(key);
-        match self.meta.f32(&name)? {
-            Some(0.0) => Ok(None),
-            Some(x) if !(x.is_finite() && x > 0.0) => Err(self.meta.key_error(&name, x, "a finite number above 0")),
-            x => Ok(x),
-        }
-    }
-
-    /// A finite number.
-    fn finite(&self, key: &str) -> Result<Option<f32>> {
-        let name = self.name(key);
-        match self.meta.f32(&name)? {
-            Some(x) if !x.is_finite() => Err(self.meta.key_error(&name, x, "a finite number")),
-            x => Ok(x),
-        }
-    }
-
-    /// As `positive`, but 0 is an error.
-    fn above_zero(&self, key: &str) -> Result<Option<f32>> {
-        let name = self.name(key);
-        match (self.meta.f32(&name)?, self.positive(key)?) {
-            (Some(x), None) => Err(self.meta.key_error(&name, x, "a finite number above 0")),
-            (_, x) => Ok(x),
-        }
-    }
-
-    /// A number for all layers, or an array with one per layer.
-    fn per_layer(&self, key: &str, n_layer: u32, range: RangeInclusive<u32>) -> Result<Option<Vec<u32>>> {
-        let name = self.name(key);
-        let Some(Value::Array(array)) = self.meta.value(&name) else {
-            return Ok(self.size(key, range)?.map(|n| vec![n; n_layer as usize]));
-        };
-        let expected = format!("{n_layer} integers from {} to {}", range.start(), range.end());
-        let list: Option<Vec<u32>> = array
-            .integers()
-            .and_then(|list| list.map(|n| u32::try_from(n).ok().filter(|n| range.contains(n))).collect());
-        match list {
-            Some(list) if list.len() == n_layer as usize => Ok(Some(list)),
-            Some(list) => Err(self.meta.key_error(&name, format!("{} values", list.len()), expected)),
-            None => Err(self.meta.key_error(&name, "other values", expected)),
-        }
-    }
-
     /// Keys that change the computation in a way that no step does yet: a file with them must not run as if they
     /// were not there.
     fn refuse_unsupported(&self, family: &Family) -> Result<()> {
@@ -383,25 +265,6 @@ impl Keys<'_> {
             all.iter_mut().zip(list).for_each(|(layer, x)| layer[i] = x);
         }
         Ok(all)
-    }
-
-    /// A number for each layer, or one for all, of those that `fits` accepts.
-    fn floats_of_layers(&self, name: &str, n_layer: u32, fits: fn(f32) -> bool) -> Result<Option<Vec<f32>>> {
-        let expected = || format!("{n_layer} finite numbers");
-        let list: Vec<f32> = match self.meta.value(name) {
-            Some(Value::Array(array)) => match array.floats() {
-                Some(list) => list.collect(),
-                None => return Err(self.meta.key_error(name, "other values", expected())),
-            },
-            _ => match self.meta.f32(name)? {
-                Some(x) => vec![x; n_layer as usize],
-                None => return Ok(None),
-            },
-        };
-        if list.len() != n_layer as usize || !list.iter().all(|x| fits(*x)) {
-            return Err(self.meta.key_error(name, format!("{} values", list.len()), expected()));
-        }
-        Ok(Some(list))
     }
 
     /// The residual streams of a family that has several.
@@ -655,65 +518,6 @@ impl Config {
                 false => None,
             },
             rope,
-        })
-    }
-}
-
-impl RopeConfig {
-    fn read(keys: &Keys<'_>, n_ctx_train: u32, head_dim: u32) -> Result<RopeConfig> {
-        let n_rot = keys.size("rope.dimension_count", 0..=MAX_SIZE)?.filter(|&n| n > 0);
-        if n_rot.is_none() && !head_dim.is_multiple_of(2) {
-            let name = keys.name("attention.key_length");
-            return Err(keys.meta.key_error(&name, head_dim, "an even number, or `rope.dimension_count` beside it"));
-        }
-        if let Some(n) = n_rot
-            && (n % 2 != 0 || n > head_dim)
-        {
-            let name = keys.name("rope.dimension_count");
-            return Err(keys.meta.key_error(&name, n, format!("an even number up to the head's {head_dim}")));
-        }
-        let name = keys.name("rope.scaling.type");
-        let scaling = match keys.meta.str(&name)? {
-            None | Some("none") => RopeScaling::None,
-            Some("llama3") => RopeScaling::Llama3,
-            Some("longrope") => RopeScaling::Longrope,
-            Some("linear") => RopeScaling::Linear,
-            Some("yarn") => RopeScaling::Yarn,
-            Some(other) => {
-                return Err(keys.meta.key_error(
-                    &name,
-                    format!("`{}`", printable(other)),
-                    "none, linear, yarn or longrope",
-                ));
-            }
-        };
-        // Files of 2023 carry `rope.scale_linear` instead of a type and a factor.
-        let old = keys.positive("rope.scale_linear")?.filter(|&f| f != 1.0);
-        let factor = match scaling {
-            RopeScaling::Linear | RopeScaling::Yarn => {
-                Some(keys.above_zero("rope.scaling.factor")?.ok_or_else(|| keys.missing("rope.scaling.factor"))?)
-            }
-            _ => keys.positive("rope.scaling.factor")?,
-        };
-        let scaling = if old.is_some() && factor.is_none() { RopeScaling::Linear } else { scaling };
-        let n_ctx_orig = keys.size("rope.scaling.original_context_length", 0..=u32::MAX)?.filter(|&n| n > 0);
-        if scaling == RopeScaling::Yarn && n_ctx_orig.unwrap_or(n_ctx_train) == 0 {
-            return Err(keys.missing("rope.scaling.original_context_length"));
-        }
-        Ok(RopeConfig {
-            n_rot,
-            // What Su et al. chose (arXiv 2104.09864); converters leave it out where a model keeps it (Phi-2, Gemma).
-            theta: keys.above_zero("rope.freq_base")?.unwrap_or(10000.0),
-            theta_swa: keys.above_zero("rope.freq_base_swa")?,
-            scaling,
-            factor: factor.or(old).unwrap_or(1.0),
-            n_ctx_orig: n_ctx_orig.unwrap_or(n_ctx_train),
-            is_extended: n_ctx_orig.is_some(),
-            attn_factor: keys.positive("rope.scaling.attn_factor")?,
-            beta_fast: keys.above_zero("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
-            beta_slow: keys.above_zero("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
-            finetuned: keys.meta.bool(&keys.name("rope.scaling.finetuned"))?,
-            log_multiplier: keys.finite("rope.scaling.yarn_log_multiplier")?,
         })
     }
 }

@@ -112,7 +112,7 @@ impl KernelBench {
     pub fn decode(&self, set: &str, ty: BlockType) -> Result<DecodeSpeed> {
         let set = set_of(set)?;
         // What is slow reads less: its rate does not depend on memory.
-        let is_slow = set.name() == "scalar" || !ty.is_float() && !set.has_matvec_q8(ty);
+        let is_slow = set.name() == "scalar";
         let n_bytes = if is_slow { self.memory.len().min(SLOW_BYTES) } else { self.memory.len() };
         let row_bytes = row_bytes(ty);
         let rows = &self.memory[..n_bytes / row_bytes * row_bytes];
@@ -252,7 +252,7 @@ impl<'a> Row<'a> {
             ActivationKind::F32 => self.set.matvec_f32(self.ty, rows, self.x, out, &mut Vec::new()),
             _ => {
                 let x = Row8 { q: &self.q, d: &self.d, sums: &self.sums };
-                self.set.matvec_q8(self.ty, rows, x, out, &mut Vec::new());
+                self.set.matvec_q8(self.ty, rows, x, out);
             }
         }
         black_box(out);

@@ -223,31 +223,20 @@ impl KernelSet {
 
     /// `out[r] = sum_k W[r, k] * x[k]` for the types whose [`ActivationKind`] is not F32.
     ///
-    /// `rows`: blocks of type `ty`, [out.len(), n]. Where the set has no integer kernel for the type, the
-    /// activations' values go to `scratch`, which grows to `[n]` once, and their product is one of numbers.
+    /// `rows`: blocks of type `ty`, [out.len(), n].
     ///
     /// # Panics
     /// The lengths do not fit, or the activations are not of the type's kind.
-    pub fn matvec_q8(&self, ty: BlockType, rows: &[u8], x: Row8<'_>, out: &mut [f32], scratch: &mut Vec<f32>) {
+    pub fn matvec_q8(&self, ty: BlockType, rows: &[u8], x: Row8<'_>, out: &mut [f32]) {
         check_rows(ty, rows, x.q.len(), out.len());
-        let kind = ActivationKind::of(ty);
-        check_row8(kind, x.q.len(), x.q.len(), x.d.len(), x.sums.len());
+        check_row8(ActivationKind::of(ty), x.q.len(), x.q.len(), x.d.len(), x.sums.len());
         let kernel = match ty {
-            BlockType::Q4_0 => Some(self.matvec_q4_0),
-            BlockType::Q4_1 => Some(self.matvec_q4_1),
-            BlockType::Q8_0 => Some(self.matvec_q8_0),
-            BlockType::Q4K => Some(self.matvec_q4_k),
-            BlockType::Q6K => Some(self.matvec_q6_k),
-            _ => (self.matvec_codes)(ty),
-        };
-        let Some(kernel) = kernel else {
-            scratch.resize(scratch.len().max(x.q.len()), 0.0);
-            let values = &mut scratch[..x.q.len()];
-            let blocks = x.q.chunks_exact(kind.block_len()).zip(x.d);
-            for (values, (q, d)) in values.chunks_exact_mut(kind.block_len()).zip(blocks) {
-                values.iter_mut().zip(q).for_each(|(value, &q)| *value = f32::from(q) * d);
-            }
-            return self.matvec_f32(ty, rows, values, out, &mut Vec::new());
+            BlockType::Q4_0 => self.matvec_q4_0,
+            BlockType::Q4_1 => self.matvec_q4_1,
+            BlockType::Q8_0 => self.matvec_q8_0,
+            BlockType::Q4K => self.matvec_q4_k,
+            BlockType::Q6K => self.matvec_q6_k,
+            _ => (self.matvec_codes)(ty).expect("every set has kernels for types of codes"),
         };
         // SAFETY: a `KernelSet` exists only if its features were detected.
         unsafe { kernel(rows, x, out) }
@@ -260,17 +249,10 @@ impl KernelSet {
     ///
     /// # Panics
     /// As [`KernelSet::matvec_q8`], or when the rows of `out` are not as many as those of `x`, and of one length.
-    pub fn matvec_rows_q8(
-        &self,
-        ty: BlockType,
-        rows: &[u8],
-        x: &[Row8<'_>],
-        out: &mut [&mut [f32]],
-        scratch: &mut Vec<f32>,
-    ) {
+    pub fn matvec_rows_q8(&self, ty: BlockType, rows: &[u8], x: &[Row8<'_>], out: &mut [&mut [f32]]) {
         assert_eq!(x.len(), out.len());
         let Some(kernel) = (self.matvec_rows)(ty).filter(|_| x.len() > 1) else {
-            return x.iter().zip(out).for_each(|(x, out)| self.matvec_q8(ty, rows, *x, out, scratch));
+            return x.iter().zip(out).for_each(|(x, out)| self.matvec_q8(ty, rows, *x, out));
         };
         let (n, n_row) = (x[0].q.len(), out[0].len());
         check_rows(ty, rows, n, n_row);
@@ -280,12 +262,6 @@ impl KernelSet {
         }
         // SAFETY: a `KernelSet` exists only if its features were detected.
         unsafe { kernel(rows, x, out) }
-    }
-
-    /// Whether [`KernelSet::matvec_q8`] has an integer kernel for the type.
-    pub fn has_matvec_q8(&self, ty: BlockType) -> bool {
-        matches!(ty, BlockType::Q4_0 | BlockType::Q4_1 | BlockType::Q8_0 | BlockType::Q4K | BlockType::Q6K)
-            || (self.matvec_codes)(ty).is_some()
     }
 
     /// Quantizes activations in blocks of 32 as llama.cpp's q8_0: `d = f16(amax / 127)`, quants with

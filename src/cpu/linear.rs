@@ -329,7 +329,7 @@ impl RowsWork<'_> {
         // every quantized type has panels, so there are few rows; the arrays repeat the last one
         let x: [_; MAX_FEW] = std::array::from_fn(|row| quantized.row(group.first, row.min(n_row - 1), n));
         let mut to: [_; MAX_FEW] = std::array::from_fn(|row| if row < n_row { out(row) } else { Default::default() });
-        set.matvec_rows_q8(ty, bytes, &x[..n_row], &mut to[..n_row], &mut scratch.kernel);
+        set.matvec_rows_q8(ty, bytes, &x[..n_row], &mut to[..n_row]);
     }
 
     fn panels<'x, 'o>(

@@ -13,7 +13,7 @@ macro_rules! files {
 pub(super) const FILES: &[(&str, &str)] = files![
     "prelude" "linear" "experts" "int8" "math" "act" "rows" "reduce/tree" "reduce/subgroup"
     "kernel/add" "kernel/embed" "kernel/experts_gate" "kernel/experts_group" "kernel/experts_sum" "kernel/gate" "kernel/matmul" "kernel/matmul_int8" "kernel/matvec"
-    "kernel/matvec_int8" "kernel/norm" "kernel/pool" "kernel/quantize" "kernel/rope" "kernel/route" "kernel/softcap" "kernel/take"
+    "kernel/matvec_int8" "kernel/mix" "kernel/norm" "kernel/pool" "kernel/quantize" "kernel/rope" "kernel/rescale" "kernel/route" "kernel/scale" "kernel/softcap" "kernel/sparsify" "kernel/take"
     "weights"
     "quant/integer" "quant/f32" "quant/f16" "quant/bf16"
     "quant/q4_0" "quant/q4_1" "quant/q5_0" "quant/q5_1" "quant/q8_0" "quant/q1_0" "quant/q2_0"

@@ -436,7 +436,7 @@ impl<'a> Lowering<'a> {
             Step::Delta(d) => self.delta(d)?,
             Step::Scan(s) => self.scan(s)?,
             step @ (Step::Scale { .. } | Step::Rescale { .. } | Step::Mix { .. } | Step::Sparsify { .. }) => {
-                return Err(format!("no kernel for {}", step.name()));
+                self.streams(step)?;
             }
             Step::Select(s) => self.select(s)?,
             Step::Route(r) => self.route(r)?,

@@ -1,6 +1,7 @@
 //! The numbers of layers that keep a state.
 
-use super::{Keys, MAX_HEADS, MAX_SIZE};
+use super::keys::Keys;
+use super::{MAX_HEADS, MAX_SIZE};
 use crate::arch::family::{Family, Mixer};
 use crate::error::Result;
 

@@ -140,7 +140,7 @@ fn matvec(set: &KernelSet, ty: BlockType, rows: &[u8], x: &[f32], n_row: usize) 
         ActivationKind::F32 => set.matvec_f32(ty, rows, x, &mut out, &mut Vec::new()),
         kind => {
             let x = Quantized::new(&KernelSet::SCALAR, kind, x);
-            set.matvec_q8(ty, rows, x.row(), &mut out, &mut Vec::new());
+            set.matvec_q8(ty, rows, x.row(), &mut out);
         }
     }
     out
@@ -249,7 +249,7 @@ fn rows_of_activations_together_have_the_bits_of_each_alone() {
                     .collect();
                 let alone = x.iter().map(|x| {
                     let mut out = vec![f32::NAN; n_row];
-                    set.matvec_q8(ty, &rows, x.row(), &mut out, &mut Vec::new());
+                    set.matvec_q8(ty, &rows, x.row(), &mut out);
                     out.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
                 });
                 let alone: Vec<_> = alone.collect();
@@ -257,7 +257,7 @@ fn rows_of_activations_together_have_the_bits_of_each_alone() {
                     let x: Vec<_> = x[..n_x].iter().map(Quantized::row).collect();
                     let mut out = vec![vec![f32::NAN; n_row]; n_x];
                     let mut to: Vec<_> = out.iter_mut().map(|out| &mut out[..]).collect();
-                    set.matvec_rows_q8(ty, &rows, &x, &mut to, &mut Vec::new());
+                    set.matvec_rows_q8(ty, &rows, &x, &mut to);
                     for (out, alone) in out.iter().zip(&alone) {
                         let out: Vec<_> = out.iter().map(|x| x.to_bits()).collect();
                         assert_eq!(out, *alone, "{} {ty} {n_row} x {n}, {n_x} together", set.name());

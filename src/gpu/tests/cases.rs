@@ -64,7 +64,7 @@ pub fn of_format(ty: BlockType) -> Case {
 
 /// All but the formats and attention.
 pub fn of_steps() -> Vec<Case> {
-    [products(), heads(), norms(), rotations(), pointwise(), moves()].into_iter().flatten().collect()
+    [products(), heads(), norms(), rotations(), pointwise(), streams(), moves()].into_iter().flatten().collect()
 }
 
 /// What stands around a product, with a matrix of floats and of codes.
@@ -269,6 +269,48 @@ fn pointwise() -> Vec<Case> {
         let (a, b) = (x.columns(0, 75), x.columns(75, 75));
         m.plan.push(Step::Add { x: a, y: b, out: if in_place { b } else { y }, scale: -1.5 });
         cases.push(Case::new(format!("add, in place {in_place}"), m, if in_place { b } else { y }, FUNCTIONS));
+    }
+    cases
+}
+
+/// Streams side by side in one buffer.
+fn streams() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for in_place in [true, false] {
+        for weighted in [true, false] {
+            let (mut m, x) = Model::given(22, 80);
+            let x = x.columns(3, 77);
+            let y = m.plan.buffer("y", 77);
+            let (out, weight) = (if in_place { x } else { y }, weighted.then(|| m.vector(77)));
+            m.plan.push(Step::Scale { x, out, factor: 0.3, weight });
+            cases.push(Case::new(format!("scale, in place {in_place}, weighted {weighted}"), m, out, FUNCTIONS));
+        }
+        let (mut m, x) = Model::given(23, 2 + 300 + 4 * 304);
+        let y = m.plan.buffer("y", 4 * 300);
+        let heads = Operand { start: 302, width: 300, heads: 4, stride: 304, ..x };
+        let out = if in_place { heads } else { y.split(4, 300) };
+        m.plan.push(Step::Rescale { x: heads, like: x.columns(2, 300), out, eps: 1e-6 });
+        cases.push(Case::new(format!("rescale, in place {in_place}"), m, out, FUNCTIONS));
+
+        let (mut m, x) = Model::given(24, 301);
+        let x = x.columns(1, 300);
+        let y = m.plan.buffer("y", 300);
+        let out = if in_place { x } else { y };
+        m.plan.push(Step::Sparsify { x, out, n_std: 0.7 });
+        cases.push(Case::new(format!("sparsify, in place {in_place}"), m, out, FUNCTIONS));
+
+        // The base among the streams, or elsewhere.
+        let (mut m, x) = Model::given(25, 12 + 3 * 70);
+        let (base, y) = (m.plan.buffer("base", 4 * 72), m.plan.buffer("y", 4 * 72));
+        if !in_place {
+            m.embed(F32, 9, base, 1.0, false);
+        }
+        let heads = |o: Operand, start, heads, stride| Operand { start, width: 66, heads, stride, ..o };
+        let base = if in_place { heads(x, 12, 3, 70) } else { heads(base, 2, 4, 72) };
+        let out = heads(y, 1, base.heads, 72);
+        let coef = x.columns(0, 3 * base.heads);
+        m.plan.push(Step::Mix { x: heads(x, 12, 3, 70), coef, base, out, offset: 0.5 });
+        cases.push(Case::new(format!("mix, base among the streams {in_place}"), m, out, FUNCTIONS));
     }
     cases
 }

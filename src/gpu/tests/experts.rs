@@ -122,9 +122,9 @@ pub fn of_experts() -> Vec<Case> {
     ];
     // Whole groups, ragged ones, more experts than are grouped for few rows, and all chosen. Experts of up to 16 KiB.
     let sizes = |ty| {
-        let ragged = if ty == Q4_0 { [64, 32, 70] } else { [37, 41, 75] };
+        let (whole, ragged) = if ty == Q4_0 { ([96, 32, 66], [64, 32, 70]) } else { ([96, 20, 66], [37, 31, 61]) };
         [
-            Sizes { n: [96, 32, 66], used: 2, of: 5 },
+            Sizes { n: whole, used: 2, of: 5 },
             Sizes { n: ragged, used: 3, of: 40 },
             Sizes { n: [64, 32, 9], used: 4, of: 4 },
         ]

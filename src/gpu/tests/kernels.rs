@@ -51,6 +51,15 @@ fn push_row_steps(m: &mut Model, r: Operand, y: Operand) {
     }
     m.plan.push(Step::Softcap { x: r, out: r, cap: 30.0 });
     m.plan.push(Step::Softcap { x: r, out: y, cap: 30.0 });
+    let weight = Some(m.vector(256));
+    m.plan.push(Step::Scale { x: r, out: r, factor: 0.5, weight });
+    m.plan.push(Step::Scale { x: r, out: r, factor: 0.5, weight: None });
+    m.plan.push(Step::Rescale { x: r.split(4, 64), like: y.columns(0, 64), out: r.split(4, 64), eps: 1e-5 });
+    m.plan.push(Step::Sparsify { x: r, out: r, n_std: 0.5 });
+    let (coef, mixed) = (r.columns(0, 16), m.plan.buffer("mixed", 256));
+    m.plan.push(Step::Mix { x: r.split(4, 64), coef, base: y.split(4, 64), out: mixed.split(4, 64), offset: 0.0 });
+    let (x, coef) = (mixed.split(4, 64), mixed.columns(0, 16));
+    m.plan.push(Step::Mix { x, coef, base: x, out: r.split(4, 64), offset: 0.0 });
     m.plan.push(Step::Add { x: r, y, out: r, scale: 0.5 });
 }
 

@@ -19,9 +19,6 @@ const FLOATS: GpuOptions = GpuOptions {
     cache_dir: None,
 };
 
-/// Fixtures with a step that has no kernel yet: placement leaves its layers to the CPU.
-const ON_CPU: &[&str] = &["gemma3n", "gemma4", "gemma4-moe"];
-
 /// `n` rows in batches of at most `chunk`.
 fn chunks(n: usize, chunk: usize) -> Vec<Batch> {
     (0..n).step_by(chunk).map(|start| rows(chunk.min(n - start))).collect()
@@ -31,14 +28,8 @@ fn chunks(n: usize, chunk: usize) -> Vec<Batch> {
 fn finding(fixture: &Fixture, script: &Script<'_>, options: &GpuOptions, limit: f32) -> Option<String> {
     let gpu = testing::gpu()?;
     let name = format!("{} with {:?}", fixture.name, script.cache);
-    match (unsupported(&fixture.plan, &gpu), ON_CPU.contains(&fixture.name.as_str())) {
-        (Some((step, why)), true) => {
-            println!("skipped: {name}: step {step}: {why}");
-            return None;
-        }
-        (Some((step, why)), false) => return Some(format!("{name}: step {step} cannot run: {why}")),
-        (None, true) => return Some(format!("{name} runs: strike it from the list of those that do not")),
-        (None, false) => {}
+    if let Some((step, why)) = unsupported(&fixture.plan, &gpu) {
+        return Some(format!("{name}: step {step} cannot run: {why}"));
     }
     let want = script.on_cpu(&fixture.plan, fixture.weights.clone(), true);
     let got = script.on_gpu(&gpu, &fixture.plan, &*fixture.weights, options);
@@ -105,7 +96,7 @@ fn a_quantized_cache_gives_what_the_exact_cpu_gives_with_one() {
     let batches = [chunks(30, 30), chunks(3, 1)].concat();
     let script = Script { batches: &batches, cache: [CacheType::Q8_0; 2], wanted: Wanted::All };
     let fits = |f: &Fixture| f.plan.caches().iter().all(|c| c.check_types(CacheType::Q8_0, CacheType::Q8_0).is_ok());
-    let goes_on = |f: &Fixture| f.plan.is_causal() && !ON_CPU.contains(&f.name.as_str());
+    let goes_on = |f: &Fixture| f.plan.is_causal();
     let able: Vec<Fixture> = fixtures().into_iter().filter(|f| fits(f) && goes_on(f)).take(2).collect();
     if able.is_empty() {
         println!("skipped: no fixture has heads of whole blocks");
