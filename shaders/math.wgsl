@@ -5,6 +5,10 @@ fn safe_tanh(x: f32) -> f32 {
     return tanh(clamp(x, -15.0, 15.0));
 }
 
+fn sigmoid(x: f32) -> f32 {
+    return 1.0 / (1.0 + exp(-max(x, -80.0)));
+}
+
 fn silu(x: f32) -> f32 {
     return x / (1.0 + exp(-max(x, -80.0)));
 }

@@ -19,4 +19,9 @@ struct Sequence {
     len: u32,
     // Parts into which attention cuts the keys of each row.
     n_split: u32,
+    // Sides of the states that the batch reads and writes. Where `len` is 0 a state is zeros, whatever lies there.
+    side_now: u32,
+    side_next: u32,
+    pad_0: u32,
+    pad_1: u32,
 }

@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 pub mod saved;
+mod sides;
 
+pub use self::sides::Sides;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{CacheSpec, Plan, Span};
 

@@ -1,6 +1,6 @@
 // out[i, h] = sum_t softmax_t(score) v[t, g], score = softcap(scale * heat(pos_i) * q[i, h] . k[t, g]) - slope_h (pos_i - t),
 // g = h / group,
-// over the positions t that row i sees; online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867) in f32.
+// over the positions t that row i sees, and with sinks one more score of the head, which has no value; online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867) in f32.
 //
 // q, out: views of [n_row, row_stride] f32. cache_k, cache_v: cells of cache/*, position t in slot t % n_slot.
 // part: [heads * count, n_split, RECORD] f32, written instead of `out` when n_split > 1.
@@ -9,7 +9,8 @@
 // Keys come in chunks of WG: an invocation owns a key while scores are computed, and 4 columns of the result while
 // values are summed, where SHARE groups of LANES invocations take every SHARE-th quad of keys.
 // Dispatch: (ceil(count * group / TQ), kv_heads, n_split), each <= 65535; count >= 1.   Twin: cpu/attention.rs
-// Constants: DK, DV columns of a head of keys and of values, multiples of 4; DV / 4 <= WG; TQ <= WG; WG % 8 = 0.
+// Constants: DK, DV columns of a head of keys and of values, multiples of 4; VW columns from one head of values to the
+// next: DV, or DK where values are the beginnings of keys (then cache_v is cache_k); DV / 4 <= WG; TQ <= WG; WG % 8 = 0.
 
 @group(0) @binding(0) var<storage, read> q: array<f32>;
 @group(0) @binding(1) var<storage, read> cache_k: array<Cell_k>;
@@ -19,6 +20,7 @@
 @group(0) @binding(5) var<storage, read> order: array<u32>;
 @group(0) @binding(6) var<uniform> p: Attend;
 @group(0) @binding(7) var<uniform> seq: Sequence;
+@group(0) @binding(8) var<storage, read> sinks: array<f32>;
 
 // A quad is 4 columns.
 const QUADS = DK / 4u;
@@ -32,8 +34,9 @@ var<workgroup> queries: array<vec4<f32>, TQ * QUADS>;
 // Scores of a chunk, then their weights, [TQ, WG].
 var<workgroup> scores: array<f32, TQ * WG>;
 var<workgroup> partials: array<f32, TQ * PARTIALS>;
-// Position, running maximum and factor of what was summed before, of each query.
+// Position, oldest position that is seen, running maximum and factor of what was summed before, of each query.
 var<workgroup> position: array<u32, TQ>;
+var<workgroup> oldest: array<u32, TQ>;
 var<workgroup> top: array<f32, TQ>;
 var<workgroup> shrink: array<f32, TQ>;
 // Slope of the biases of each query's head.
@@ -69,16 +72,19 @@ fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) l
     let first_query = at.x * TQ;
     let kv_head = at.y;
     let k_width = p.kv_heads * DK;
-    let v_width = p.kv_heads * DV;
+    let v_width = p.kv_heads * VW;
 
     // The keys that any query of the tile sees, and the part of them that is ours.
     let first_pos = seq.len + first_query / p.group;
     let last_pos = seq.len + min((first_query + TQ - 1u) / p.group, seq.count - 1u);
     let end = last_pos + 1u + min(p.ahead, seq.len + seq.count - 1u - last_pos);
-    let begin = select(0u, first_pos + 1u - p.window, first_pos >= p.window);
+    let begin = oldest_seen(first_pos);
     let per = ((end - begin + seq.n_split - 1u) / seq.n_split + WG - 1u) / WG * WG;
     let lo = min(begin + at.z * per, end);
     let hi = min(lo + per, end);
+
+    // The first part counts the sinks.
+    let has_sink = p.has_sinks != 0u && at.z == 0u;
 
     // Queries behind the last repeat it, and are not written.
     for (var i = lane; i < TQ * QUADS; i += WG) {
@@ -89,17 +95,27 @@ fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) l
         queries[i] = heat(seq.len + row) * vec4<f32>(q[a], q[a + 1u], q[a + 2u], q[a + 3u]);
     }
     if lane < TQ {
-        position[lane] = seq.len + min(first_query + lane, n_query - 1u) / p.group;
-        top[lane] = MASK;
         let query = min(first_query + lane, n_query - 1u);
-        steepness[lane] = select(slope(kv_head * p.group + query % p.group), 0.0, p.alibi_max == 0.0);
+        let h = kv_head * p.group + query % p.group;
+        position[lane] = seq.len + query / p.group;
+        oldest[lane] = oldest_seen(seq.len + query / p.group);
+        top[lane] = MASK;
+        if has_sink {
+            top[lane] = max(sinks[h], MASK);
+        }
+        steepness[lane] = select(slope(h), 0.0, p.alibi_max == 0.0);
     }
     workgroupBarrier();
 
     let share = lane / LANES;
-    let column = kv_head * DV + lane % LANES * 4u;
+    let column = kv_head * VW + lane % LANES * 4u;
     var sums = array<vec4<f32>, TQ>();
     var weight = array<f32, TQ>();
+    if has_sink && lane == 0u {
+        for (var j = 0u; j < TQ; j++) {
+            weight[j] = 1.0;
+        }
+    }
     for (var base = lo; base < hi; base += WG) {
         let n_key = min(WG, hi - base);
         let base_slot = base % p.n_slot;
@@ -115,9 +131,8 @@ fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(local_invocation_index) l
         }
         let key = base + lane;
         for (var j = 0u; j < TQ; j++) {
-            let behind = max(position[j], key) - key;
             let ahead = max(position[j], key) - position[j];
-            let seen = lane < n_key && behind < p.window && ahead <= p.ahead;
+            let seen = lane < n_key && key >= oldest[j] && ahead <= p.ahead;
             let bias = steepness[j] * (f32(position[j]) - f32(key));
             score[j] = select(MASK, capped(score[j]) - bias, seen);
             scores[j * WG + lane] = score[j];

@@ -5,10 +5,11 @@
 
 fn emit4(row: u32, at: u32, v: vec4<f32>) {
     let n = p.row_len;
-    if (at < n) { emit(at, row, v.x); }
-    if (at + 1u < n) { emit(at + 1u, row, v.y); }
-    if (at + 2u < n) { emit(at + 2u, row, v.z); }
-    if (at + 3u < n) { emit(at + 3u, row, v.w); }
+    let j = job(0u);
+    if (at < n) { emit(j, at, row, v.x); }
+    if (at + 1u < n) { emit(j, at + 1u, row, v.y); }
+    if (at + 2u < n) { emit(j, at + 2u, row, v.z); }
+    if (at + 3u < n) { emit(j, at + 3u, row, v.w); }
 }
 
 @compute @workgroup_size(WG)

@@ -1,8 +1,9 @@
-// y[col][row] = sum_k W[row][k] x[col][k] for many columns: prompts.
+// y[col][row] = sum_k W[row][k] x[col][k] for many columns: prompts. Of one matrix, of one for each head, or of tiles of
+// rows that chose the same expert (linear.wgsl, experts.wgsl).
 // A workgroup of 64 lanes computes 64 rows x 32 columns, in steps of 32 along k: lane i expands the group of weights of
 // row i and a quarter of two columns' inputs into workgroup memory (12 KiB of f32), then lane (lx, ly) adds up 8 rows x
 // 4 columns in registers. Rows and columns beyond the end repeat the last one and are not written.
-// Grid (rows / 64, columns / 32). Needs TAKEN, ADD. Scalar twin: src/cpu/exact.rs.
+// Grid (rows / 64, columns / 32, matrices or tiles). Scalar twin: src/cpu/exact.rs.
 const TILE_ROWS: u32 = 64u;
 const TILE_COLS: u32 = 32u;
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;
@@ -24,23 +25,27 @@ fn put_x(col: u32, k: u32, v: vec4<f32>) {
     tile_x[(k + 3u) * TILE_COLS + col] = v.w;
 }
 
-fn emit4(row: u32, col: u32, v: vec4<f32>) {
-    if (col < columns()) {
-        if (row < p.rows) { emit(row, col, v.x); }
-        if (row + 1u < p.rows) { emit(row + 1u, col, v.y); }
-        if (row + 2u < p.rows) { emit(row + 2u, col, v.z); }
-        if (row + 3u < p.rows) { emit(row + 3u, col, v.w); }
+fn emit4(j: Job, row: u32, col: u32, v: vec4<f32>) {
+    if (col < j.n_col) {
+        if (row < p.rows) { emit(j, row, col, v.x); }
+        if (row + 1u < p.rows) { emit(j, row + 1u, col, v.y); }
+        if (row + 2u < p.rows) { emit(j, row + 2u, col, v.z); }
+        if (row + 3u < p.rows) { emit(j, row + 3u, col, v.w); }
     }
 }
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let j = job(wid.z);
+    if (j.n_col == 0u) {
+        return;
+    }
     let row0 = wid.x * TILE_ROWS;
     let col0 = wid.y * TILE_COLS;
-    let row = min(row0 + lane, p.rows - 1u);
+    let row = j.row0 + min(row0 + lane, p.rows - 1u);
     let x_col = lane >> 1u;
     let x_part = (lane & 1u) * 4u;
-    let x_from = min(col0 + x_col, columns() - 1u) * p.x_row + p.x_start + x_part;
+    let x_from = input(j, min(col0 + x_col, j.n_col - 1u)) + x_part;
     let lx = lane & 7u;
     let ly = lane >> 3u;
     var a0 = vec4<f32>(); var a1 = vec4<f32>(); var a2 = vec4<f32>(); var a3 = vec4<f32>();
@@ -75,12 +80,12 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     let r = row0 + lx * 8u;
     let c = col0 + ly * 4u;
-    emit4(r, c, a0);
-    emit4(r, c + 1u, a1);
-    emit4(r, c + 2u, a2);
-    emit4(r, c + 3u, a3);
-    emit4(r + 4u, c, b0);
-    emit4(r + 4u, c + 1u, b1);
-    emit4(r + 4u, c + 2u, b2);
-    emit4(r + 4u, c + 3u, b3);
+    emit4(j, r, c, a0);
+    emit4(j, r, c + 1u, a1);
+    emit4(j, r, c + 2u, a2);
+    emit4(j, r, c + 3u, a3);
+    emit4(j, r + 4u, c, b0);
+    emit4(j, r + 4u, c + 1u, b1);
+    emit4(j, r + 4u, c + 2u, b2);
+    emit4(j, r + 4u, c + 3u, b3);
 }

@@ -1,5 +1,5 @@
 // As matmul.wgsl, over activations quantized to int8 by quantize.wgsl: tiles of codes and scales in workgroup memory
-// (4.5 KiB), packed dot products, f32 sums. Grid (rows / 64, columns / 32). Needs TAKEN, ADD.
+// (4.5 KiB), packed dot products, f32 sums. Grid as there.
 const TILE_ROWS: u32 = 64u;
 const TILE_COLS: u32 = 32u;
 @group(0) @binding(3) var<storage, read> x: array<vec4<u32>>;
@@ -16,12 +16,12 @@ fn codes_at(row: u32) -> Codes {
     return Codes(tile_w[row], tile_w[TILE_ROWS + row], s.xy, s.zw);
 }
 
-fn emit4(row: u32, col: u32, v: vec4<f32>) {
+fn emit4(j: Job, row: u32, col: u32, v: vec4<f32>) {
     if (row < p.rows) {
-        if (col < columns()) { emit(row, col, v.x); }
-        if (col + 1u < columns()) { emit(row, col + 1u, v.y); }
-        if (col + 2u < columns()) { emit(row, col + 2u, v.z); }
-        if (col + 3u < columns()) { emit(row, col + 3u, v.w); }
+        if (col < j.n_col) { emit(j, row, col, v.x); }
+        if (col + 1u < j.n_col) { emit(j, row, col + 1u, v.y); }
+        if (col + 2u < j.n_col) { emit(j, row, col + 2u, v.z); }
+        if (col + 3u < j.n_col) { emit(j, row, col + 3u, v.w); }
     }
 }
 
@@ -36,12 +36,16 @@ fn dot4(w: Codes, c: u32) -> vec4<f32> {
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let j = job(wid.z);
+    if (j.n_col == 0u) {
+        return;
+    }
     let row0 = wid.x * TILE_ROWS;
     let col0 = wid.y * TILE_COLS;
-    let row = min(row0 + lane, p.rows - 1u);
+    let row = j.row0 + min(row0 + lane, p.rows - 1u);
     let x_col = lane & 31u;
     let x_half = lane >> 5u;
-    let x_from = min(col0 + x_col, columns() - 1u) * p.groups;
+    let x_from = input(j, min(col0 + x_col, j.n_col - 1u));
     let lx = (lane & 7u) * 8u;
     let ly = (lane >> 3u) * 4u;
     var s0 = vec4<f32>(); var s1 = vec4<f32>(); var s2 = vec4<f32>(); var s3 = vec4<f32>();
@@ -66,12 +70,12 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         s7 += dot4(codes_at(lx + 7u), ly);
         workgroupBarrier();
     }
-    emit4(row0 + lx, col0 + ly, s0);
-    emit4(row0 + lx + 1u, col0 + ly, s1);
-    emit4(row0 + lx + 2u, col0 + ly, s2);
-    emit4(row0 + lx + 3u, col0 + ly, s3);
-    emit4(row0 + lx + 4u, col0 + ly, s4);
-    emit4(row0 + lx + 5u, col0 + ly, s5);
-    emit4(row0 + lx + 6u, col0 + ly, s6);
-    emit4(row0 + lx + 7u, col0 + ly, s7);
+    emit4(j, row0 + lx, col0 + ly, s0);
+    emit4(j, row0 + lx + 1u, col0 + ly, s1);
+    emit4(j, row0 + lx + 2u, col0 + ly, s2);
+    emit4(j, row0 + lx + 3u, col0 + ly, s3);
+    emit4(j, row0 + lx + 4u, col0 + ly, s4);
+    emit4(j, row0 + lx + 5u, col0 + ly, s5);
+    emit4(j, row0 + lx + 6u, col0 + ly, s6);
+    emit4(j, row0 + lx + 7u, col0 + ly, s7);
 }

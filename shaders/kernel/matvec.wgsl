@@ -1,6 +1,8 @@
-// y[col][row] = sum_k W[row][k] x[col][k] for 1 to COLS columns: the rows of a batch while text is written.
+// y[col][row] = sum_k W[row][k] x[col][k] for 1 to COLS columns: the rows of a batch while text is written. Of one matrix,
+// of one for each head, or of the chosen experts' (linear.wgsl, experts.wgsl).
 // A workgroup computes ROWS rows; its WG lanes stride over the groups of 32 weights, each of which is expanded once for
-// all columns; then sums over the lanes. Grid: rows / ROWS, folded over x and y by p.grid_x.
+// all columns; then sums over the lanes. Grid: rows / ROWS, folded over x and y by p.grid_x;
+// matrices.
 // Needs WG, ROWS, COLS, SLOTS = ROWS * COLS, TAKEN, ADD. Scalar twin: src/cpu/exact.rs.
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;
 
@@ -15,13 +17,20 @@ fn dot32(w: Group, at: u32) -> f32 {
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, l: Lanes) {
     let first = (wid.y * p.grid_x + wid.x) * ROWS;
-    let last_col = columns() - 1u;
+    let j = job(wid.z);
+    if (j.n_col == 0u) {
+        return;
+    }
+    var starts: array<u32, COLS>;
+    for (var c = 0u; c < COLS; c++) {
+        starts[c] = input(j, min(c, j.n_col - 1u));
+    }
     var acc: array<f32, SLOTS>;
     for (var g = l.lane; g < p.groups; g += WG) {
         for (var r = 0u; r < ROWS; r++) {
-            let w = group32(min(first + r, p.rows - 1u) * p.groups + g);
+            let w = group32((j.row0 + min(first + r, p.rows - 1u)) * p.groups + g);
             for (var c = 0u; c < COLS; c++) {
-                acc[r * COLS + c] += dot32(w, min(c, last_col) * p.x_row + p.x_start + g * 8u);
+                acc[r * COLS + c] += dot32(w, starts[c] + g * 8u);
             }
         }
     }
@@ -32,8 +41,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, l: Lanes) {
     for (var i = l.lane; i < SLOTS; i += WG) {
         let row = first + i / COLS;
         let col = i % COLS;
-        if (row < p.rows && col <= last_col) {
-            emit(row, col, total(i, l));
+        if (row < p.rows && col < j.n_col) {
+            emit(j, row, col, total(i, l));
         }
     }
 }

@@ -6,13 +6,20 @@
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, l: Lanes) {
     let first = (wid.y * p.grid_x + wid.x) * ROWS;
-    let last_col = columns() - 1u;
+    let j = job(wid.z);
+    if (j.n_col == 0u) {
+        return;
+    }
+    var starts: array<u32, COLS>;
+    for (var c = 0u; c < COLS; c++) {
+        starts[c] = input(j, min(c, j.n_col - 1u));
+    }
     var acc: array<f32, SLOTS>;
     for (var g = l.lane; g < p.groups; g += WG) {
         for (var r = 0u; r < ROWS; r++) {
-            let w = codes32(min(first + r, p.rows - 1u) * p.groups + g);
+            let w = codes32((j.row0 + min(first + r, p.rows - 1u)) * p.groups + g);
             for (var c = 0u; c < COLS; c++) {
-                let at = min(c, last_col) * p.groups + g;
+                let at = starts[c] + g;
                 acc[r * COLS + c] += dot_codes(w, x[2u * at], x[2u * at + 1u], xs[at]);
             }
         }
@@ -24,8 +31,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, l: Lanes) {
     for (var i = l.lane; i < SLOTS; i += WG) {
         let row = first + i / COLS;
         let col = i % COLS;
-        if (row < p.rows && col <= last_col) {
-            emit(row, col, total(i, l));
+        if (row < p.rows && col < j.n_col) {
+            emit(j, row, col, total(i, l));
         }
     }
 }

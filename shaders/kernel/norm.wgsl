@@ -1,7 +1,8 @@
 // out = (add + scale *) norm(a) * weight + bias over groups of `width` columns.
-//   Rms:   x / sqrt(mean(x^2) + eps)          Layer: (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps)
+//   KIND 0: x / sqrt(mean(x^2) + eps)          1: (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps)
+//        2: x / sqrt(sum(x^2) + eps)
 // a, b (what is added), out: views of n columns. weight, bias: [width], or [groups, width] where *_groups is 1.
-// One workgroup of WG lanes per group of a row; grid (groups, rows). Needs LAYER, ADD, TAKEN, WG, SLOTS = 1.
+// One workgroup of WG lanes per group of a row; grid (groups, rows). Needs KIND, ADD, TAKEN, WG, SLOTS = 1.
 // Scalar twin: src/cpu/kernels/scalar.rs.
 struct Norm {
     a: View,
@@ -24,7 +25,7 @@ struct Norm {
 fn main(@builtin(workgroup_id) wid: vec3<u32>, l: Lanes) {
     let first = wid.x * p.width;
     var mean = 0.0;
-    if (LAYER != 0u) {
+    if (KIND == 1u) {
         var sum = 0.0;
         for (var i = l.lane; i < p.width; i += WG) {
             sum += a[at(p.a, wid.y, first + i)];
@@ -41,7 +42,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, l: Lanes) {
     }
     put(0u, squares, l);
     finish(l);
-    let factor = 1.0 / sqrt(total(0u, l) / f32(p.width) + p.eps);
+    let over = select(f32(p.width), 1.0, KIND == 2u);
+    let factor = 1.0 / sqrt(total(0u, l) / over + p.eps);
     for (var i = l.lane; i < p.width; i += WG) {
         var x = (a[at(p.a, wid.y, first + i)] - mean) * factor;
         if (p.has_weight != 0u) {

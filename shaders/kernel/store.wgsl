@@ -1,7 +1,7 @@
 // cache[(len + i) % n_slot] = the key and the value of row order[first + i], for the rows i of one sequence.
 //
 // k, v: views of [n_row, row_stride] f32; head h, column c of a row lies at start + h * stride + c.
-// cache_k, cache_v: cells of cache/*. Bit 0 of status[0] is set if a number cannot be stored.
+// Without values v_dim is 0. cache_k, cache_v: cells of cache/*. Bit 0 of status[0] is set if a number cannot be stored.
 // One invocation stores UNIT_k numbers of the key or UNIT_v of the value, which lie in one head.
 // Dispatch: (ceil(units of a row / 64), count, 1); count <= 65535.    Twin: cpu/sequence.rs::RowStore::put
 

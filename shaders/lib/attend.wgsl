@@ -28,8 +28,18 @@ struct Attend {
     alibi_heads: u32,
     // Later positions that a query sees, too; 0xffffffff for all.
     ahead: u32,
-    pad_0: u32,
-    pad_1: u32,
+    // Positions of a chunk, beyond which no query sees; 0 for none.
+    chunk: u32,
+    // Is there a score without a key for each head?
+    has_sinks: u32,
+}
+
+// The oldest position that a query sees.
+fn oldest_seen(pos: u32) -> u32 {
+    if p.chunk != 0u {
+        return pos - pos % p.chunk;
+    }
+    return select(0u, pos + 1u - p.window, pos >= p.window);
 }
 
 // Slope of the biases of head h.

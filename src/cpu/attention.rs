@@ -232,18 +232,23 @@ impl AttendWork<'_> {
         }
     }
 
-    /// Keys at some positions by dimension, and their beginnings, which are the values, by rows.
+    /// Keys at some positions by dimension, and their values by rows: beginnings of the keys, or the cache's own.
     fn gather(&self, scratch: &mut AttendScratch, positions: &[f32]) {
         let (dk, dv) = (self.dk(), self.dv());
         let AttendScratch { k, v, .. } = scratch;
         k.resize(k.len().max(CHUNK * dk), 0.0);
-        v.resize(v.len().max(CHUNK * dv.max(dk)), 0.0);
+        v.resize(v.len().max(CHUNK * dv), 0.0);
         let row = &mut vec![0.0; dk];
         for (j, pos) in positions.iter().enumerate() {
-            self.cache.k.get(self.slots.slot(*pos as u32), self.share.kv_head, row);
+            let slot = self.slots.slot(*pos as u32);
+            self.cache.k.get(slot, self.share.kv_head, row);
             let group = &mut k[j / KEY_GROUP * dk * KEY_GROUP..];
             row.iter().enumerate().for_each(|(d, x)| group[d * KEY_GROUP + j % KEY_GROUP] = *x);
-            v[j * dv..(j + 1) * dv].copy_from_slice(&row[..dv]);
+            let values = &mut v[j * dv..(j + 1) * dv];
+            match self.step.v_prefix {
+                Some(_) => values.copy_from_slice(&row[..dv]),
+                None => self.cache.v.get(slot, self.share.kv_head, values),
+            }
         }
     }
 

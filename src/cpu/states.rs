@@ -1,33 +1,15 @@
-//! The states of one sequence: what it remembers whatever its length.
-//!
-//! A batch reads the state before it from one side and writes the state behind it to another, which counts only when
-//! the batch has succeeded. So a batch that fails or is cancelled leaves what was there, and the last batch can be
-//! taken back. A third side keeps the state in front of a text's last token, from which its answer begins again. Going
-//! back elsewhere means computing again.
+//! The numbers of the states of one sequence: what it remembers whatever its length, at the positions of [`Sides`].
 
 use super::pool::Shared;
+use crate::cache::Sides;
 use crate::error::Result;
 use crate::plan::{Plan, StateId, StateSpec};
 
-/// All states at one position.
-struct Side {
-    /// By state of the plan.
-    numbers: Vec<Shared<f32>>,
-    /// The position that they belong to; `None` where they belong to none.
-    at: Option<u32>,
-}
-
 /// The states of a sequence at some positions.
 pub(super) struct States {
-    sides: [Side; StateSpec::COPIES],
-    /// The side that the next batch reads.
-    now: usize,
-    /// The side that it writes.
-    next: usize,
-    /// The side in front of the last token of a text.
-    kept: Option<usize>,
-    /// Was the last batch of several rows?
-    was_text: bool,
+    sides: Sides,
+    /// By side, then by state of the plan.
+    numbers: [Vec<Shared<f32>>; StateSpec::COPIES],
     lengths: Vec<usize>,
 }
 
@@ -38,85 +20,57 @@ impl States {
     }
 
     fn of(lengths: Vec<usize>) -> Self {
-        let side = || Side { numbers: lengths.iter().map(|_| Shared::new()).collect(), at: None };
-        let mut sides = std::array::from_fn(|_| side());
-        sides[0].at = Some(0);
-        Self { sides, now: 0, next: 1, kept: None, was_text: false, lengths }
+        let numbers = std::array::from_fn(|_| lengths.iter().map(|_| Shared::new()).collect());
+        Self { sides: Sides::default(), numbers, lengths }
     }
 
     /// Makes room for what the next batch, of `n_row` rows, leaves.
     pub fn prepare(&mut self, n_row: u32) -> Result<()> {
-        let now = &self.sides[self.now];
-        if n_row == 1 && self.was_text && now.at != Some(0) {
-            self.kept = Some(self.now);
+        self.sides.prepare(n_row);
+        for i in [self.sides.now(), self.sides.next()] {
+            self.numbers[i].iter_mut().zip(&self.lengths).try_for_each(|(x, n)| x.grow(*n))?;
         }
-        let free = |i: &usize| *i != self.now && Some(*i) != self.kept;
-        // What belongs to no position first, then the older.
-        let oldest = (0..self.sides.len()).filter(free).min_by_key(|i| self.sides[*i].at);
-        self.next = oldest.unwrap_or((self.now + 1) % self.sides.len());
-        for i in [self.now, self.next] {
-            self.sides[i].numbers.iter_mut().zip(&self.lengths).try_for_each(|(x, n)| x.grow(*n))?;
+        if self.sides.at(self.sides.now()) == Some(0) {
+            self.numbers[self.sides.now()].iter().for_each(|x| x.write(0..x.len()).fill(0.0));
         }
-        let now = &self.sides[self.now];
-        if now.at == Some(0) {
-            now.numbers.iter().for_each(|x| x.write(0..x.len()).fill(0.0));
-        }
-        self.sides[self.next].at = None;
         Ok(())
     }
 
     /// The batch has been computed; the sequence has `len` positions now.
     pub fn commit(&mut self, len: u32) {
-        let before = self.sides[self.now].at.unwrap_or(0);
-        self.was_text = len > before + 1;
-        self.now = self.next;
-        self.sides[self.now].at = Some(len);
+        self.sides.commit(len);
     }
 
     /// A state before the batch at hand.
     pub fn before(&self, id: StateId) -> &Shared<f32> {
-        &self.sides[self.now].numbers[id.index()]
+        &self.numbers[self.sides.now()][id.index()]
     }
 
     /// The same state behind the batch.
     pub fn behind(&self, id: StateId) -> &Shared<f32> {
-        &self.sides[self.next].numbers[id.index()]
+        &self.numbers[self.sides.next()][id.index()]
     }
 
     /// The greatest position up to `len` that one can go on from.
     pub fn nearest(&self, len: u32) -> u32 {
-        match self.lengths.is_empty() {
-            true => len,
-            false => self.sides.iter().filter_map(|s| s.at).filter(|at| *at <= len).max().unwrap_or(0),
-        }
+        if self.lengths.is_empty() { len } else { self.sides.nearest(len) }
     }
 
     /// Back to `len` positions, which is what [`States::nearest`] gave.
     pub fn rewind(&mut self, len: u32) {
-        match self.sides.iter().position(|s| s.at == Some(len)) {
-            Some(side) => self.now = side,
-            None => self.sides[self.now].at = Some(0),
-        }
-        for side in &mut self.sides {
-            side.at = side.at.filter(|at| *at <= len);
-        }
-        // What one has gone back to is worth keeping: an answer may begin there once more.
-        self.kept = self.kept.filter(|i| self.sides[*i].at.is_some());
-        self.was_text = true;
+        self.sides.rewind(len);
     }
 
     /// The numbers of every state now, and those of an earlier position; nothing where there are none.
     pub fn saved(&self) -> impl Iterator<Item = (u32, &[u8], &[u8])> {
-        let earlier = (0..self.sides.len()).filter(|i| *i != self.now && self.sides[*i].at.is_some_and(|at| at > 0));
-        // What an answer begins from, where there is one.
-        let earlier = earlier.max_by_key(|i| (Some(*i) == self.kept, self.sides[*i].at));
+        let (now, earlier) = (self.sides.now(), self.sides.earlier());
         let bytes = |side: usize, i: usize| {
-            let x = &self.sides[side].numbers[i];
+            let x = &self.numbers[side][i];
             bytemuck::cast_slice(x.read(0..x.len()))
         };
         (0..self.lengths.len()).map(move |i| match earlier {
-            Some(side) => (self.sides[side].at.unwrap_or(0), bytes(self.now, i), bytes(side, i)),
-            None => (0, bytes(self.now, i), &[][..]),
+            Some(side) => (self.sides.at(side).unwrap_or(0), bytes(now, i), bytes(side, i)),
+            None => (0, bytes(now, i), &[][..]),
         })
     }
 
@@ -140,18 +94,15 @@ impl States {
             }
             let same = i == 0 || earlier == Some(at);
             earlier = Some(at).filter(|_| same && !before.is_empty());
-            fill(&self.sides[self.now].numbers[i], now);
-            fill(&self.sides[self.next].numbers[i], before);
+            fill(&self.numbers[self.sides.now()][i], now);
+            fill(&self.numbers[self.sides.next()][i], before);
         }
-        self.sides[self.now].at = Some(len);
-        self.sides[self.next].at = earlier.filter(|at| *at > 0 && *at < len);
-        self.kept = self.sides[self.next].at.map(|_| self.next);
-        self.was_text = false;
+        self.sides.set(len, earlier);
         true
     }
 
     pub fn bytes(&self) -> u64 {
-        self.sides.iter().flat_map(|s| &s.numbers).map(|x| 4 * x.len() as u64).sum()
+        self.numbers.iter().flatten().map(|x| 4 * x.len() as u64).sum()
     }
 }
 
@@ -165,9 +116,9 @@ mod tests {
 
     /// A batch of `n` rows that adds `x`; `false`: it fails.
     fn batch(s: &mut States, x: f32, n: u32, succeeds: bool) {
-        let len = s.sides[s.now].at.unwrap();
+        let len = s.sides.at(s.sides.now()).unwrap();
         s.prepare(n).unwrap();
-        let (from, to) = (&s.sides[s.now].numbers[0], &s.sides[s.next].numbers[0]);
+        let (from, to) = (&s.numbers[s.sides.now()][0], &s.numbers[s.sides.next()][0]);
         to.write(0..2).iter_mut().zip(from.read(0..2)).for_each(|(to, from)| *to = from + x);
         if succeeds {
             s.commit(len + n);
@@ -175,7 +126,7 @@ mod tests {
     }
 
     fn now(s: &States) -> f32 {
-        s.sides[s.now].numbers[0].read(0..2)[1]
+        s.numbers[s.sides.now()][0].read(0..2)[1]
     }
 
     #[test]

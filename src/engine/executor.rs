@@ -436,9 +436,15 @@ impl SequenceMemory for Memory {
     }
 
     fn nearest(&self, len: u32) -> u32 {
-        match (&self.cpu, &self.gpu) {
-            (Some(cpu), None) => cpu.nearest(len),
-            _ => 0,
+        // A position that both sides can go on from: each answer is at most what was asked for.
+        let mut near = len;
+        loop {
+            let before = near;
+            near = self.cpu.as_ref().map_or(near, |s| s.nearest(near));
+            near = self.gpu.as_ref().map_or(near, |s| s.nearest(near));
+            if near == before {
+                return near;
+            }
         }
     }
 

@@ -11,9 +11,9 @@ macro_rules! files {
 
 /// Every file of `shaders/`.
 pub(super) const FILES: &[(&str, &str)] = files![
-    "prelude" "linear" "int8" "math" "rows" "reduce/tree" "reduce/subgroup"
-    "kernel/add" "kernel/embed" "kernel/gate" "kernel/matmul" "kernel/matmul_int8" "kernel/matvec"
-    "kernel/matvec_int8" "kernel/norm" "kernel/pool" "kernel/quantize" "kernel/rope" "kernel/softcap" "kernel/take"
+    "prelude" "linear" "experts" "int8" "math" "act" "rows" "reduce/tree" "reduce/subgroup"
+    "kernel/add" "kernel/embed" "kernel/experts_gate" "kernel/experts_group" "kernel/experts_sum" "kernel/gate" "kernel/matmul" "kernel/matmul_int8" "kernel/matvec"
+    "kernel/matvec_int8" "kernel/mix" "kernel/norm" "kernel/pool" "kernel/quantize" "kernel/rope" "kernel/rescale" "kernel/route" "kernel/scale" "kernel/softcap" "kernel/sparsify" "kernel/take"
     "weights"
     "quant/integer" "quant/f32" "quant/f16" "quant/bf16"
     "quant/q4_0" "quant/q4_1" "quant/q5_0" "quant/q5_1" "quant/q8_0" "quant/q1_0" "quant/q2_0"
@@ -28,6 +28,8 @@ pub(super) const FILES: &[(&str, &str)] = files![
     "cache/f32" "cache/f16" "cache/q8_0" "cache/put_f32" "cache/put_f16" "cache/put_q8_0"
     "lib/attend" "lib/select"
     "kernel/store" "kernel/attend" "kernel/attend_reduce" "kernel/argmax" "kernel/top_k"
+    "lib/state" "kernel/conv" "kernel/delta" "kernel/delta_gates" "kernel/scan" "kernel/scan_steps"
+    "lib/positions" "kernel/positions_score" "kernel/positions_choose" "kernel/attend_chosen"
 ];
 
 /// What a binding shows.
@@ -54,12 +56,32 @@ pub(super) const ROWS: &[Slot] = &[Write, Write, Write, Read, Read, Uniform, Uni
 pub(super) const QUANTIZE: &[Slot] = &[Read, Write, Write, Uniform, Uniform];
 /// Bindings of the kernel that fills a cache: k, v, cache k, cache v, order, status, p, seq.
 pub(super) const STORE: &[Slot] = &[Read, Read, Write, Write, Read, Write, Uniform, Uniform];
-/// Bindings of attention: q, cache k, cache v, out, part, order, p, seq.
-pub(super) const ATTEND: &[Slot] = &[Read, Read, Read, Write, Write, Read, Uniform, Uniform];
+/// Bindings of attention: q, cache k, cache v, out, part, order, p, seq, sinks.
+pub(super) const ATTEND: &[Slot] = &[Read, Read, Read, Write, Write, Read, Uniform, Uniform, Read];
 /// Bindings of the kernel that joins the parts of attention: out, part, order, p, seq.
 pub(super) const ATTEND_REDUCE: &[Slot] = &[Write, Read, Read, Uniform, Uniform];
+/// Bindings of the kernel that groups rows by expert: idx, table, p, batch.
+pub(super) const EXPERTS_GROUP: &[Slot] = &[Read, Write, Uniform, Uniform];
+/// Bindings of the activation of experts: a, b, out, weight, bias, p, batch, idx, w.
+pub(super) const EXPERTS_GATE: &[Slot] = &[Write, Write, Write, Read, Read, Uniform, Uniform, Read, Read];
 /// Bindings of the choice of tokens: logits, part, out, p.
 pub(super) const SELECT: &[Slot] = &[Read, Write, Write, Uniform];
+
+/// Bindings of the scores of positions: q, w, cache k, scores, order, p, seq.
+pub(super) const POSITIONS_SCORE: &[Slot] = &[Read, Read, Read, Write, Read, Uniform, Uniform];
+/// Bindings of the choice by them: scores, out, order, p, seq.
+pub(super) const POSITIONS_CHOOSE: &[Slot] = &[Read, Write, Read, Uniform, Uniform];
+/// Bindings of attention over chosen positions: q, cache k, cache v, out, chosen, order, p, seq.
+pub(super) const ATTEND_CHOSEN: &[Slot] = &[Read, Read, Read, Write, Read, Read, Uniform, Uniform];
+/// Bindings of short convolutions: x, out, state, weight, bias, order, p, seq. Inputs are bound for writing as in
+/// [`ROWS`].
+pub(super) const CONV: &[Slot] = &[Write, Write, Write, Read, Read, Read, Uniform, Uniform];
+/// Bindings of the delta rule: q, k, v, out, gates, state, order, p, seq.
+pub(super) const DELTA: &[Slot] = &[Write, Write, Write, Write, Read, Write, Read, Uniform, Uniform];
+/// Bindings of a selective scan: x, b, c, out, gates, state, rates, order, p, seq.
+pub(super) const SCAN: &[Slot] = &[Write, Write, Write, Write, Read, Write, Read, Read, Uniform, Uniform];
+/// Bindings of what comes before one: x, dt, out, gates, d, bias, p, batch.
+pub(super) const SCAN_STEPS: &[Slot] = &[Write, Write, Write, Write, Read, Read, Uniform, Uniform];
 
 /// A kernel and everything that its text depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

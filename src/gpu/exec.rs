@@ -395,8 +395,12 @@ impl GpuBackend {
             return Err(Error::new(ErrorKind::Usage, text));
         }
         let result = self.record_batch(rows, sequences, lengths, which, cancel, answer);
-        if result.is_err() {
-            sequences.iter_mut().zip(lengths).for_each(|(s, len)| s.take_back(*len));
+        match result {
+            Ok(()) => {
+                let grown = self.order.ranges.iter().zip(sequences.iter_mut()).filter(|(range, _)| !range.is_empty());
+                grown.for_each(|(_, sequence)| sequence.commit());
+            }
+            Err(_) => sequences.iter_mut().zip(lengths).for_each(|(s, len)| s.take_back(*len)),
         }
         result
     }
@@ -415,16 +419,19 @@ impl GpuBackend {
             sequence.append(range.len() as u32)?;
             let count = range.len() as u32;
             counts.push((count, if count == 0 { 1 } else { n_split(&self.program.attends, count, len) }));
-            let buffers = &self.buffers;
+            let (buffers, weights) = (&self.buffers, &self.weights);
             sequence.bind(&mut Context {
                 plan: &self.plan,
                 pipelines: &mut self.pipelines,
                 id: self.program.id,
                 dispatches: &self.program.dispatches,
                 buffer: &|place| buffers.place(place),
+                range: &|bound| buffers.range(bound, weights),
                 order: &buffers.order,
                 part: &buffers.part,
                 status: &buffers.status,
+                vector: &|id| weights.vector_of(id),
+                unused: &buffers.unused,
             })?;
         }
         self.write_batch(rows, &counts, sequences, lengths);

@@ -5,15 +5,21 @@
 //! residual sum behind a norm. A step that the kernels cannot do is an error with its reason; the caller then leaves
 //! its layer to the CPU.
 
+mod experts;
+mod linear;
+mod pointwise;
+mod positions;
+mod states;
+
 use std::ops::RangeInclusive;
 
-use super::compose::{Kernel, QUANTIZE, ROWS, WEIGHTS, WEIGHTS_INT8};
+use super::compose::{Kernel, ROWS, WEIGHTS};
 use super::device::Caps;
 use super::kernels::attend;
 use super::kernels::linear::Linear;
 use super::planes::{GROUP_LEN, Planes, planes};
 use crate::plan::{
-    Act, Attend, BufId, CacheId, CacheType, Index, NormKind, Operand, Pairs, Plan, PoolKind, Span, Step, TableId,
+    Attend, BufId, CacheId, CacheType, Index, NormKind, Operand, Pairs, Plan, PoolKind, Select, StateId, Step, TableId,
     WeightId,
 };
 
@@ -47,6 +53,14 @@ pub(super) enum Bound {
     Scales,
     /// An input copied to where it is aligned.
     Aligned,
+    /// Decays, shares or step sizes of a step with a state.
+    Gates,
+    /// A state of the sequence.
+    State(StateId),
+    /// The sequence's part of the batch.
+    Sequence,
+    /// What experts leave between their steps.
+    Scratch(Scratch),
     /// (token, position, 0, 0) of each row.
     RowInfo,
     /// Indices of wanted rows.
@@ -65,6 +79,23 @@ pub(super) enum Bound {
     Unused,
 }
 
+/// Buffers of experts, for the widest of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Scratch {
+    /// What goes through the activation, [pairs, ff], or with the factor behind it [pairs, 2 ff].
+    Gates,
+    /// The factor, then what the last matrix reads, [pairs, ff].
+    Ups,
+    /// [pairs, out].
+    Results,
+    /// Pairs grouped by expert.
+    Table,
+}
+
+impl Scratch {
+    pub const ALL: [Self; 4] = [Self::Gates, Self::Ups, Self::Results, Self::Table];
+}
+
 /// Workgroups of a dispatch.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Grid {
@@ -75,10 +106,43 @@ pub(super) enum Grid {
     Matmul(u32),
     /// (n, sequences, 1).
     Sequences(u32),
+    /// The same with matrices of so many rows, one for each of so many heads.
+    HeadsFew(u32, u32),
+    HeadsMany(u32, u32),
+    /// (n, rows, chosen experts).
+    Pairs(u32, u32),
+    /// The products of experts with matrices of this many rows.
+    ExpertsFew(u32, Chosen),
+    ExpertsMany(u32, Chosen),
+    /// One workgroup.
+    One,
     /// Filling a cache, once per sequence: its keys and values.
-    Store(CacheId, Operand, Operand),
+    Store(CacheId, Operand, Option<Operand>),
     /// Attention, once per sequence.
     Attend(Box<Attend>),
+    /// The choice of positions, once per sequence.
+    Select(Select),
+    /// (x, y, 1) over a state, once per sequence; as many more in y as it has rows where `per_row`.
+    State {
+        x: u32,
+        y: u32,
+        per_row: bool,
+    },
+}
+
+/// Experts of a step: how many a row chooses, of how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chosen {
+    pub used: u32,
+    pub of: u32,
+}
+
+impl Chosen {
+    /// Tiles that the pairs of `n` rows make at most, when each has pairs of one expert.
+    pub fn max_tiles(self, n: u32) -> u32 {
+        let n_pair = n * self.used;
+        n_pair / TILE.1 + n_pair.min(self.of)
+    }
 }
 
 /// Kernels of a dispatch.
@@ -126,6 +190,10 @@ pub(super) struct Lowered {
     /// Widest quantized input and widest copied one, in numbers, before and behind the Take.
     pub quantized: [u32; 2],
     pub aligned: [u32; 2],
+    /// Most numbers of a row that are kept for a step with a state.
+    pub gates: u32,
+    /// Likewise, in words, what experts leave: by [`Scratch::ALL`].
+    pub scratch: [[u32; 2]; 4],
 }
 
 impl Lowered {
@@ -148,6 +216,8 @@ pub(super) struct Variant {
     pub int8_prompt: bool,
     pub int8_decode: bool,
     pub max_groups: u32,
+    /// Largest range of weights that one binding shows.
+    pub max_binding: u64,
     pub fuse: bool,
 }
 
@@ -158,6 +228,7 @@ impl Variant {
             int8_prompt: caps.int8_dot,
             int8_decode: false,
             max_groups: caps.max_groups,
+            max_binding: caps.max_binding.min(caps.max_buffer),
             fuse: true,
         }
     }
@@ -214,6 +285,7 @@ pub(super) fn names(lowered: &Lowered) -> Vec<(usize, String)> {
     let name = |d: &Dispatch| match (&d.grid, d.kernels.all().first()) {
         (Grid::Store(..), _) => "store".to_owned(),
         (Grid::Attend(_), _) => "attend".to_owned(),
+        (Grid::Select(_), _) => "positions".to_owned(),
         (_, Some(kernel)) => kernel.parts(),
         (_, None) => String::new(),
     };
@@ -275,8 +347,8 @@ impl<'a> Lowering<'a> {
     fn push(&mut self, kernels: Kernels, bindings: Vec<Bound>, params: Vec<u32>, grid: Grid, cost: u64) {
         let (step, taken) = (self.step, self.taken);
         let rows = match grid {
-            Grid::Matvec(_) => 1..=MATVEC_COLS,
-            Grid::Matmul(_) => MATVEC_COLS + 1..=u32::MAX,
+            Grid::Matvec(_) | Grid::HeadsFew(..) => 1..=MATVEC_COLS,
+            Grid::Matmul(_) | Grid::HeadsMany(..) => MATVEC_COLS + 1..=u32::MAX,
             _ => 1..=u32::MAX,
         };
         self.out.dispatches.push(Dispatch { step, kernels, bindings, params, grid, taken, rows, cost });
@@ -297,11 +369,7 @@ impl<'a> Lowering<'a> {
         let plan = self.plan;
         match &plan.steps()[self.step] {
             step @ Step::Embed { .. } => self.embed(step)?,
-            Step::Norm { kind: NormKind::L2, .. } => return Err("norms by length are the CPU's".into()),
             step @ Step::Norm { .. } => self.norm(step),
-            Step::Linear { parts, .. } if parts.iter().any(|p| plan.weights()[p.weight.index()].n_matrix() > 1) => {
-                return Err("no kernels for matrices of heads".into());
-            }
             Step::Linear { .. } => self.linear()?,
             Step::Rope { x, out, table, pairs } => {
                 self.no_rows_behind_take()?;
@@ -312,8 +380,7 @@ impl<'a> Lowering<'a> {
                 let grid = Grid::Rows((x.heads * (x.width - n_pair)).div_ceil(WG));
                 self.push_rows(kernel, [a, a, out, Bound::Rotation(*table), Bound::Unused], params, grid);
             }
-            Step::Store { v: None, .. } => return Err("no kernels for latent attention".into()),
-            Step::Store { cache, k, v: Some(v) } => {
+            Step::Store { cache, k, v } => {
                 self.no_rows_behind_take()?;
                 attend::fits(&plan.caches()[cache.index()], [CacheType::F16; 2])?;
                 self.push(Kernels::OfSequence, vec![], vec![], Grid::Store(*cache, *k, *v), 0);
@@ -323,39 +390,12 @@ impl<'a> Lowering<'a> {
                 if a.q.buf == a.out.buf {
                     return Err("attention within one buffer".into());
                 }
-                if a.sinks.is_some() || a.select.is_some() || a.v_prefix.is_some() || matches!(a.span, Span::Chunk(_)) {
-                    return Err("no kernels for attention with sinks, within chunks or over latents".into());
-                }
+                self.check_chosen(a)?;
+                let spec = &plan.caches()[a.cache.index()];
+                attend::Attend::new(a, attend::CacheShape::new(spec, [CacheType::F16; 2], 1), 0, 0)?;
                 self.push(Kernels::OfSequence, vec![], vec![], Grid::Attend(a.clone()), 0);
             }
-            Step::Gate { x, out, by, .. }
-                if [Some(*x), Some(*out), *by].iter().flatten().any(|o| !o.is_contiguous()) =>
-            {
-                return Err("gates of heads that lie apart are the CPU's".into());
-            }
-            Step::Gate { x, out, act, by } => {
-                let (act, numbers) = match *act {
-                    Act::Silu => (0, [0.0; 4]),
-                    Act::Gelu => (1, [0.0; 4]),
-                    Act::GeluErf => (2, [0.0; 4]),
-                    Act::Relu => (3, [0.0; 4]),
-                    Act::Relu2 => (4, [0.0; 4]),
-                    Act::Xielu { positive, negative, beta, eps } => (5, [positive, negative, beta, eps]),
-                    Act::Id | Act::Sigmoid | Act::ClampedSwiglu { .. } => {
-                        return Err("no kernel for the activation".into());
-                    }
-                };
-                if x.len() < out.len() {
-                    return Err("no kernel for one gate of many columns".into());
-                }
-                let kernel =
-                    self.rows_kernel("gate").with("math").set("WG", WG).set("ACT", act).set("BY", by.is_some().into());
-                let b = by.unwrap_or(*x);
-                let numbers = numbers.map(f32::to_bits);
-                let params = [&self.view(*x)[..], &self.view(b), &self.view(*out), &[x.len()], &numbers].concat();
-                let bound = [self.place(*x), self.place(b), self.place(*out), Bound::Unused, Bound::Unused];
-                self.push_rows(kernel, bound, params, Grid::Rows(x.len().div_ceil(WG)));
-            }
+            Step::Gate { x, out, act, by } => self.gate(*x, *out, *act, *by),
             Step::Add { x, y, out, scale } => {
                 let kernel = self.rows_kernel("add").set("WG", WG);
                 let views = [self.view(*x), self.view(*y), self.view(*out)].concat();
@@ -392,14 +432,15 @@ impl<'a> Lowering<'a> {
                 }
                 self.taken = true;
             }
-            Step::Conv { .. } | Step::Delta(_) | Step::Scan(_) => {
-                return Err("steps with a state are the CPU's".into());
-            }
+            step @ Step::Conv { .. } => self.conv(step)?,
+            Step::Delta(d) => self.delta(d)?,
+            Step::Scan(s) => self.scan(s)?,
             step @ (Step::Scale { .. } | Step::Rescale { .. } | Step::Mix { .. } | Step::Sparsify { .. }) => {
-                return Err(format!("no kernel for {}", step.name()));
+                self.streams(step)?;
             }
-            Step::Select(_) => return Err("no kernels for chosen positions".into()),
-            Step::Route(_) | Step::Experts(_) => return Err("no kernels for experts".into()),
+            Step::Select(s) => self.select(s)?,
+            Step::Route(r) => self.route(r)?,
+            Step::Experts(e) => self.experts(e)?,
             Step::Pool { x, out, kind } => {
                 self.no_rows_behind_take()?;
                 if x.buf == out.buf {
@@ -435,10 +476,15 @@ impl<'a> Lowering<'a> {
             None => [0, 0],
         };
         let wg = if *width <= 128 { 32 } else { 256 };
+        let by = match kind {
+            NormKind::Rms => 0,
+            NormKind::Layer => 1,
+            NormKind::L2 => 2,
+        };
         let kernel = self
             .rows_kernel("norm")
             .with(self.variant.reduce())
-            .set("LAYER", (*kind == NormKind::Layer).into())
+            .set("KIND", by)
             .set("ADD", sum.is_some().into())
             .set("WG", wg)
             .set("SLOTS", 1);
@@ -465,7 +511,7 @@ impl<'a> Lowering<'a> {
         let layout = planes(w.ty).ok_or_else(|| format!("no kernels for {}", w.ty))?;
         let groups = w.row_len().div_ceil(GROUP_LEN) as u32;
         for (chunk, (first, rows)) in self.chunks.chunks(table).into_iter().enumerate() {
-            let kernel = weights_kernel("embed", WEIGHTS, layout)
+            let kernel = weights_kernel("embed", WEIGHTS, layout, "linear")
                 .set("WG", 32)
                 .set("TAKEN", 0)
                 .set("ADD", add.into())
@@ -497,156 +543,22 @@ impl<'a> Lowering<'a> {
         }
         Ok(())
     }
-
-    fn linear(&mut self) -> Result<(), String> {
-        let Step::Linear { x, parts, clamp } = &self.plan.steps()[self.step] else {
-            unreachable!("called for a Linear")
-        };
-        let k = x.len();
-        let layouts: Option<Vec<&Planes>> =
-            parts.iter().map(|p| planes(self.plan.weights()[p.weight.index()].ty)).collect();
-        let layouts = layouts.ok_or("no kernels for the format of a matrix")?;
-        let int8 = layouts.iter().any(|l| l.has_codes()) && k.is_multiple_of(32);
-        let aligned = x.start.is_multiple_of(4) && x.start + row_stride(k) <= self.stride(*x);
-        let (mut source, mut x_start, mut x_row) = (self.place(*x), x.start, self.stride(*x));
-        let side = usize::from(self.taken);
-        if !aligned {
-            let kernel = self.rows_kernel("take").set("ALIGN", 1).set("WG", WG);
-            let wide = row_stride(k);
-            let params = [&self.view(*x)[..], &[0, wide, wide, wide], &[k]].concat();
-            let bound = [source, source, Bound::Aligned, Bound::Unused, Bound::Unused];
-            self.push_rows(kernel, bound, params, Grid::Rows(wide.div_ceil(WG)));
-            self.out.aligned[side] = self.out.aligned[side].max(wide);
-            (source, x_start, x_row) = (Bound::Aligned, 0, wide);
-        }
-        let int8 = [self.variant.int8_decode, self.variant.int8_prompt].map(|wanted| wanted && int8);
-        self.quantize(int8, source, [x_start, x_row, k / 32]);
-        let mut cap = 0.0;
-        let mut sum = None;
-        if let [part] = &parts[..] {
-            match self.following() {
-                Some(Step::Softcap { x, out, cap: c }) if *x == part.out && *out == part.out => cap = *c,
-                _ => sum = self.following_sum(part.out),
-            }
-        }
-        for (part, layout) in parts.iter().zip(&layouts) {
-            let (target, add_scale) = sum.unwrap_or((part.out, 0.0));
-            if Bound::Place(Place { buf: target.buf, taken: self.taken }) == source {
-                return Err("a matrix writes into the buffer of its input".into());
-            }
-            let w = &self.plan.weights()[part.weight.index()];
-            let int8 = int8.map(|wanted| wanted && layout.has_codes());
-            for (chunk, (first, rows)) in self.chunks.chunks(part.weight).into_iter().enumerate() {
-                let params = Linear {
-                    rows,
-                    groups: w.row_len().div_ceil(GROUP_LEN) as u32,
-                    x_start: x_start / 4,
-                    x_row: x_row / 4,
-                    y_start: target.start + first,
-                    y_row: self.stride(target),
-                    bias_start: first,
-                    has_bias: part.bias.is_some().into(),
-                    scale: part.scale,
-                    add_scale,
-                    clamp: clamp.unwrap_or(0.0),
-                    cap,
-                    grid_x: rows.div_ceil(MATVEC_ROWS).min(self.variant.max_groups),
-                    first,
-                    row_len: 0,
-                    pad: 0,
-                };
-                let mut bindings = vec![
-                    Bound::PlaneA(part.weight, chunk),
-                    Bound::PlaneS(part.weight, chunk),
-                    Bound::Grid(part.weight),
-                    source,
-                    self.place(target),
-                    part.bias.map_or(Bound::Unused, Bound::Vector),
-                    Bound::Params,
-                    Bound::Batch,
-                ];
-                let quantized = || {
-                    let mut bindings = bindings.clone();
-                    bindings[3] = Bound::Codes;
-                    bindings.push(Bound::Scales);
-                    bindings
-                };
-                let flags = Product { taken: self.taken, add: sum.is_some(), reduce: self.variant.reduce() };
-                let cost = u64::from(rows) * u64::from(k);
-                let (few, many) = (flags.few(layout, int8[0]), flags.many(layout, int8[1]));
-                let many_bindings = if int8[1] { quantized() } else { bindings.clone() };
-                if int8[0] {
-                    bindings = quantized();
-                }
-                self.push(Kernels::Few(Box::new(few)), bindings, words(&params), Grid::Matvec(rows), cost);
-                self.push(Kernels::One(many), many_bindings, words(&params), Grid::Matmul(rows), cost);
-            }
-        }
-        self.step += usize::from(cap > 0.0 || sum.is_some());
-        Ok(())
-    }
-
-    /// The input of integer products: `view` is start, row stride, groups. For few rows and for many, as wanted.
-    fn quantize(&mut self, wanted: [bool; 2], source: Bound, view: [u32; 3]) {
-        let rows = match wanted {
-            [false, false] => return,
-            [true, false] => 1..=MATVEC_COLS,
-            [false, true] => MATVEC_COLS + 1..=u32::MAX,
-            [true, true] => 1..=u32::MAX,
-        };
-        let kernel = Kernel::new("quantize", QUANTIZE).set("WG", WG).set("TAKEN", self.taken.into());
-        let bindings = vec![source, Bound::Codes, Bound::Scales, Bound::Params, Bound::Batch];
-        let params = vec![view[0], view[1], view[2], 0];
-        self.push(Kernels::One(kernel), bindings, params, Grid::Rows(view[2].div_ceil(WG)), 0);
-        self.out.dispatches.last_mut().expect("just pushed").rows = rows;
-        let side = usize::from(self.taken);
-        self.out.quantized[side] = self.out.quantized[side].max(32 * view[2]);
-    }
 }
 
 /// Rows of a matrix that one workgroup of the kernel for few columns computes.
 pub(super) const MATVEC_ROWS: u32 = 4;
 
-/// What the kernels of a product depend on besides the format.
-struct Product {
-    taken: bool,
-    add: bool,
-    reduce: &'static str,
-}
-
-impl Product {
-    fn kernel(&self, name: [&'static str; 2], layout: &Planes, int8: bool) -> Kernel {
-        let kernel = match int8 {
-            true => weights_kernel(name[1], WEIGHTS_INT8, layout).with("int8"),
-            false => weights_kernel(name[0], WEIGHTS, layout),
-        };
-        kernel.set("TAKEN", self.taken.into()).set("ADD", self.add.into())
-    }
-
-    /// For 1, 2, 4 and 8 columns.
-    fn few(&self, layout: &Planes, int8: bool) -> [Kernel; 4] {
-        [1, 2, 4, 8].map(|cols| {
-            // The tree of 4 x 8 sums over 64 lanes takes 8 KiB of workgroup memory.
-            self.kernel(["matvec", "matvec_int8"], layout, int8)
-                .with(self.reduce)
-                .set("WG", 64)
-                .set("ROWS", MATVEC_ROWS)
-                .set("COLS", cols)
-                .set("SLOTS", MATVEC_ROWS * cols)
-        })
-    }
-
-    fn many(&self, layout: &Planes, int8: bool) -> Kernel {
-        self.kernel(["matmul", "matmul_int8"], layout, int8)
-    }
-}
-
 /// A parameter block as words.
-fn words(params: &Linear) -> Vec<u32> {
+fn words<P: bytemuck::Pod>(params: &P) -> Vec<u32> {
     bytemuck::cast_slice(std::slice::from_ref(params)).to_vec()
 }
 
-/// A kernel over the weights of a format.
-fn weights_kernel(name: &'static str, slots: &'static [super::compose::Slot], layout: &Planes) -> Kernel {
-    layout.add_to(Kernel::new(name, slots).with("linear").with("math"))
+/// A kernel over the weights of a format; `interface` says what it reads and where results go.
+fn weights_kernel(
+    name: &'static str,
+    slots: &'static [super::compose::Slot],
+    layout: &Planes,
+    interface: &'static str,
+) -> Kernel {
+    layout.add_to(Kernel::new(name, slots).with(interface).with("math"))
 }

@@ -17,6 +17,8 @@ use super::compose::Kernel;
 
 /// Weights that a kernel's fragment gives at once; no group crosses rows.
 pub(super) const GROUP_LEN: usize = 32;
+/// Bindings begin at multiples of this.
+pub(super) const ALIGN: u64 = 256;
 
 /// The planes of one format.
 #[derive(Debug)]
@@ -64,6 +66,11 @@ impl Planes {
     pub fn s_bytes(&self, n_row: usize, row_len: usize) -> u64 {
         let n_block = n_row as u64 * (row_len / self.block_len) as u64;
         n_block.div_ceil(self.unit_blocks as u64) * self.s_unit as u64
+    }
+
+    /// Bytes of a chunk of `n_row` rows: `wq`, then `ws` from where a binding may begin.
+    pub fn chunk_bytes(&self, n_row: usize, row_len: usize) -> u64 {
+        self.a_bytes(n_row, row_len).next_multiple_of(ALIGN) + self.s_bytes(n_row, row_len)
     }
 
     /// Rows that fill whole units: a chunk may be packed in pieces that begin at multiples of this many rows.

@@ -3,10 +3,13 @@
 
 mod cases;
 mod counts;
+mod experts;
 mod faults;
 mod fixtures;
 mod kernels;
 mod models;
+mod positions;
 mod real;
+mod states;
 mod steps;
 mod support;

@@ -12,7 +12,7 @@ use wgpu::WriteOnly;
 
 use super::device::Gpu;
 use super::pipelines::Range;
-use super::planes::{Planes, planes};
+use super::planes::{ALIGN, Planes, planes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Plan, Step, WeightId, WeightRef, Weights};
 
@@ -20,8 +20,6 @@ use crate::plan::{Plan, Step, WeightId, WeightRef, Weights};
 const PIECE: usize = 2 << 20;
 /// Bytes that may wait in staging memory: the queue keeps them until the device has copied them.
 const STAGED: u64 = 64 << 20;
-/// Bindings begin at multiples of this.
-const ALIGN: u64 = 256;
 
 /// Some rows of a matrix in one buffer: plane A, then plane S.
 pub(super) struct Chunk {
@@ -56,20 +54,24 @@ pub(super) struct DeviceWeights {
     vectors: Vec<Option<wgpu::Buffer>>,
 }
 
-/// How many rows of a matrix one chunk holds.
+/// How many rows of a matrix one chunk holds; of a stack of matrices, whole ones.
 fn rows_per_chunk(w: &WeightRef, layout: &Planes, limit: u64) -> Result<usize> {
     let len = w.row_len();
     let fits = |rows: usize| {
         let (a, s) = (layout.a_bytes(rows, len), layout.s_bytes(rows, len));
-        a <= limit && s <= limit && a.next_multiple_of(ALIGN) + s <= limit
+        a <= limit && s <= limit && layout.chunk_bytes(rows, len) <= limit
     };
     let per_row = layout.a_bytes(1, len) + layout.s_bytes(1, len);
     let mut rows = w.n_rows().min((limit / per_row.max(1)) as usize);
     while rows > 0 && !fits(rows) {
         rows -= 1;
     }
+    let what = if w.n_matrix() > 1 { "matrix" } else { "row" };
+    if w.n_matrix() > 1 {
+        rows -= rows % w.out_len().max(1);
+    }
     if rows == 0 {
-        let text = format!("a row of tensor `{}` is larger than what the GPU binds ({limit} bytes)", w.name);
+        let text = format!("a {what} of tensor `{}` is larger than what the GPU binds ({limit} bytes)", w.name);
         return Err(Error::new(ErrorKind::Gpu, text).with_hint("use the CPU (--device cpu)"));
     }
     Ok(rows)
@@ -85,6 +87,10 @@ fn uses(plan: &Plan) -> (Vec<WeightId>, Vec<WeightId>) {
                 vectors.extend(parts.iter().filter_map(|p| p.bias));
             }
             Step::Embed { table, .. } => matrices.push(*table),
+            Step::Experts(e) => {
+                matrices.extend(e.parts().map(|p| p.weight));
+                vectors.extend(e.parts().filter_map(|p| p.bias));
+            }
             _ => vectors.extend(step.weights()),
         }
     }

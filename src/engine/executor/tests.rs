@@ -49,7 +49,7 @@ fn with_executor<R>(session: &Session, f: impl FnOnce(&mut Executor) -> R) -> R 
 
 #[test]
 fn every_split_gives_what_the_whole_gives() {
-    for (name, n_layer) in [("gemma2", 4), ("qwen3", 3), ("phi35-long", 2)] {
+    for (name, n_layer) in [("gemma2", 4), ("qwen3", 3), ("phi35-long", 2), ("falcon-h1", 2)] {
         let tokens = tokens(40);
         let want = session(&exact(name)).feed(&tokens, 256, Want::All, &mut |_| {}).unwrap().to_vec();
         for n in 0..=n_layer + 1 {

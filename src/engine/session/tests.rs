@@ -142,23 +142,43 @@ fn a_batch_whose_result_is_refused_leaves_the_state_before_it() {
     }
 }
 
+/// What a model with states answers, and once more.
+fn answers_twice(model: &Model, name: &str) {
+    let mut s = session(model);
+    let want = s.feed(&TOKENS[..20], 8, Want::Last, &mut |_| {}).unwrap().to_vec();
+    for token in &TOKENS[20..26] {
+        s.feed(&[*token], 1, Want::Last, &mut |_| {}).unwrap();
+    }
+    // From the memory alone; a history that differs a little later costs what differs.
+    assert_eq!([18, 19, 22, 25].map(|n| s.memory.nearest(n)), [0, 19, 19, 25], "{name}");
+    for keep in [22, 19] {
+        s.rewind(keep).unwrap();
+        assert_eq!(s.tokens(), &TOKENS[..keep]);
+    }
+    let again = s.feed(&TOKENS[19..20], 8, Want::Last, &mut |_| {}).unwrap().to_vec();
+    assert_close(&again, &want, name);
+}
+
 #[test]
 fn an_answer_begins_again_without_its_text_being_read_again() {
     for fixture in ["lfm2", "qwen35", "falcon-h1"] {
-        let model = model(fixture);
-        let mut s = session(&model);
-        let want = s.feed(&TOKENS[..20], 8, Want::Last, &mut |_| {}).unwrap().to_vec();
-        for token in &TOKENS[20..26] {
-            s.feed(&[*token], 1, Want::Last, &mut |_| {}).unwrap();
-        }
-        // From the memory alone; a history that differs a little later costs what differs.
-        assert_eq!([s.memory.nearest(19), s.memory.nearest(22)], [19, 19], "{fixture}");
-        for keep in [22, 19] {
-            s.rewind(keep).unwrap();
-            assert_eq!(s.tokens(), &TOKENS[..keep]);
-        }
-        let again = s.feed(&TOKENS[19..20], 8, Want::Last, &mut |_| {}).unwrap().to_vec();
-        assert_close(&again, &want, fixture);
+        answers_twice(&model(fixture), fixture);
+    }
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn an_answer_begins_again_on_a_gpu_too_and_on_both_sides() {
+    use crate::engine::{DeviceChoice, GpuCheck, GpuLayers};
+    if crate::gpu::testing::gpu().is_none() {
+        return;
+    }
+    let both = [GpuLayers::All, GpuLayers::Count(1)];
+    for (fixture, layers) in ["lfm2", "qwen35", "falcon-h1"].into_iter().flat_map(|f| both.map(|n| (f, n))) {
+        let options = ModelOptions::default().with_device(DeviceChoice::Gpu).with_gpu_check(GpuCheck::Off);
+        let name = format!("{fixture} with {layers:?} on the GPU");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture).join("model.gguf");
+        answers_twice(&Model::open(path, &options.with_threads(2).with_gpu_layers(layers)).unwrap(), &name);
     }
 }
 

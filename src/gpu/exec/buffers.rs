@@ -2,11 +2,13 @@
 
 use super::GpuBackend;
 use super::submit::STATUS_BYTES;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::device::Gpu;
 use crate::gpu::kernels::attend;
-use crate::gpu::lower::{Bound, Grid, Lowered, Place, row_stride};
+use crate::gpu::lower::{Bound, Grid, Lowered, Place, Scratch, row_stride};
+use crate::gpu::pipelines::Range;
 use crate::gpu::sequence::GpuSequence;
+use crate::gpu::weights::DeviceWeights;
 use crate::plan::{Plan, Rows, Step};
 
 /// Buffers that programs share.
@@ -16,6 +18,9 @@ pub(super) struct Buffers {
     pub codes: wgpu::Buffer,
     pub scales: wgpu::Buffer,
     pub aligned: wgpu::Buffer,
+    pub gates: wgpu::Buffer,
+    /// By [`Scratch::ALL`].
+    pub scratch: Vec<wgpu::Buffer>,
     pub row_info: wgpu::Buffer,
     pub want: wgpu::Buffer,
     pub order: wgpu::Buffer,
@@ -41,8 +46,11 @@ impl Buffers {
                 }
             }
             match &dispatch.grid {
-                Grid::Store(_, k, v) => [k, v].iter().for_each(|o| needed[o.buf.index()][0] = true),
-                Grid::Attend(a) => [a.q, a.out].iter().for_each(|o| needed[o.buf.index()][0] = true),
+                Grid::Store(_, k, v) => v.iter().chain([k]).for_each(|o| needed[o.buf.index()][0] = true),
+                Grid::Attend(a) => {
+                    [a.q, a.out].iter().chain(&a.select).for_each(|o| needed[o.buf.index()][0] = true);
+                }
+                Grid::Select(s) => [s.q, s.w, s.out].iter().for_each(|o| needed[o.buf.index()][0] = true),
                 _ => {}
             }
         }
@@ -57,11 +65,21 @@ impl Buffers {
         let widest = |widths: [u32; 2]| (0..2).map(|i| u64::from(widths[i]) * u64::from(rows[i])).max().unwrap_or(0);
         let n = u64::from(n_batch);
         let quantized = widest(lowered.quantized);
+        let scratch = |which: Scratch| {
+            let size = 4 * widest(lowered.scratch[which as usize]);
+            if size > gpu.caps().max_binding {
+                let text = format!("experts of a batch leave {size} bytes, the GPU binds {}", gpu.caps().max_binding);
+                return Err(Error::new(ErrorKind::Memory, text).with_hint("use a smaller batch (TEALIGHT_UBATCH)"));
+            }
+            gpu.storage("experts", size)
+        };
         Ok(Self {
             places,
             codes: gpu.storage("codes", quantized)?,
             scales: gpu.storage("scales", quantized / 2)?,
             aligned: gpu.storage("aligned", 4 * widest(lowered.aligned))?,
+            gates: gpu.storage("gates", 4 * n * u64::from(lowered.gates))?,
+            scratch: Scratch::ALL.into_iter().map(scratch).collect::<Result<_>>()?,
             row_info: gpu.storage("rows", 16 * n)?,
             want: gpu.storage("wanted", 4 * n)?,
             order: gpu.storage("order", 4 * n)?,
@@ -85,6 +103,30 @@ impl Buffers {
             if have.is_none() {
                 *have = new;
             }
+        }
+    }
+
+    /// What a binding shows that does not depend on a sequence or on the dispatch.
+    pub fn range<'a>(&'a self, bound: &Bound, weights: &'a DeviceWeights) -> Range<'a> {
+        match bound {
+            Bound::Place(place) => Range::all(self.place(*place)),
+            Bound::PlaneA(id, chunk) => weights.matrix_of(*id).chunks[*chunk].plane_a(),
+            Bound::PlaneS(id, chunk) => weights.matrix_of(*id).chunks[*chunk].plane_s(),
+            Bound::Grid(id) => Range::all(weights.matrix_of(*id).tables.as_ref().unwrap_or(&self.unused)),
+            Bound::Vector(id) => Range::all(weights.vector_of(*id)),
+            Bound::Codes => Range::all(&self.codes),
+            Bound::Scales => Range::all(&self.scales),
+            Bound::Aligned => Range::all(&self.aligned),
+            Bound::Gates => Range::all(&self.gates),
+            Bound::Scratch(which) => Range::all(&self.scratch[*which as usize]),
+            Bound::RowInfo => Range::all(&self.row_info),
+            Bound::Want => Range::all(&self.want),
+            Bound::Order => Range::all(&self.order),
+            Bound::Groups => Range::all(&self.groups),
+            Bound::Rotation(table) => Range::all(&self.rotations[table.index()]),
+            Bound::Batch => Range::all(&self.batch),
+            Bound::Unused => Range::all(&self.unused),
+            Bound::Params | Bound::State(_) | Bound::Sequence => unreachable!("bound where they are kept"),
         }
     }
 
@@ -114,7 +156,8 @@ impl GpuBackend {
         queue.write_buffer(&self.buffers.groups, 0, bytemuck::cast_slice(&groups));
         queue.write_buffer(&self.buffers.status, 0, &[0; STATUS_BYTES as usize]);
         for (((sequence, range), &(count, n_split)), &len) in sequences.iter().zip(ranges).zip(counts).zip(lengths) {
-            let record = attend::Sequence { first: range.start as u32, count, len, n_split };
+            let sides = sequence.sides();
+            let record = attend::Sequence { first: range.start as u32, count, len, n_split, sides, pad: [0; 2] };
             queue.write_buffer(&sequence.uniform, 0, bytemuck::bytes_of(&record));
         }
         for (table, buffer) in self.plan.tables().iter().zip(&self.buffers.rotations) {

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::compose::Kernel;
 use crate::gpu::device::Gpu;
 use crate::gpu::kernels::attend;
-use crate::gpu::lower::{Bound, Dispatch, Grid, MATVEC_ROWS, TILE};
+use crate::gpu::lower::{Bound, Dispatch, Grid, Kernels, MATVEC_ROWS, TILE};
 use crate::gpu::pipelines::{Pipelines, Range};
 use crate::gpu::sequence::{self, GpuSequence};
 use crate::gpu::weights::DeviceWeights;
@@ -63,29 +63,17 @@ impl Program {
                 continue;
             };
             let params = Range { buffer: &params, start, size: (4 * d.params.len() as u64).next_multiple_of(16) };
-            let range = |bound: &Bound| -> Range<'_> {
-                match bound {
-                    Bound::Place(place) => Range::all(buffers.place(*place)),
-                    Bound::PlaneA(id, chunk) => weights.matrix_of(*id).chunks[*chunk].plane_a(),
-                    Bound::PlaneS(id, chunk) => weights.matrix_of(*id).chunks[*chunk].plane_s(),
-                    Bound::Grid(id) => Range::all(weights.matrix_of(*id).tables.as_ref().unwrap_or(&buffers.unused)),
-                    Bound::Vector(id) => Range::all(weights.vector_of(*id)),
-                    Bound::Codes => Range::all(&buffers.codes),
-                    Bound::Scales => Range::all(&buffers.scales),
-                    Bound::Aligned => Range::all(&buffers.aligned),
-                    Bound::RowInfo => Range::all(&buffers.row_info),
-                    Bound::Want => Range::all(&buffers.want),
-                    Bound::Order => Range::all(&buffers.order),
-                    Bound::Groups => Range::all(&buffers.groups),
-                    Bound::Rotation(table) => Range::all(&buffers.rotations[table.index()]),
-                    Bound::Params => params,
-                    Bound::Batch => Range::all(&buffers.batch),
-                    Bound::Unused => Range::all(&buffers.unused),
-                }
+            let compiled: Vec<_> = kernels.iter().map(|k| pipelines.get(k)).collect::<Result<_>>()?;
+            if d.has_state() {
+                ready.push(Ready { pipelines: compiled, group: None });
+                continue;
+            }
+            let range = |bound: &Bound| match bound {
+                Bound::Params => params,
+                bound => buffers.range(bound, weights),
             };
             let ranges: Vec<Range<'_>> = d.bindings.iter().map(range).collect();
             let group = Some(pipelines.bind(first.slots, &ranges));
-            let compiled = kernels.iter().map(|k| pipelines.get(k)).collect::<Result<_>>()?;
             ready.push(Ready { pipelines: compiled, group });
         }
         gpu.check()?;
@@ -125,23 +113,50 @@ impl Recorder<'_> {
             self.stats.dispatches += 1;
         };
         if let Some(group) = &ready.group {
-            let (kernel, grid) = match dispatch.grid {
-                Grid::Rows(x) => (0, [x, n, 1]),
-                Grid::Sequences(x) => (0, [x, sequences.len() as u32, 1]),
-                Grid::Matvec(rows) => {
-                    let groups = rows.div_ceil(MATVEC_ROWS);
-                    let x = groups.min(self.gpu.caps().max_groups);
-                    (n.next_power_of_two().ilog2() as usize, [x, groups.div_ceil(x), 1])
+            let kernel = match dispatch.kernels {
+                Kernels::Few(_) => n.next_power_of_two().ilog2() as usize,
+                _ => 0,
+            };
+            let few = |rows: u32, z: u32| {
+                let groups = rows.div_ceil(MATVEC_ROWS);
+                let x = groups.min(self.gpu.caps().max_groups);
+                [x, groups.div_ceil(x), z]
+            };
+            let grid = match dispatch.grid {
+                Grid::Rows(x) => [x, n, 1],
+                Grid::Sequences(x) => [x, sequences.len() as u32, 1],
+                Grid::Matvec(rows) => few(rows, 1),
+                Grid::HeadsFew(rows, heads) => few(rows, heads),
+                Grid::ExpertsFew(rows, chosen) => few(rows, n * chosen.used),
+                Grid::Matmul(rows) => [rows.div_ceil(TILE.0), n.div_ceil(TILE.1), 1],
+                Grid::HeadsMany(rows, heads) => [rows.div_ceil(TILE.0), n.div_ceil(TILE.1), heads],
+                Grid::ExpertsMany(rows, chosen) => [rows.div_ceil(TILE.0), 1, chosen.max_tiles(n)],
+                Grid::Pairs(x, used) => [x, n, used],
+                Grid::One => [1, 1, 1],
+                Grid::Store(..) | Grid::Attend(_) | Grid::Select(_) | Grid::State { .. } => {
+                    unreachable!("bound by the sequence")
                 }
-                Grid::Matmul(rows) => (0, [rows.div_ceil(TILE.0), n.div_ceil(TILE.1), 1]),
-                Grid::Store(..) | Grid::Attend(_) => unreachable!("bound by the sequence"),
             };
             run(&ready.pipelines[kernel], group, grid);
             return Ok(());
         }
         for (sequence, &(count, n_split)) in sequences.iter_mut().zip(counts).filter(|(_, c)| c.0 > 0) {
+            let len = sequence.positions.len();
             match sequence.bound(index) {
                 Some(sequence::Bound::Store { store, pipeline, group }) => run(pipeline, group, store.grid(count)),
+                Some(sequence::Bound::Positions(bound)) => {
+                    for (first, groups) in (0..count).step_by(bound.at_once as usize).zip(&bound.groups) {
+                        let grids = bound.positions.grids(bound.at_once.min(count - first), len);
+                        for ((pipeline, group), grid) in bound.pipelines.iter().zip(groups).zip(grids) {
+                            run(pipeline, group, grid);
+                        }
+                    }
+                }
+                Some(sequence::Bound::Chosen { chosen, pipeline, group }) => run(pipeline, group, chosen.grid(count)),
+                Some(sequence::Bound::State(group)) => {
+                    let Grid::State { x, y, per_row } = dispatch.grid else { unreachable!("bound as a state") };
+                    run(&ready.pipelines[0], group, [x, y + if per_row { count } else { 0 }, 1]);
+                }
                 Some(sequence::Bound::Attend(bound)) => {
                     let tile = bound.attend.tile(count);
                     let slot = tile.ilog2() as usize;

@@ -87,6 +87,7 @@ impl GpuBackend {
                     if dispatch.rows.contains(&rows) {
                         work += match &dispatch.grid {
                             Grid::Attend(a) => 2 * n_query * u64::from(a.q.len()),
+                            Grid::Select(s) => n_query * u64::from(s.q.len()),
                             _ => dispatch.cost * u64::from(rows),
                         };
                         recorder.record(&mut pass, next, rows, sequences, counts)?;

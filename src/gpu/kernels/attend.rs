@@ -10,6 +10,10 @@ const WORKGROUP_BYTES: u32 = 16 << 10;
 /// Most queries of a tile: 16 results of 4 columns are 64 registers of an invocation.
 const MAX_TILE: u32 = 16;
 
+/// Widest heads: tiles of keys lie in workgroup memory, and a workgroup has an invocation for 4 columns of values.
+const MAX_K: u32 = 1024;
+const MAX_V: u32 = 512;
+
 /// Workgroups that keep a device busy; more parts than that only add to the joining.
 const BUSY: u32 = 128;
 
@@ -38,6 +42,9 @@ pub(in crate::gpu) struct Sequence {
     pub len: u32,
     /// Parts into which attention cuts the keys.
     pub n_split: u32,
+    /// Sides of the states that the batch reads and writes.
+    pub sides: [u32; 2],
+    pub pad: [u32; 2],
 }
 
 /// Heads of a buffer of rows: column c of head h of a row lies at row * `row` + `start` + h * `stride` + c.
@@ -66,7 +73,7 @@ pub(in crate::gpu) struct CacheShape {
     pub types: [CacheType; 2],
     /// Heads of a row.
     pub heads: u32,
-    /// Columns of a head of keys and of values.
+    /// Columns of a head of keys and of values; 0 where the cache has no values of its own.
     pub dims: [u32; 2],
     /// Rows that it holds.
     pub n_slot: u32,
@@ -87,16 +94,18 @@ impl CacheShape {
 
 /// Can the kernels fill and read a plan's cache? The error is why not.
 pub(in crate::gpu) fn fits(spec: &CacheSpec, types: [CacheType; 2]) -> Result<(), String> {
-    for (what, ty, width) in [("keys", types[0], spec.k), ("values", types[1], spec.v)] {
+    // Values that are parts of the keys are no rows of their own.
+    let values = Some(("values", types[1], spec.v, MAX_V)).filter(|_| spec.v > 0);
+    for (what, ty, width, most) in std::iter::once(("keys", types[0], spec.k, MAX_K)).chain(values) {
         if spec.heads == 0 || width == 0 || !width.is_multiple_of(spec.heads) {
             return Err(format!("{what} of {width} numbers do not make {} heads", spec.heads));
         }
         let dim = width / spec.heads;
         let unit = if ty == CacheType::Q8_0 { 32 } else { 4 };
-        if !dim.is_multiple_of(unit) || dim > 512 {
+        if !dim.is_multiple_of(unit) || dim > most {
             let stored = ty.block_type();
             return Err(format!(
-                "{what} have heads of {dim} numbers; {stored} needs a multiple of {unit}, at most 512"
+                "{what} have heads of {dim} numbers; {stored} needs a multiple of {unit}, at most {most}"
             ));
         }
     }
@@ -153,14 +162,14 @@ impl Store {
 }
 
 /// Files of a storage type.
-struct Fragments {
+pub(super) struct Fragments {
     /// Reading rows of keys, and of values.
-    rows: [&'static str; 2],
+    pub(super) rows: [&'static str; 2],
     /// Writing them.
     put: [&'static str; 2],
 }
 
-const fn fragments(ty: CacheType) -> Fragments {
+pub(super) const fn fragments(ty: CacheType) -> Fragments {
     match ty {
         CacheType::F32 => {
             Fragments { rows: ["cache/f32@k", "cache/f32@v"], put: ["cache/put_f32@k", "cache/put_f32@v"] }
@@ -192,7 +201,8 @@ pub(in crate::gpu) struct AttendParams {
     alibi_max: f32,
     alibi_heads: u32,
     ahead: u32,
-    pad: [u32; 2],
+    chunk: u32,
+    has_sinks: u32,
 }
 
 /// One step of attention.
@@ -211,7 +221,10 @@ impl Attend {
         if step.kv_heads != cache.heads || step.heads == 0 || !step.heads.is_multiple_of(step.kv_heads) {
             return Err(format!("{} query heads over {} of {} heads of keys", step.heads, step.kv_heads, cache.heads));
         }
-        let [k_dim, v_dim] = cache.dims;
+        let (k_dim, v_dim) = (cache.dims[0], step.v_prefix.unwrap_or(cache.dims[1]));
+        if step.v_prefix.is_some_and(|n| n > k_dim || !n.is_multiple_of(4) || n > MAX_V) {
+            return Err(format!("values are {v_dim} of {k_dim} numbers of the keys"));
+        }
         if step.q.len() != step.heads * k_dim || step.out.len() != step.heads * v_dim {
             let (q, out, heads) = (step.q.len(), step.out.len(), step.heads);
             return Err(format!("{heads} heads of {k_dim} and {v_dim} numbers, but queries of {q}, results of {out}"));
@@ -227,13 +240,26 @@ impl Attend {
 
     /// Invocations of a workgroup: a result of 512 columns needs 128.
     const fn invocations(&self) -> u32 {
-        if self.cache.dims[1] > 256 { 128 } else { 64 }
+        if self.v_dim() > 256 { 128 } else { 64 }
+    }
+
+    /// Columns of a head of values.
+    const fn v_dim(&self) -> u32 {
+        match self.step.v_prefix {
+            Some(n) => n,
+            None => self.cache.dims[1],
+        }
+    }
+
+    /// Are values the beginnings of keys?
+    pub const fn reads_keys_only(&self) -> bool {
+        self.step.v_prefix.is_some()
     }
 
     /// Workgroup memory of a tile in bytes, as the kernel declares it.
     const fn tile_bytes(&self, tile: u32) -> u32 {
         let wg = self.invocations();
-        4 * tile * (self.cache.dims[0] + wg + 8 + 4) + 16 * wg
+        4 * tile * (self.cache.dims[0] + wg + 8 + 5) + 16 * wg
     }
 
     /// Queries of a tile for `count` rows: no more than there are, nor than fit.
@@ -248,15 +274,17 @@ impl Attend {
 
     /// The kernel for tiles of `tile` queries.
     pub fn kernel(&self, tile: u32) -> Kernel {
+        let (dk, dv) = (self.cache.dims[0], self.v_dim());
         let [k, v] = self.cache.types.map(fragments);
-        let consts = [("DK", self.cache.dims[0]), ("DV", self.cache.dims[1]), ("TQ", tile), ("WG", self.invocations())];
+        let (v, vw) = if self.reads_keys_only() { (fragments(self.cache.types[0]), dk) } else { (v, dv) };
+        let consts = [("DK", dk), ("DV", dv), ("VW", vw), ("TQ", tile), ("WG", self.invocations())];
         let kernel = Kernel::new("attend", ATTEND).with("lib/attend").with(k.rows[0]).with(v.rows[1]);
         consts.into_iter().fold(kernel, |kernel, (name, value)| kernel.set(name, value))
     }
 
     /// The kernel that joins the parts.
     pub fn reduce_kernel(&self) -> Kernel {
-        Kernel::new("attend_reduce", ATTEND_REDUCE).with("lib/attend").set("DV", self.cache.dims[1])
+        Kernel::new("attend_reduce", ATTEND_REDUCE).with("lib/attend").set("DV", self.v_dim())
     }
 
     /// Parameters of both.
@@ -270,9 +298,9 @@ impl Attend {
             group: self.group(),
             n_slot: self.cache.n_slot,
             window: match self.step.span {
-                Span::Full | Span::All => u32::MAX,
+                Span::Full | Span::All | Span::Chunk(_) => u32::MAX,
                 Span::Near(n) => n.saturating_add(1),
-                Span::Slide(n) | Span::Chunk(n) => n,
+                Span::Slide(n) => n,
             },
             scale: self.step.scale,
             softcap: self.step.softcap.unwrap_or(0.0),
@@ -286,7 +314,8 @@ impl Attend {
                 Span::All => u32::MAX,
                 Span::Near(n) => n,
             },
-            pad: [0; 2],
+            chunk: if let Span::Chunk(n) = self.step.span { n } else { 0 },
+            has_sinks: self.step.sinks.is_some().into(),
         }
     }
 
@@ -310,7 +339,7 @@ impl Attend {
 
     /// Words of `part` for `count` rows of one sequence.
     pub const fn part_words(&self, count: u32, n_split: u32) -> u64 {
-        if n_split == 1 { 0 } else { (self.step.heads * count * n_split) as u64 * (self.cache.dims[1] + 2) as u64 }
+        if n_split == 1 { 0 } else { (self.step.heads * count * n_split) as u64 * (self.v_dim() + 2) as u64 }
     }
 }
 

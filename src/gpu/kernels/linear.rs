@@ -4,10 +4,10 @@
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub(in crate::gpu) struct Linear {
-    /// Rows of the chunk, and groups of 32 weights in a row.
+    /// Rows of the chunk, or of a head's matrix, and groups of 32 weights in a row.
     pub rows: u32,
     pub groups: u32,
-    /// Input in units of 4 numbers: the first, and from row to row of the batch.
+    /// Input in units of 4 numbers, or of 32 quantized ones: the first, and from row to row of the batch.
     pub x_start: u32,
     pub x_row: u32,
     /// Output: first column of the chunk, and from row to row of the batch.
@@ -26,5 +26,8 @@ pub(in crate::gpu) struct Linear {
     pub first: u32,
     /// Columns of a row of the table.
     pub row_len: u32,
-    pub pad: u32,
+    /// From head to head: units of the input, columns of the output.
+    pub x_head: u32,
+    pub y_head: u32,
+    pub pad: [u32; 3],
 }

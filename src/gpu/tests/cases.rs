@@ -11,9 +11,9 @@ use crate::plan::{
 };
 
 /// Sums in another order.
-const SUMS: f32 = 2e-5;
+pub const SUMS: f32 = 2e-5;
 /// Functions of f32 arithmetic.
-const FUNCTIONS: f32 = 4e-6;
+pub const FUNCTIONS: f32 = 4e-6;
 
 pub struct Case {
     pub name: String,
@@ -64,7 +64,7 @@ pub fn of_format(ty: BlockType) -> Case {
 
 /// All but the formats and attention.
 pub fn of_steps() -> Vec<Case> {
-    [products(), norms(), rotations(), pointwise(), moves()].into_iter().flatten().collect()
+    [products(), heads(), norms(), rotations(), pointwise(), streams(), moves()].into_iter().flatten().collect()
 }
 
 /// What stands around a product, with a matrix of floats and of codes.
@@ -125,9 +125,29 @@ fn products() -> Vec<Case> {
     cases
 }
 
+/// A matrix for each head, of inputs that lie apart, and such that are not aligned.
+fn heads() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (ty, width) in [(F32, 40), (F32, 32), (Q4_0, 64)] {
+        for start in [4, 3] {
+            let (mut m, x) = Model::given(21, start + 3 * (width + 8));
+            let y = m.plan.buffer("y", 4 + 3 * 100);
+            let x = Operand { start, width, heads: 3, stride: width + 8, ..x };
+            let out = Operand { start: 2, width: 60, heads: 3, stride: 100, ..y };
+            let weight = m.weight(ty, &[3, 60, width.into()]);
+            let parts = vec![Part { out, weight, bias: None, scale: 0.5 }];
+            m.plan.push(Step::Linear { x, parts, clamp: None });
+            cases.push(
+                Case::new(format!("{ty}: matrices of heads of {width} from {start} on"), m, out, SUMS).on(columns()),
+            );
+        }
+    }
+    cases
+}
+
 fn norms() -> Vec<Case> {
     let mut cases = Vec::new();
-    for kind in [NormKind::Rms, NormKind::Layer] {
+    for kind in [NormKind::Rms, NormKind::Layer, NormKind::L2] {
         let name = |what: &str| format!("norm {kind:?}: {what}");
         let (mut m, x) = Model::given(5, 300);
         let y = m.plan.buffer("y", 301);
@@ -189,7 +209,8 @@ fn rotations() -> Vec<Case> {
 fn pointwise() -> Vec<Case> {
     let mut cases = Vec::new();
     let xielu = Act::Xielu { positive: 0.9, negative: 0.8, beta: 0.5, eps: -1e-6 };
-    for act in [Act::Silu, Act::Gelu, Act::GeluErf, Act::Relu, Act::Relu2, xielu] {
+    let clamped = Act::ClampedSwiglu { alpha: 1.702, limit: 0.5 };
+    for act in [Act::Silu, Act::Gelu, Act::GeluErf, Act::Relu, Act::Relu2, xielu, Act::Sigmoid, Act::Id, clamped] {
         // The last one is far beyond where exp and tanh have an end.
         for (by, in_place, size) in
             [(false, false, 2.0), (false, true, 2.0), (true, false, 2.0), (true, true, 2.0), (true, false, 120.0)]
@@ -218,6 +239,23 @@ fn pointwise() -> Vec<Case> {
             ));
         }
     }
+    // Heads of 24 in 40 columns of one buffer, in 32 of another, side by side in the result.
+    let (mut m, x) = Model::given(19, 3 + 40 * 4);
+    let (b, y) = (m.plan.buffer("b", 2 + 32 * 4), m.plan.buffer("y", 96));
+    m.embed(F32, 9, b, 1.0, false);
+    let heads = |o: Operand, start, stride| Operand { start, width: 24, heads: 4, stride, ..o };
+    let (gate, by) = (heads(x, 3, 40), heads(b, 2, 32));
+    m.plan.push(Step::Gate { x: gate, out: by, act: Act::Sigmoid, by: Some(by) });
+    m.plan.push(Step::Gate { x: gate, out: heads(y, 0, 24), act: Act::Silu, by: Some(by) });
+    cases.push(Case::new("gate: heads that lie apart", m, y, FUNCTIONS));
+    for in_place in [false, true] {
+        let (mut m, x) = Model::given(20, 101);
+        let y = m.plan.buffer("y", 75);
+        let by = x.columns(5, 75);
+        let out = if in_place { by } else { y };
+        m.plan.push(Step::Gate { x: x.columns(90, 1), out, act: Act::Sigmoid, by: Some(by) });
+        cases.push(Case::new(format!("gate: one number for many, in place {in_place}"), m, out, FUNCTIONS));
+    }
     for in_place in [true, false] {
         let (mut m, x) = Model::given(12, 77);
         let (far, y) = (m.plan.buffer("far", 77), m.plan.buffer("y", 77));
@@ -231,6 +269,48 @@ fn pointwise() -> Vec<Case> {
         let (a, b) = (x.columns(0, 75), x.columns(75, 75));
         m.plan.push(Step::Add { x: a, y: b, out: if in_place { b } else { y }, scale: -1.5 });
         cases.push(Case::new(format!("add, in place {in_place}"), m, if in_place { b } else { y }, FUNCTIONS));
+    }
+    cases
+}
+
+/// Streams side by side in one buffer.
+fn streams() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for in_place in [true, false] {
+        for weighted in [true, false] {
+            let (mut m, x) = Model::given(22, 80);
+            let x = x.columns(3, 77);
+            let y = m.plan.buffer("y", 77);
+            let (out, weight) = (if in_place { x } else { y }, weighted.then(|| m.vector(77)));
+            m.plan.push(Step::Scale { x, out, factor: 0.3, weight });
+            cases.push(Case::new(format!("scale, in place {in_place}, weighted {weighted}"), m, out, FUNCTIONS));
+        }
+        let (mut m, x) = Model::given(23, 2 + 300 + 4 * 304);
+        let y = m.plan.buffer("y", 4 * 300);
+        let heads = Operand { start: 302, width: 300, heads: 4, stride: 304, ..x };
+        let out = if in_place { heads } else { y.split(4, 300) };
+        m.plan.push(Step::Rescale { x: heads, like: x.columns(2, 300), out, eps: 1e-6 });
+        cases.push(Case::new(format!("rescale, in place {in_place}"), m, out, FUNCTIONS));
+
+        let (mut m, x) = Model::given(24, 301);
+        let x = x.columns(1, 300);
+        let y = m.plan.buffer("y", 300);
+        let out = if in_place { x } else { y };
+        m.plan.push(Step::Sparsify { x, out, n_std: 0.7 });
+        cases.push(Case::new(format!("sparsify, in place {in_place}"), m, out, FUNCTIONS));
+
+        // The base among the streams, or elsewhere.
+        let (mut m, x) = Model::given(25, 12 + 3 * 70);
+        let (base, y) = (m.plan.buffer("base", 4 * 72), m.plan.buffer("y", 4 * 72));
+        if !in_place {
+            m.embed(F32, 9, base, 1.0, false);
+        }
+        let heads = |o: Operand, start, heads, stride| Operand { start, width: 66, heads, stride, ..o };
+        let base = if in_place { heads(x, 12, 3, 70) } else { heads(base, 2, 4, 72) };
+        let out = heads(y, 1, base.heads, 72);
+        let coef = x.columns(0, 3 * base.heads);
+        m.plan.push(Step::Mix { x: heads(x, 12, 3, 70), coef, base, out, offset: 0.5 });
+        cases.push(Case::new(format!("mix, base among the streams {in_place}"), m, out, FUNCTIONS));
     }
     cases
 }
@@ -282,6 +362,9 @@ struct Shape {
     softcap: Option<f32>,
     temper: Option<Temper>,
     alibi: Option<Alibi>,
+    sinks: bool,
+    /// Values are so many numbers of the keys.
+    v_prefix: Option<u32>,
     cache: [CacheType; 2],
     batches: Vec<Batch>,
 }
@@ -299,9 +382,12 @@ pub fn of_attention() -> Vec<Case> {
         softcap: None,
         temper: None,
         alibi: None,
+        sinks: false,
+        v_prefix: None,
         cache: [F32, F32],
         batches: ragged(),
     };
+    let latent = Shape { name: "latents", heads: 5, kv_heads: 1, dims: [96, 0], v_prefix: Some(64), ..usual.clone() };
     let long = || [vec![rows(300)], vec![rows(1); 2], vec![rows(33), vec![1; 9], vec![0, 1]]].concat();
     let shapes = [
         usual.clone(),
@@ -314,6 +400,14 @@ pub fn of_attention() -> Vec<Case> {
         Shape { name: "biased by distance", alibi: Some(Alibi { max: 8.0 }), ..usual.clone() },
         Shape { name: "biased, long", alibi: Some(Alibi { max: 8.0 }), batches: long(), ..usual.clone() },
         Shape { name: "one head, wider values", heads: 1, kv_heads: 1, dims: [12, 160], ..usual.clone() },
+        Shape { name: "sinks", sinks: true, span: Span::Slide(4), ..usual.clone() },
+        Shape { name: "sinks, long", sinks: true, batches: long(), ..usual.clone() },
+        Shape { name: "chunks", span: Span::Chunk(7), ..usual.clone() },
+        Shape { name: "chunks, long", span: Span::Chunk(200), batches: long(), ..usual.clone() },
+        latent.clone(),
+        Shape { name: "latents, q8_0", cache: [Q8_0, Q8_0], ..latent.clone() },
+        Shape { name: "latents, wide", dims: [576, 0], v_prefix: Some(512), batches: ragged(), ..latent.clone() },
+        Shape { name: "latents, long", batches: long(), cache: [F16, F16], ..latent },
         Shape { name: "wide heads", heads: 2, kv_heads: 1, dims: [256, 288], cache: [F16, F16], ..usual.clone() },
         Shape { name: "long, in parts", batches: long(), cache: [F16, F16], ..usual.clone() },
         Shape { name: "long, q8_0, window", span: Span::Slide(260), batches: long(), cache: [Q8_0, Q8_0], ..usual },
@@ -324,13 +418,15 @@ pub fn of_attention() -> Vec<Case> {
 fn attend(shape: Shape) -> Case {
     let Shape { heads, kv_heads, dims: [k_dim, v_dim], span, softcap, temper, alibi, .. } = shape;
     let (n_q, n_k, n_v) = (heads * k_dim, kv_heads * k_dim, kv_heads * v_dim);
+    let n_out = heads * shape.v_prefix.unwrap_or(v_dim);
     let (mut m, x) = Model::given(17, n_q + n_k + n_v + 4);
-    let o = m.plan.buffer("o", heads * v_dim + 3);
+    let o = m.plan.buffer("o", n_out + 3);
     let spec = CacheSpec { name: "kv".into(), k: n_k, v: n_v, heads: kv_heads, span };
     let cache = m.plan.cache(spec);
     let (k, v) = (x.columns(n_q, n_k), x.columns(n_q + n_k, n_v));
-    m.plan.push(Step::Store { cache, k: k.split(kv_heads, k_dim), v: Some(v) });
-    let (q, out) = (x.columns(0, n_q).split(heads, k_dim), o.columns(1, heads * v_dim));
+    m.plan.push(Step::Store { cache, k: k.split(kv_heads, k_dim), v: (n_v > 0).then_some(v) });
+    let (q, out) = (x.columns(0, n_q).split(heads, k_dim), o.columns(1, n_out));
+    let sinks = shape.sinks.then(|| m.vector(heads));
     // Scores of a few units: neither flat nor a single key.
     let scale = 8.0 / (k_dim as f32).sqrt();
     m.plan.push(Step::Attend(Box::new(Attend {
@@ -344,8 +440,8 @@ fn attend(shape: Shape) -> Case {
         softcap,
         temper,
         alibi,
-        sinks: None,
-        v_prefix: None,
+        sinks,
+        v_prefix: shape.v_prefix,
         select: None,
     })));
     // A number that rounds to the other neighbour: half a unit of f16 of the values, one of 127 of q8_0.

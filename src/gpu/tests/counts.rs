@@ -17,7 +17,7 @@ fn since(backend: &GpuBackend, before: Stats) -> [u64; 3] {
 #[test]
 fn a_token_is_one_submission_of_one_pass() {
     let Some(gpu) = testing::gpu() else { return };
-    for name in ["llama31", "gemma3", "phi2"] {
+    for name in ["llama31", "gemma3", "phi2", "falcon-h1", "qwen35", "lfm2", "deepseek32"] {
         let fixture = own(name);
         for int8 in [[false; 2], [true; 2]] {
             let options = GpuOptions { int8, ..GpuOptions::default() };

@@ -5,10 +5,14 @@ use std::collections::HashSet;
 use rayon::prelude::*;
 use tealight_quant::BlockType;
 
+use super::experts::{of_experts, of_format as experts_of_format, of_routes};
 use super::fixtures::fixtures;
+use super::positions::of_positions;
+use super::states::of_states;
 use super::support::{Model, formats};
 use crate::gpu::compose::{FILES, Kernel, WEIGHTS};
 use crate::gpu::kernels::attend::{Attend, CacheShape, Heads, Store, fits};
+use crate::gpu::kernels::positions::{Chosen, Positions};
 use crate::gpu::kernels::select::{MAX_K, Select};
 use crate::gpu::lint::{Subgroups, check};
 use crate::gpu::lower::{Grid, Variant, WholeMatrices, lower};
@@ -24,6 +28,7 @@ fn variants() -> Vec<Variant> {
         int8_prompt,
         int8_decode,
         max_groups: 65_535,
+        max_binding: u64::MAX,
         fuse,
     };
     (0..16).map(|i| variant(flags(i))).collect()
@@ -31,19 +36,30 @@ fn variants() -> Vec<Variant> {
 
 /// Everything that steps over rows may be, on the given columns: `r` is read and written.
 fn push_row_steps(m: &mut Model, r: Operand, y: Operand) {
-    for (kind, width) in [NormKind::Rms, NormKind::Layer].into_iter().flat_map(|k| [(k, 64), (k, 256)]) {
+    for (kind, width) in [NormKind::Rms, NormKind::Layer, NormKind::L2].into_iter().flat_map(|k| [(k, 64), (k, 256)]) {
         let norm = |out| Step::Norm { x: r, out, kind, eps: 1e-5, width, weight: None, bias: None };
         m.plan.push(norm(y));
         m.add(r, y, 1.0);
         m.plan.push(norm(r));
     }
     let xielu = Act::Xielu { positive: 0.9, negative: 0.8, beta: 0.5, eps: -1e-6 };
-    for act in [Act::Silu, Act::Gelu, Act::GeluErf, Act::Relu, Act::Relu2, xielu] {
+    let clamped = Act::ClampedSwiglu { alpha: 1.702, limit: 7.0 };
+    for act in [Act::Silu, Act::Gelu, Act::GeluErf, Act::Relu, Act::Relu2, xielu, Act::Sigmoid, Act::Id, clamped] {
         m.plan.push(Step::Gate { x: r, out: y, act, by: None });
         m.plan.push(Step::Gate { x: r, out: r, act, by: Some(y) });
+        m.plan.push(Step::Gate { x: y.columns(0, 1), out: r, act, by: Some(r) });
     }
     m.plan.push(Step::Softcap { x: r, out: r, cap: 30.0 });
     m.plan.push(Step::Softcap { x: r, out: y, cap: 30.0 });
+    let weight = Some(m.vector(256));
+    m.plan.push(Step::Scale { x: r, out: r, factor: 0.5, weight });
+    m.plan.push(Step::Scale { x: r, out: r, factor: 0.5, weight: None });
+    m.plan.push(Step::Rescale { x: r.split(4, 64), like: y.columns(0, 64), out: r.split(4, 64), eps: 1e-5 });
+    m.plan.push(Step::Sparsify { x: r, out: r, n_std: 0.5 });
+    let (coef, mixed) = (r.columns(0, 16), m.plan.buffer("mixed", 256));
+    m.plan.push(Step::Mix { x: r.split(4, 64), coef, base: y.split(4, 64), out: mixed.split(4, 64), offset: 0.0 });
+    let (x, coef) = (mixed.split(4, 64), mixed.columns(0, 16));
+    m.plan.push(Step::Mix { x, coef, base: x, out: r.split(4, 64), offset: 0.0 });
     m.plan.push(Step::Add { x: r, y, out: r, scale: 0.5 });
 }
 
@@ -98,9 +114,21 @@ fn of_attention(spec: &CacheSpec, step: &plan::Attend, found: &mut HashSet<Kerne
         let cache = CacheShape::new(spec, types, 64);
         let heads = Heads { row: 64, start: 0, stride: 64 };
         found.insert(Store { cache, k: heads, v: heads }.kernel());
+        if step.select.is_some() {
+            found.insert(Chosen::new(step, cache, [0; 3]).unwrap().kernel());
+            continue;
+        }
         let attend = Attend::new(step, cache, step.q.end(), step.out.end()).unwrap();
         found.extend((1..=64).map(|count| attend.kernel(attend.tile(count))));
         found.insert(attend.reduce_kernel());
+    }
+}
+
+/// Kernels of a choice of positions.
+fn of_choice(spec: &CacheSpec, step: &plan::Select, found: &mut HashSet<Kernel>) {
+    for ty in TYPES.into_iter().filter(|&ty| fits(spec, [ty, CacheType::F32]).is_ok()) {
+        let cache = CacheShape::new(spec, [ty, CacheType::F32], 64);
+        found.extend(Positions::new(step, cache, [0; 3], 64).kernels());
     }
 }
 
@@ -110,7 +138,7 @@ fn attention(dims: [u32; 2], group: u32) -> (CacheSpec, plan::Attend) {
     let spec = CacheSpec { name: "kv".into(), k: 2 * dims[0], v: 2 * dims[1], heads: 2, span: Span::Full };
     let (cache, heads) = (b.cache(spec.clone()), 2 * group);
     let q = b.buffer("q", heads * dims[0]).split(heads, dims[0]);
-    let out = b.buffer("o", heads * dims[1]);
+    let out = b.buffer("o", heads * if dims[1] > 0 { dims[1] } else { 512 });
     let (scale, span) = (1.0, Span::Full);
     (
         spec,
@@ -138,8 +166,10 @@ fn collect(plan: &Plan, found: &mut HashSet<Kernel>) {
         let Ok(lowered) = lower(plan, plan.steps().len(), &variant, &WholeMatrices(plan)) else { continue };
         for dispatch in &lowered.dispatches {
             found.extend(dispatch.kernels.all().into_iter().cloned());
-            if let Grid::Attend(step) = &dispatch.grid {
-                of_attention(&plan.caches()[step.cache.index()], step, found);
+            match &dispatch.grid {
+                Grid::Attend(step) => of_attention(&plan.caches()[step.cache.index()], step, found),
+                Grid::Select(step) => of_choice(&plan.caches()[step.cache.index()], step, found),
+                _ => {}
             }
         }
     }
@@ -152,15 +182,20 @@ fn every_kernel() -> HashSet<Kernel> {
         found.insert(planes(ty).unwrap().add_to(Kernel::new("dequantize", WEIGHTS)));
     }
     of_rows().iter().for_each(|plan| collect(plan, &mut found));
+    of_states().iter().chain(&of_positions()).for_each(|case| collect(&case.plan, &mut found));
     for dims in [[64, 64], [128, 128], [256, 256], [512, 512], [192, 128], [32, 160], [4, 4]] {
         for group in [1, 7] {
             let (spec, step) = attention(dims, group);
             of_attention(&spec, &step, &mut found);
         }
     }
+    let (spec, step) = attention([576, 0], 16);
+    of_attention(&spec, &plan::Attend { v_prefix: Some(512), ..step }, &mut found);
     for k in [1, 2, MAX_K] {
         found.extend(Select::new(150_000, 150_000, 0, k).stages(1).map(|(kernel, _)| kernel));
     }
+    let cases = of_routes().into_iter().chain(of_experts()).chain(formats().into_iter().map(experts_of_format));
+    cases.for_each(|case| collect(&case.plan, &mut found));
     for fixture in fixtures() {
         collect(&fixture.plan, &mut found);
     }

@@ -19,46 +19,6 @@ const FLOATS: GpuOptions = GpuOptions {
     cache_dir: None,
 };
 
-/// Fixtures with a step that has no kernel yet: placement leaves its layers to the CPU.
-const ON_CPU: &[&str] = &[
-    "deepseek",
-    "deepseek2-lite",
-    "deepseek2-v2",
-    "deepseek2-v3",
-    "deepseek32",
-    "dots1",
-    "ernie4_5-moe",
-    "falcon-h1",
-    "gemma3n",
-    "gemma4",
-    "gemma4-moe",
-    "glm47-flash",
-    "glm4moe",
-    "gpt-oss",
-    "granitehybrid",
-    "granitemoe",
-    "hunyuan-moe",
-    "jamba",
-    "kimi-k2",
-    "kimi-linear",
-    "lfm2",
-    "lfm2moe",
-    "llama4",
-    "llama4-chunk",
-    "mamba",
-    "mamba2",
-    "minimax-m2",
-    "mixtral",
-    "nemotron-h-moe",
-    "olmoe",
-    "phimoe",
-    "qwen2moe",
-    "qwen35",
-    "qwen35moe",
-    "qwen3moe",
-    "qwen3next",
-];
-
 /// `n` rows in batches of at most `chunk`.
 fn chunks(n: usize, chunk: usize) -> Vec<Batch> {
     (0..n).step_by(chunk).map(|start| rows(chunk.min(n - start))).collect()
@@ -68,14 +28,8 @@ fn chunks(n: usize, chunk: usize) -> Vec<Batch> {
 fn finding(fixture: &Fixture, script: &Script<'_>, options: &GpuOptions, limit: f32) -> Option<String> {
     let gpu = testing::gpu()?;
     let name = format!("{} with {:?}", fixture.name, script.cache);
-    match (unsupported(&fixture.plan, &gpu), ON_CPU.contains(&fixture.name.as_str())) {
-        (Some((step, why)), true) => {
-            println!("skipped: {name}: step {step}: {why}");
-            return None;
-        }
-        (Some((step, why)), false) => return Some(format!("{name}: step {step} cannot run: {why}")),
-        (None, true) => return Some(format!("{name} runs: strike it from the list of those that do not")),
-        (None, false) => {}
+    if let Some((step, why)) = unsupported(&fixture.plan, &gpu) {
+        return Some(format!("{name}: step {step} cannot run: {why}"));
     }
     let want = script.on_cpu(&fixture.plan, fixture.weights.clone(), true);
     let got = script.on_gpu(&gpu, &fixture.plan, &*fixture.weights, options);
@@ -131,7 +85,7 @@ fn two_sequences_in_one_batch_are_two_sequences() {
     let batches = [vec![0, 0, 1, 0, 1, 0, 0, 1, 0, 0, 0], vec![1], vec![0, 1], vec![1, 1, 1, 0], vec![0, 1], vec![0]];
     let script = Script { batches: &batches, cache: [CacheType::F16; 2], wanted: Wanted::Some };
     let judge = |name: &&str| finding(&own(name), &script, &FLOATS, 2e-3);
-    check(["llama31", "gemma2", "qwen3"].par_iter().filter_map(judge).collect());
+    check(["llama31", "gemma2", "qwen3", "falcon-h1", "qwen35", "lfm2"].par_iter().filter_map(judge).collect());
 }
 
 #[test]
@@ -142,7 +96,7 @@ fn a_quantized_cache_gives_what_the_exact_cpu_gives_with_one() {
     let batches = [chunks(30, 30), chunks(3, 1)].concat();
     let script = Script { batches: &batches, cache: [CacheType::Q8_0; 2], wanted: Wanted::All };
     let fits = |f: &Fixture| f.plan.caches().iter().all(|c| c.check_types(CacheType::Q8_0, CacheType::Q8_0).is_ok());
-    let goes_on = |f: &Fixture| f.plan.is_causal() && !ON_CPU.contains(&f.name.as_str());
+    let goes_on = |f: &Fixture| f.plan.is_causal();
     let able: Vec<Fixture> = fixtures().into_iter().filter(|f| fits(f) && goes_on(f)).take(2).collect();
     if able.is_empty() {
         println!("skipped: no fixture has heads of whole blocks");

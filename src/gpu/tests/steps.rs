@@ -7,6 +7,9 @@ use rayon::prelude::*;
 use tealight_quant::BlockType;
 
 use super::cases::{Case, of_attention, of_format, of_steps};
+use super::experts::{of_experts, of_routes};
+use super::positions::of_positions;
+use super::states::of_states;
 use super::support::{Model, formats, mean_error, rows, worst};
 use crate::gpu::pipelines::testing;
 use crate::gpu::{Gpu, GpuOptions};
@@ -134,8 +137,33 @@ fn what_is_no_number_does_not_become_one_by_int8() {
 }
 
 #[test]
+fn the_choice_of_experts_is_the_cpus() {
+    check(of_routes(), &[USUAL], &[CHECKED]);
+}
+
+#[test]
+fn experts_are_exact() {
+    check(of_experts(), &[USUAL, PLAIN, INT8], &[CHECKED]);
+}
+
+#[test]
+fn experts_of_every_format_are_exact() {
+    check(formats().into_iter().map(super::experts::of_format).collect(), &[USUAL, INT8], &[]);
+}
+
+#[test]
 fn every_step_is_exact() {
     check(of_steps(), &[USUAL, PLAIN, INT8], &[CHECKED]);
+}
+
+#[test]
+fn every_step_with_a_state_is_exact() {
+    check(of_states(), &[USUAL, PLAIN], &[CHECKED]);
+}
+
+#[test]
+fn chosen_positions_are_the_same_and_attention_over_them_is_exact() {
+    check(of_positions(), &[USUAL], &[CHECKED]);
 }
 
 #[test]
@@ -146,5 +174,15 @@ fn attention_over_every_cache_is_exact() {
 #[test]
 #[ignore = "takes minutes: cargo test --lib -- --ignored gpu::tests"]
 fn every_case_holds_under_every_combination_of_options() {
-    check(all_formats().into_iter().chain(of_steps()).chain(of_attention()).collect(), &Flags::all(), &[]);
+    check(
+        all_formats()
+            .into_iter()
+            .chain(of_steps())
+            .chain(of_states())
+            .chain(of_positions())
+            .chain(of_attention())
+            .collect(),
+        &Flags::all(),
+        &[],
+    );
 }

@@ -96,6 +96,14 @@ impl Model {
         self.weight(BlockType::F32, &[n.into()])
     }
 
+    /// A weight of f32 whose numbers are those between -1 and 1 that `of` makes something else of.
+    pub fn numbers(&mut self, shape: &[u64], of: impl Fn(f32) -> f32) -> WeightId {
+        let id = self.weight(BlockType::F32, shape);
+        let n = shape.iter().product::<u64>() as usize;
+        self.weights[id.index()] = self.noise.numbers(n).into_iter().flat_map(|x| of(x).to_le_bytes()).collect();
+        id
+    }
+
     /// A part with a new matrix.
     pub fn part(&mut self, ty: BlockType, x: Operand, out: Operand) -> Part {
         let weight = self.weight(ty, &[out.len().into(), x.len().into()]);

@@ -70,6 +70,7 @@ struct Case {
     span: Span,
     softcap: Option<f32>,
     temper: Option<Temper>,
+    sinks: bool,
     n_split: u32,
 }
 
@@ -88,6 +89,7 @@ const CASE: Case = Case {
     span: Span::Full,
     softcap: None,
     temper: None,
+    sinks: false,
     n_split: 1,
 };
 
@@ -123,7 +125,10 @@ impl Case {
             softcap: self.softcap,
             temper: self.temper,
             alibi: None,
-            sinks: None,
+            sinks: self.sinks.then(|| {
+                let (name, shape) = ("sinks".into(), vec![self.heads.into()]);
+                build.weight(plan::WeightRef { name, ty: tealight_quant::BlockType::F32, shape })
+            }),
             v_prefix: None,
             select: None,
         };
@@ -158,15 +163,19 @@ impl Case {
         let n_row = self.rows as usize + 8;
         let q: Vec<f32> = noises(&mut seed, n_row * q_row as usize).iter().map(|x| 4.0 * x).collect();
         let mut out = vec![7.0_f32; n_row * out_row as usize];
-        let sequence = Sequence { first: 2, count: self.rows, len: self.len, n_split: self.n_split };
+        let sequence =
+            Sequence { first: 2, count: self.rows, len: self.len, n_split: self.n_split, sides: [0; 2], pad: [0; 2] };
         let params = attend.params();
         let part = vec![0.0_f32; attend.part_words(self.rows, self.n_split).max(4) as usize];
         let tile = attend.tile(self.rows);
         let cast = |x: &[f32]| bytemuck::cast_slice::<f32, u8>(x).to_vec();
         let (order_bytes, params_bytes) = (bytemuck::cast_slice(&order), bytemuck::bytes_of(&params));
         let sequence_bytes = bytemuck::bytes_of(&sequence);
+        let sinks = noises(&mut seed, self.heads.max(4) as usize);
         let [k, v] = [0, 1].map(|i: usize| bytemuck::cast_slice::<u32, u8>(&stored[i]));
-        let buffers = [&cast(&q)[..], k, v, &cast(&out), &cast(&part), order_bytes, params_bytes, sequence_bytes];
+        let (q_bytes, out_bytes, part_bytes, sink_bytes) = (cast(&q), cast(&out), cast(&part), cast(&sinks));
+        let buffers =
+            [&q_bytes[..], k, v, &out_bytes, &part_bytes, order_bytes, params_bytes, sequence_bytes, &sink_bytes];
         let grid = attend.grid(self.rows, self.n_split);
         let mut got = testing::run(gpu, &attend.kernel(tile), &buffers, grid, checked);
         if self.n_split > 1 {
@@ -199,7 +208,8 @@ impl Case {
                 let scores: Vec<f64> = keys.clone().map(score).collect();
                 let max = scores.iter().copied().fold(f64::MIN, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
-                let total: f64 = weights.iter().sum();
+                let sink = if self.sinks { (f64::from(sinks[h]) - max).exp() } else { 0.0 };
+                let total: f64 = weights.iter().sum::<f64>() + sink;
                 for c in 0..v_dim {
                     let at = row * out_row as usize + 4 + h * v_dim + c;
                     let terms =
@@ -245,6 +255,12 @@ fn cases() -> Vec<Case> {
         Case { span: Span::Slide(130), len: 300, n_slot: 140, rows: 9, n_split: 3, ..CASE },
         Case { span: Span::Slide(1), len: 65, n_slot: 9, rows: 9, ..CASE },
         Case { span: Span::Slide(4096), len: 40, rows: 45, ..CASE },
+        // Chunks, of which a batch may see several; sinks, which parts of keys count once.
+        Case { span: Span::Chunk(10), len: 333, n_slot: 64, rows: 20, ..CASE },
+        Case { span: Span::Chunk(100), len: 350, n_slot: 144, rows: 45, sinks: true, ..CASE },
+        Case { span: Span::Chunk(400), len: 299, rows: 2, n_split: 3, ..CASE },
+        Case { sinks: true, len: 0, types: F32, ..CASE },
+        Case { sinks: true, len: 299, rows: 5, n_split: 4, heads: 6, ..CASE },
         // What looks both ways: a text whole, and parts of its keys.
         Case { span: Span::All, len: 0, rows: 45, n_slot: 45, ..CASE },
         Case { span: Span::All, len: 0, rows: 130, n_split: 3, heads: 3, kv_heads: 1, ..CASE },
@@ -298,7 +314,7 @@ fn stored(case: &Case, x: &[Vec<f32>; 2], checked: bool) -> Option<([Vec<Vec<f32
     let order: Vec<u32> = std::iter::once(9).chain((0..case.rows).rev()).collect();
     let words = store.cache.words().map(|n| vec![0_u32; n as usize]);
     let params = store.params();
-    let sequence = Sequence { first: 1, count: case.rows, len: case.len, n_split: 1 };
+    let sequence = Sequence { first: 1, count: case.rows, len: case.len, n_split: 1, sides: [0; 2], pad: [0; 2] };
     let buffers: [&[u8]; 8] = [
         bytemuck::cast_slice(&x[0]),
         bytemuck::cast_slice(&x[1]),
@@ -378,7 +394,9 @@ fn what_does_not_fit_is_refused() {
     assert_eq!(fits(&spec(144, 160, 2), F16), Ok(()));
     assert!(fits(&spec(144, 160, 2), Q8).is_err(), "72 is no multiple of 32");
     assert!(fits(&spec(12, 12, 2), F16).is_err(), "6 is no multiple of 4");
-    assert!(fits(&spec(1032, 8, 2), F16).is_err(), "516 is too much");
+    assert!(fits(&spec(2056, 8, 2), F16).is_err(), "1028 is too much for a key");
+    assert!(fits(&spec(8, 1032, 2), F16).is_err(), "516 is too much for a value");
+    assert_eq!(fits(&spec(576, 0, 1), F16), Ok(()));
     assert!(fits(&spec(9, 8, 2), F32).is_err(), "9 numbers are not 2 heads");
     let (step, _) = CASE.step();
     assert!(Attend::new(&step, CacheShape { dims: [32, 64], ..CASE.cache() }, 999, 999).is_err());
