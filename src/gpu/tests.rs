@@ -7,6 +7,7 @@ mod experts;
 mod faults;
 mod fixtures;
 mod kernels;
+mod latents;
 mod models;
 mod positions;
 mod real;

@@ -1,6 +1,6 @@
 //! What is handed to the device: one submission of one pass for a token, more for a prompt that is too much at once.
 
-use super::fixtures::own;
+use super::fixtures::{Fixture, own, shared};
 use super::support::{Wanted, backend, pass, rows};
 use crate::gpu::exec::Stats;
 use crate::gpu::pipelines::testing;
@@ -17,8 +17,12 @@ fn since(backend: &GpuBackend, before: Stats) -> [u64; 3] {
 #[test]
 fn a_token_is_one_submission_of_one_pass() {
     let Some(gpu) = testing::gpu() else { return };
-    for name in ["llama31", "gemma3", "phi2", "falcon-h1", "qwen35", "lfm2", "deepseek32"] {
-        let fixture = own(name);
+    let with_experts = shared("fixtures").into_iter().flat_map(|folder| {
+        ["mixtral", "deepseek2-lite"].map(|name| Fixture::open(&folder.join(name).join("model.gguf"), 256))
+    });
+    let own = ["llama31", "gemma3", "phi2", "falcon-h1", "qwen35", "lfm2", "deepseek32"].map(own);
+    for fixture in own.into_iter().chain(with_experts.flatten()) {
+        let name = &fixture.name;
         for int8 in [[false; 2], [true; 2]] {
             let options = GpuOptions { int8, ..GpuOptions::default() };
             let mut backend = backend(&gpu, &fixture.plan, &*fixture.weights, &options).unwrap();

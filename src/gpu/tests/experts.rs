@@ -4,6 +4,8 @@ use tealight_quant::BlockType::{self, F32, Q4_0};
 
 use super::cases::{Case, FUNCTIONS, SUMS};
 use super::support::{Batch, Model, rows};
+use crate::gpu::device::Caps;
+use crate::gpu::lower::{Chosen, TILE, Variant, WholeMatrices, lower};
 use crate::plan::{Act, ExpertPart, Experts, Groups, Operand, Route, Score, Step};
 
 /// Few rows, and more than any case takes pair by pair.
@@ -168,4 +170,35 @@ pub fn of_format(ty: BlockType) -> Case {
     let y = m.plan.buffer("y", 70);
     push(&mut m, ty, x, y, sizes, USUAL);
     Case::new(format!("experts {ty}"), m, y, SUMS).on([1, 8, 9, 60].map(rows).to_vec())
+}
+
+#[test]
+fn a_stack_of_too_large_experts_is_refused_by_name() {
+    let (mut m, x) = Model::given(1, 5 + 64);
+    let y = m.plan.buffer("y", 48);
+    push(&mut m, F32, x, y, Sizes { n: [64, 32, 48], used: 2, of: 5 }, USUAL);
+    let (plan, _) = m.finish(y);
+    let why = |max_binding| {
+        let variant = Variant { max_binding, ..Variant::of(&Caps::BASELINE) };
+        lower(&plan, plan.steps().len(), &variant, &WholeMatrices(&plan)).err().map(|e| e.why)
+    };
+    // Gates are 8 KiB, what comes last 6.
+    assert_eq!(why(8 << 10), None);
+    let refused = why((8 << 10) - 1).expect("a gate is larger");
+    assert!(refused.starts_with("no kernels for `w0`") && refused.contains("8191 bytes"), "{refused}");
+}
+
+#[test]
+fn tiles_are_never_more_than_their_grid_has() {
+    for (used, of) in [(1, 1), (2, 5), (8, 128), (4, 4)] {
+        let chosen = Chosen { used, of };
+        for n_row in [1u32, 2, 9, 31, 33, 100] {
+            // Most tiles are wasted where all experts that are chosen at all, but one, have one pair.
+            let n_pair = n_row * used;
+            for n_busy in 1..=of.min(n_pair) {
+                let first = (n_pair - (n_busy - 1)).div_ceil(TILE.1);
+                assert!(first + n_busy - 1 <= chosen.max_tiles(n_row), "{n_row} rows, {n_busy} of {chosen:?}");
+            }
+        }
+    }
 }

@@ -189,7 +189,7 @@ impl Case {
         let mut untouched = out.clone();
         for i in 0..self.rows {
             let row = order[2 + i as usize] as usize;
-            for h in 0..self.heads as usize {
+            for (h, sink) in sinks.iter().enumerate().take(self.heads as usize) {
                 let at = row * q_row as usize + 4 + h * (k_dim + 8);
                 let kv = h / (self.heads / self.kv_heads) as usize;
                 let [k, v] = [0, 1].map(|which: usize| &seen[which]);
@@ -208,7 +208,7 @@ impl Case {
                 let scores: Vec<f64> = keys.clone().map(score).collect();
                 let max = scores.iter().copied().fold(f64::MIN, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
-                let sink = if self.sinks { (f64::from(sinks[h]) - max).exp() } else { 0.0 };
+                let sink = if self.sinks { (f64::from(*sink) - max).exp() } else { 0.0 };
                 let total: f64 = weights.iter().sum::<f64>() + sink;
                 for c in 0..v_dim {
                     let at = row * out_row as usize + 4 + h * v_dim + c;
