@@ -324,6 +324,8 @@ pub(super) struct HfFamily {
     pub(super) state_layers: StateLayers,
     /// Names of pre-tokenizers to prefer among those of equal patterns.
     pub(super) pre: &'static [&'static str],
+    /// The pre-tokenizer of folders that have a vocabulary of tiktoken, whose patterns stand in their Python code.
+    pub(super) tiktoken_pre: Option<&'static str>,
     /// Sizes that are a layer's own.
     pub(super) layer_sizes: LayerSizes,
     /// The kind of rotations, and the part of a head that rotates, where the folder has no parameters of rotations.

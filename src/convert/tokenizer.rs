@@ -6,11 +6,13 @@ mod json;
 mod pre;
 mod sentencepiece;
 mod special;
+mod tiktoken;
 
 use std::collections::{BTreeMap, HashMap};
 
 use self::json::{Added, Kind, TokenizerJson};
 use self::sentencepiece::{Algorithm, Model};
+use self::tiktoken::Ranks;
 use super::ConvertOptions;
 use super::hf::{Folder, Section, read_file};
 use super::metadata::Keys;
@@ -124,6 +126,11 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read(&self, notes: &mut Vec<String>) -> Result<Vocabulary> {
+        if self.json.is_none()
+            && let Some(ranks) = Ranks::find(&self.folder.path)?
+        {
+            return self.ranks(&ranks, notes);
+        }
         let pieces = ["tokenizer.model", "spiece.model", "sentencepiece.bpe.model"];
         let pieces = pieces.iter().map(|n| self.folder.path.join(n)).find(|p| p.is_file());
         match (self.json.map(|j| Ok::<_, Error>((j, j.kind()?))).transpose()?, pieces) {
@@ -258,6 +265,27 @@ impl Reader<'_> {
         vocabulary.scored = true;
         vocabulary.add_space_prefix = Some(false);
         vocabulary.merges = Some(json.merges()?.into_iter().map(|(a, b)| format!("{a} {b}")).collect());
+        Ok(vocabulary)
+    }
+
+    /// A vocabulary of tiktoken, whose patterns stand in Python beside it.
+    fn ranks(&self, ranks: &Ranks, notes: &mut Vec<String>) -> Result<Vocabulary> {
+        let own = ranks.texts().map(|(id, text)| (id, Token { text: text.into_bytes(), score: 0.0, kind: NORMAL }));
+        let mut vocabulary = self.vocabulary("gpt2", self.tokens(own, 0.0, notes)?);
+        let named = self.options.overrides.iter().find(|(key, _)| key == pre::PRE);
+        vocabulary.pre = match (named, self.family.tiktoken_pre) {
+            (Some((_, KeyValue::Str(name))), _) => Some(String::from_utf8_lossy(name).into_owned()),
+            (_, Some(name)) => {
+                notes.push(format!("the patterns of the tokenizer stand in Python; those of `{name}` are used"));
+                Some(name.to_owned())
+            }
+            (_, None) => {
+                let message = "the patterns of a vocabulary of tiktoken are not known for this class of models";
+                let hint = format!("name one that cuts text alike: `--override-kv {}=str:NAME`", pre::PRE);
+                return Err(Error::new(ErrorKind::Model, message).in_file(ranks.path()).with_hint(hint));
+            }
+        };
+        vocabulary.merges = Some(ranks.merges().into_iter().map(|(a, b)| format!("{a} {b}")).collect());
         Ok(vocabulary)
     }
 

@@ -34,11 +34,23 @@ const NAMED_BY_HAND: &[(&str, &str)] = &[
 ];
 
 /// Lists of a fixture that llama.cpp's converter got wrong, and why.
-const OURS_ARE_RIGHT: &[(&str, &[&str], &str)] = &[(
-    "xlm-roberta",
-    &["tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type"],
-    "llama.cpp's converter makes a filler of the last token, `<mask>`",
-)];
+const OURS_ARE_RIGHT: &[(&str, &[&str], &str)] = &[
+    (
+        "xlm-roberta",
+        &["tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type"],
+        "llama.cpp's converter makes a filler of the last token, `<mask>`",
+    ),
+    (
+        "gemma4",
+        &["tokenizer.ggml.token_type"],
+        "a token that was added is found in text before merges, so it is no normal one",
+    ),
+    (
+        "gemma4-moe",
+        &["tokenizer.ggml.token_type"],
+        "the same; and the folder calls the ends of turns special, which llama.cpp's converter does not see",
+    ),
+];
 
 /// A key of a fixture that differs: the value that ours has (`None`: no such key), and why.
 struct Differs(&'static str, &'static str, Option<KeyValue>, &'static str);
@@ -199,8 +211,9 @@ fn differing_tensors(source: &Source, file: &Gguf) -> Vec<String> {
         for start in (0..t.n_row()).step_by(step as usize) {
             t.rows_bytes(start..(start + step).min(t.n_row()), &mut bytes).expect("rows");
         }
-        // The exponential of torch is off by a bit at times; ours is rounded once.
-        let rates = t.name.ends_with("ssm_a") && bytes.len() == file.bytes(want).len();
+        // The exponential and the power of torch are off by a bit at times; ours are rounded once.
+        let computed = t.name.ends_with("ssm_a") || t.name == "rope_freqs.weight";
+        let rates = computed && bytes.len() == file.bytes(want).len();
         if bytes != file.bytes(want) && !(rates && neighbours(&bytes, file.bytes(want))) {
             let at = bytes.iter().zip(file.bytes(want)).position(|(a, b)| a != b);
             faults.push(format!("{}: differs from byte {at:?} of {}", t.name, bytes.len()));

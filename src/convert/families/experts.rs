@@ -133,6 +133,8 @@ pub(in crate::convert) const DEEPSEEK2: HfFamily = HfFamily {
     keys: &latent_keys(1),
     yarn_log: 0.1,
     pre: &["deepseek-v3", "deepseek-llm"],
+    // Kimi K2's.
+    tiktoken_pre: Some("kimi-k2"),
     ..HfFamily::LLAMA
 };
 

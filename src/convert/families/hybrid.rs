@@ -118,6 +118,7 @@ pub(in crate::convert) const KIMI_LINEAR: HfFamily = HfFamily {
     ],
     state_layers: StateLayers::NoLatentHead,
     pre: &["deepseek-v3", "kimi-k2"],
+    tiktoken_pre: Some("kimi-k2"),
     ..HfFamily::LLAMA
 };
 

@@ -26,6 +26,7 @@ impl HfFamily {
         omits: &[],
         state_layers: StateLayers::None,
         pre: &["llama-bpe", "smollm", "gpt-2"],
+        tiktoken_pre: None,
         layer_sizes: LayerSizes::Equal,
         rope_silent: ("default", None),
         raw_merges: false,

@@ -83,6 +83,7 @@ pub(in crate::convert) const CHATGLM: HfFamily = HfFamily {
         (Field::NormedResidual, "false"),
     ],
     pre: &["chatglm-bpe"],
+    tiktoken_pre: Some("chatglm-bpe"),
     ..PLAIN
 };
 
