@@ -7,6 +7,7 @@
 #![deny(clippy::cast_possible_truncation)]
 #![forbid(unsafe_code)]
 
+mod factors;
 mod facts;
 mod families;
 mod hf;
@@ -14,6 +15,7 @@ pub mod imatrix;
 mod lora;
 mod metadata;
 mod names;
+mod normal;
 mod producer;
 pub mod quantize;
 pub mod recipe;
@@ -114,12 +116,12 @@ fn is_gguf(path: &Path) -> bool {
 fn folder(path: &Path, file: Option<&Path>, options: &ConvertOptions) -> Result<Source> {
     let mut notes = Vec::new();
     let mut folder = hf::Folder::open(path)?;
-    let family = families::find(&folder.architecture).map_err(|e| e.in_file(&path.join("config.json")))?;
-    folder.defaults = family.defaults;
+    let family = families::of(&folder)?;
+    folder.belongs_to(family);
     if !arch::supported().contains(&family.arch) {
         notes.push(format!("files of `{}` do not run here yet; this one is for other programs", family.arch));
     }
-    let facts = facts::Facts::read(&folder)?;
+    let facts = facts::Facts::read(family, &folder)?;
     let checkpoint = safetensors::Checkpoint::open(path, file)?;
     let mut lazy = tensors::resolve(family, &facts, &folder, &checkpoint, &mut notes)?;
     let n_vocab = lazy.iter().find(|(name, _)| name == "token_embd.weight").map(|(_, t)| t.shape[0]);
@@ -134,6 +136,7 @@ fn folder(path: &Path, file: Option<&Path>, options: &ConvertOptions) -> Result<
     keys.set("general.architecture", family.arch);
     keys.set("general.type", "model");
     keys.set("general.name", options.name.clone().unwrap_or_else(|| name_of(path)));
+    metadata::numbers(&facts, &mut lazy, &mut keys)?;
     let computed = metadata::write(family, &facts, &folder, n_vocab, &lazy, &mut keys, &mut notes)?;
     lazy.extend(computed);
     tokenizer::write(family, &folder, n_vocab, options, &mut keys, &mut notes)?;

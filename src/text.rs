@@ -29,6 +29,7 @@ mod unigram;
 mod vocab;
 mod wordpiece;
 
+pub(crate) use bytes::ALPHABET;
 pub(crate) use pretokenizer::{Step, Tail, names as pre_tokenizers, pre as pre_tokenizer};
 pub use stream::{Decoder, StopStrings};
 pub use template::{ChatInput, ChatTemplate, Prompt, Trust};

@@ -5,6 +5,7 @@ mod encoders;
 mod experts;
 mod gemma;
 mod gpt;
+mod hybrid;
 mod llama;
 mod others;
 mod phi;
@@ -13,7 +14,8 @@ mod recurrent;
 
 use std::cmp::Reverse;
 
-use super::names::HfFamily;
+use super::hf::Folder;
+use super::names::{Form, HfFamily};
 use crate::arch;
 use crate::error::{Error, ErrorKind, Result, printable};
 
@@ -25,6 +27,8 @@ pub(super) const ALL: &[&HfFamily] = &[
     &llama::SMOLLM3,
     &llama::ARCEE,
     &llama::GRANITE,
+    &llama::GRANITE4,
+    &llama::APERTUS,
     &llama::MINICPM,
     &llama::INTERNLM2,
     &llama::BAICHUAN,
@@ -36,11 +40,15 @@ pub(super) const ALL: &[&HfFamily] = &[
     &gemma::GEMMA,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
+    &gemma::GEMMA3N,
+    &gemma::GEMMA4,
     &phi::PHI2,
     &phi::PHI3,
     &others::OLMO2,
     &others::COMMAND_R,
     &others::COHERE2,
+    &others::GLM,
+    &others::CHATGLM,
     &others::GLM4,
     &others::EXAONE4,
     &others::SEED_OSS,
@@ -55,6 +63,7 @@ pub(super) const ALL: &[&HfFamily] = &[
     &gpt::BLOOM,
     &gpt::OPT,
     &gpt::MPT,
+    &gpt::FALCON,
     &encoders::BERT,
     &encoders::ROBERTA,
     &encoders::NOMIC_BERT,
@@ -82,8 +91,13 @@ pub(super) const ALL: &[&HfFamily] = &[
     &recurrent::QWEN3_NEXT,
     &recurrent::LFM2MOE,
     &recurrent::JAMBA,
+    &hybrid::GRANITE4_MOE,
+    &hybrid::GRANITE_HYBRID_DENSE,
     &recurrent::GRANITE_HYBRID,
+    &hybrid::NEMOTRON_H_DENSE,
     &recurrent::NEMOTRON_H,
+    &hybrid::FALCON_H1,
+    &hybrid::KIMI_LINEAR,
     &experts::GLM4_LITE,
     &experts::DEEPSEEK32,
     &experts::DEEPSEEK,
@@ -95,11 +109,28 @@ pub(super) const ALL: &[&HfFamily] = &[
 pub fn supported() -> Vec<&'static str> {
     let mut names: Vec<_> = ALL.iter().flat_map(|f| f.names.iter().copied()).collect();
     names.sort_unstable();
+    names.dedup();
     names
 }
 
-/// The family of a value of `architectures`.
-pub(super) fn find(name: &str) -> Result<&'static HfFamily> {
+/// The family of a folder, by its class and, where that has several kinds of files, by what its layers are.
+///
+/// # Errors
+/// [`ErrorKind::Model`] for a class that is not known, or for layers that are not told; file and key are named.
+pub(super) fn of(folder: &Folder) -> Result<&'static HfFamily> {
+    for family in ALL.iter().copied().filter(|f| f.names.contains(&folder.architecture.as_str())) {
+        let Form { experts, states } = family.form;
+        let fits = experts.map_or(Ok(true), |wanted| folder.has_experts().map(|found| found == wanted))?
+            && states.map_or(Ok(true), |wanted| folder.has_states().map(|found| found == wanted))?;
+        if fits {
+            return Ok(family);
+        }
+    }
+    find(&folder.architecture).map_err(|e| e.in_file(&folder.path.join("config.json")))
+}
+
+/// A family of a value of `architectures`.
+fn find(name: &str) -> Result<&'static HfFamily> {
     if let Some(family) = ALL.iter().copied().find(|f| f.names.contains(&name)) {
         return Ok(family);
     }
@@ -123,20 +154,22 @@ fn alike(a: &str, b: &str) -> usize {
 mod tests {
     use super::*;
 
-    /// Architectures whose files run and whose folders cannot be converted yet: their checkpoints need words that
-    /// these tables lack (numbers of xIELU from tensors, ChatGLM's layout, layers that keep a state, sizes of single
-    /// layers), or cut numbers as no pre-tokenizer of GGUF does (Falcon).
-    const FILES_ONLY: &[&str] =
-        &["apertus", "chatglm", "falcon", "falcon-h1", "gemma3n", "gemma4", "kimi-linear", "nemotron_h"];
-
     #[test]
     fn every_architecture_that_runs_has_a_family() {
         for arch in arch::supported() {
-            assert_ne!(ALL.iter().any(|f| f.arch == arch), FILES_ONLY.contains(&arch), "{arch}");
+            assert!(ALL.iter().any(|f| f.arch == arch), "{arch}");
         }
-        let mut names = supported();
-        names.dedup();
-        assert_eq!(names.len(), supported().len(), "two families of one name");
+    }
+
+    /// Of several families of one class the first that fits counts; all but the last must say which folders are theirs.
+    #[test]
+    fn a_class_of_several_families_tells_them_apart() {
+        for (i, family) in ALL.iter().enumerate() {
+            for later in &ALL[i + 1..] {
+                let shared = family.names.iter().any(|n| later.names.contains(n));
+                assert!(!shared || family.form != Form::ANY && family.form != later.form, "{:?}", family.names);
+            }
+        }
     }
 
     #[test]

@@ -1,13 +1,23 @@
 //! A Hugging Face folder: its JSON files, and what `config.json` calls things. The words of that side
 //! (`hidden_size`, `num_attention_heads`) stand here and nowhere else; the rest of the house asks for a [`Field`].
 
+mod kinds;
+mod layers;
+mod lenient;
+
+pub(super) use self::kinds::Branch;
+
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::names::HfFamily;
 use crate::error::{Error, ErrorKind, Result, printable};
+
+/// The key of what Kimi Linear says of delta attention.
+const LINEAR: &str = "linear_attn_config";
 
 /// Largest JSON or text file that is read. The largest known, a `tokenizer.json` of 256 k tokens, has 33 MB.
 const MAX_BYTES: u64 = 256 << 20;
@@ -27,7 +37,7 @@ impl Section {
     /// # Errors
     /// [`ErrorKind::Io`] when it cannot be read, [`ErrorKind::Model`] when it is no JSON object.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        match serde_json::from_slice(&read_file(path)?) {
+        match lenient::parse(&read_file(path)?) {
             Ok(Value::Object(map)) => Ok(Self { file: path.to_owned(), at: String::new(), map }),
             Ok(_) => Err(Error::new(ErrorKind::Model, "found no object, expected a JSON object").in_file(path)),
             Err(e) => {
@@ -88,10 +98,15 @@ impl Section {
     }
 
     /// A list of finite numbers.
-    #[expect(clippy::cast_possible_truncation, reason = "f64 to f32 rounds: factors of rotations are single")]
-    pub(super) fn floats(&self, key: &str) -> Result<Option<Vec<f32>>> {
-        let number = |v: &Value| v.as_f64().filter(|x| x.is_finite()).map(|x| x as f32);
+    fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        let number = |v: &Value| v.as_f64().filter(|x| x.is_finite());
         self.typed(key, "a list of numbers", |v| v.as_array()?.iter().map(number).collect())
+    }
+
+    /// A list of finite numbers, in the single precision of factors of rotations.
+    #[expect(clippy::cast_possible_truncation, reason = "f64 to f32 rounds")]
+    pub(super) fn floats(&self, key: &str) -> Result<Option<Vec<f32>>> {
+        Ok(self.numbers(key)?.map(|list| list.into_iter().map(|x| x as f32).collect()))
     }
 
     /// A list of texts.
@@ -158,20 +173,20 @@ macro_rules! fields {
 fields! {
     Layers = ["num_hidden_layers", "n_layers", "n_layer", "num_layers"], "Layers.";
     Width = ["hidden_size", "n_embd", "d_model", "model_dim"], "Width of the residual stream.";
-    Ff = ["intermediate_size", "n_inner", "ffn_dim"], "Width of the feed-forward part.";
+    Ff = ["intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"], "Width of the feed-forward part.";
     Heads = ["num_attention_heads", "n_heads", "n_head"], "Query heads.";
-    KvHeads = ["num_key_value_heads", "n_head_kv", "num_kv_heads"], "Key and value heads.";
-    HeadDim = ["head_dim"], "Width of a head, where it is said.";
+    KvHeads = ["num_key_value_heads", "n_head_kv", "num_kv_heads", "multi_query_group_num"], "Key and value heads.";
+    HeadDim = ["head_dim", "attention_head_dim", "kv_channels"], "Width of a head, where it is said.";
     Context = ["max_position_embeddings", "n_ctx", "n_positions", "max_sequence_length", "max_seq_len",
         "model_max_length", "seq_length"],
         "Positions it was trained for.";
     OriginalContext = ["original_max_position_embeddings"], "Positions before the rotations were stretched.";
-    RmsEps = ["rms_norm_eps"], "Epsilon of RMS norms.";
+    RmsEps = ["rms_norm_eps", "layernorm_epsilon"], "Epsilon of RMS norms.";
     LayerEps = ["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"], "Epsilon of LayerNorms.";
     RopeTheta = ["rope_theta", "rotary_emb_base", "global_rope_theta"], "Base of the rotations.";
     RopeThetaLocal = ["rope_local_base_freq", "local_rope_theta"], "Base of the rotations of windowed layers.";
     PartialRotary = ["partial_rotary_factor", "rotary_pct", "rope_pct"], "The part of a head that rotates.";
-    Vocab = ["vocab_size"], "Rows of the embeddings.";
+    Vocab = ["vocab_size", "padded_vocab_size"], "Rows of the embeddings.";
     Window = ["sliding_window", "local_attention"], "Visible tokens of windowed layers.";
     UseWindow = ["use_sliding_window"], "Whether there are windowed layers.";
     FirstWindowed = ["max_window_layers"], "Layers before the first windowed one.";
@@ -194,15 +209,15 @@ fields! {
     NormedHeads = ["qk_ln"], "Whether queries and keys have norms.";
     ClampQkv = ["clip_qkv"], "Bound of queries, keys and values.";
     Experts = ["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"], "Experts of a layer.";
-    ExpertsUsed = ["num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"], "Experts of a token.";
-    ExpertFf = ["moe_intermediate_size"], "Width of an expert.";
+    ExpertsUsed = ["num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts"], "Experts of a token.";
+    ExpertFf = ["moe_intermediate_size", "expert_intermediate_size"], "Width of an expert.";
     SharedExpertFf = ["shared_expert_intermediate_size", "moe_shared_expert_intermediate_size"], "Width of the shared expert.";
-    ExpertsShared = ["n_shared_experts", "num_shared_expert", "moe_num_shared_experts"], "Experts of every token.";
-    ExpertGroups = ["n_group"], "Groups of experts.";
+    ExpertsShared = ["n_shared_experts", "num_shared_expert", "moe_num_shared_experts", "num_shared_experts"], "Experts of every token.";
+    ExpertGroups = ["n_group", "num_expert_group"], "Groups of experts.";
     ExpertGroupsUsed = ["topk_group"], "Groups of a token.";
     ExpertScale = ["routed_scaling_factor"], "Factor of the experts' weights.";
-    ExpertNorm = ["norm_topk_prob"], "Whether the experts' weights are made to sum to 1.";
-    Gating = ["scoring_func"], "How scores of experts are made.";
+    ExpertNorm = ["norm_topk_prob", "moe_renormalize"], "Whether the experts' weights are made to sum to 1.";
+    Gating = ["scoring_func", "moe_router_activation_func"], "How scores of experts are made.";
     LeadingDense = ["first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"], "First layers without experts.";
     DenseFf = ["intermediate_size_mlp"], "Width of the feed-forward part of layers without experts.";
     MoeStep = ["interleave_moe_layer_step", "moe_layer_interval"], "Each how many layers one has experts.";
@@ -220,7 +235,7 @@ fields! {
     IndexTop = ["index_topk"], "Positions that are chosen.";
     Tied = ["tie_word_embeddings"], "Whether the embeddings are the head too.";
     Eos = ["eos_token_id"], "Ends a sequence.";
-    Activation = ["activation_function", "hidden_act"], "Activation of the feed-forward part.";
+    Activation = ["activation_function", "hidden_act", "activation"], "Activation of the feed-forward part.";
     NormFirst = ["do_layer_norm_before"], "Whether norms stand before the branches.";
     ConvKernel = ["conv_kernel", "mamba_d_conv", "linear_conv_kernel_dim", "conv_L_cache"],
         "Inputs that a convolution along the sequence sees.";
@@ -246,6 +261,52 @@ fields! {
     FullEvery = ["global_attn_every_n_layers"], "Each how many layers one is not windowed, from the first on.";
     BothWays = ["use_bidirectional_attention"], "Whether tokens see later ones.";
     NormedResidual = ["apply_residual_connection_post_layernorm"], "Whether branches are added to what their norm made.";
+    FfTypes = ["mlp_layer_types"], "Kind of each layer's feed-forward part.";
+    FfActivation = ["mlp_hidden_act"], "Activation of the feed-forward part in layers of one branch.";
+    FfBias = ["mlp_bias"], "Whether the feed-forward part has biases.";
+    AttnBias = ["attention_bias"], "Whether attention has biases.";
+    HeadNorms = ["qk_norm"], "Whether queries and keys have norms.";
+    PostNorm = ["post_norm"], "Whether norms stand behind the branches.";
+    GroupedQueries = ["multi_query_attention"], "Whether several query heads share keys and values.";
+    MultiQuery = ["multi_query"], "Whether all query heads share keys and values.";
+    NewDecoder = ["new_decoder_architecture"], "Whether each branch has its norm, and groups share keys and values.";
+    ParallelBranches = ["parallel_attn"], "Whether both branches read the same stream.";
+    RmsNorms = ["rmsnorm"], "Whether norms are RMS norms.";
+    FinalNorm = ["post_layer_norm"], "Whether there is a norm behind the last layer.";
+    RopeRatio = ["rope_ratio"], "Factor of the base of rotations.";
+    PerLayerWidth = ["hidden_size_per_layer_input"], "Numbers that each token brings to each layer.";
+    SharedKv = ["num_kv_shared_layers"], "Last layers that use keys and values of others.";
+    Streams = ["altup_num_inputs"], "Residual streams.";
+    ActiveStream = ["altup_active_idx"], "The stream that layers read.";
+    CorrectScale = ["altup_correct_scale"], "Whether the corrected stream has a scale.";
+    Sparsity = ["activation_sparsity_pattern"], "Share of gates that are 0, by layer.";
+    FullHeadDim = ["global_head_dim"], "Width of a head in layers without a window.";
+    FullKvHeads = ["num_global_key_value_heads"], "Key and value heads of layers without a window.";
+    KeysAreValues = ["attention_k_eq_v"], "Whether layers without a window have no matrix for values.";
+    OfLayers = ["per_layer_config"], "What single layers have in place of the rest.";
+    DoubleWide = ["use_double_wide_mlp"], "Whether layers with others' keys and values are twice as wide.";
+    HasExperts = ["enable_moe_block"], "Whether there are experts.";
+    ExpertPeriod = ["moe_layer_freq"], "Each how many layers one has experts, behind the first ones.";
+    ExpertLatent = ["moe_latent_size"], "Width of the experts' own stream.";
+    LinearHeadDim = ["linear_head_dim"], "Width of a head of delta attention.";
+    LinearHeads = ["linear_num_heads"], "Heads of delta attention.";
+    NoRotation = ["mla_use_nope"], "Whether nothing rotates.";
+    OutputGate = ["mla_use_output_gate"], "Whether attention's output has a gate.";
+    ResidualBlock = ["attn_res_block_size"], "Layers of a block that attends to earlier blocks.";
+    StateInner = ["mamba_d_ssm"], "Width of a state's inner stream.";
+    StateBias = ["mamba_proj_bias"], "Whether a state's projections have biases.";
+    StateNorm = ["mamba_rms_norm"], "Whether a state's output has a norm.";
+    StateNormFirst = ["mamba_norm_before_gate"], "Whether that norm stands before the gate.";
+    StepLimit = ["time_step_limit"], "Least and greatest step size.";
+    ProjectorBias = ["projectors_bias"], "Whether attention's projections have biases.";
+    HeadScale = ["lm_head_multiplier"], "Factor of logits.";
+    KeyScale = ["key_multiplier"], "Factor of keys.";
+    AttnInScale = ["attention_in_multiplier"], "Factor of attention's input.";
+    AttnOutScale = ["attention_out_multiplier"], "Factor of attention's output.";
+    StateInScale = ["ssm_in_multiplier"], "Factor of a state's input.";
+    StateOutScale = ["ssm_out_multiplier"], "Factor of a state's output.";
+    StatePartScales = ["ssm_multipliers"], "Factors of the parts of a state's projection.";
+    FfScales = ["mlp_multipliers"], "Factors of the gates and of the feed-forward part's output.";
 }
 
 /// Rotations, from the keys of transformers 4 and 5.
@@ -260,6 +321,8 @@ pub(super) struct Rope {
     pub(super) kind: String,
     /// The parameters of the kind.
     pub(super) params: Option<Section>,
+    /// Those of windowed layers, where they have their own.
+    pub(super) local: Option<Section>,
 }
 
 /// The JSON files of a folder.
@@ -273,7 +336,9 @@ pub(super) struct Folder {
     pub(super) generation: Option<Section>,
     pub(super) tokenizer_config: Option<Section>,
     /// What a family takes for granted where `config.json` is silent.
-    pub(super) defaults: &'static [(Field, f64)],
+    defaults: &'static [(Field, f64)],
+    /// Kind and part of rotations where it has no parameters for them.
+    rope_silent: (&'static str, Option<f64>),
 }
 
 impl Folder {
@@ -305,6 +370,18 @@ impl Folder {
                 config.map.entry(key).or_insert(value);
             }
         }
+        // Kimi Linear's, in the words of transformers.
+        if let Some(linear) = config.section(LINEAR)? {
+            for (name, own) in [
+                ("linear_head_dim", "head_dim"),
+                ("linear_num_heads", "num_heads"),
+                ("linear_conv_kernel_dim", "short_conv_kernel_size"),
+            ] {
+                if let Some(value) = linear.value(own) {
+                    config.map.insert(name.to_owned(), value.clone());
+                }
+            }
+        }
         Ok(Self {
             config,
             architecture,
@@ -312,7 +389,13 @@ impl Folder {
             tokenizer_config: Section::read_if_present(&path.join("tokenizer_config.json"))?,
             path: path.to_owned(),
             defaults: &[],
+            rope_silent: ("default", None),
         })
+    }
+
+    /// From now on silence means what the family takes for granted.
+    pub(super) fn belongs_to(&mut self, family: &HfFamily) {
+        (self.defaults, self.rope_silent) = (family.defaults, family.rope_silent);
     }
 
     /// The key of a field that `config.json` has, or its first name.
@@ -321,6 +404,7 @@ impl Folder {
         names.iter().copied().find(|n| self.config.value(n).is_some()).unwrap_or(names[0])
     }
 
+    /// What the family takes for granted of a field that `config.json` does not have.
     fn default(&self, field: Field) -> Option<f64> {
         // A `null` says that there is none.
         if field.names().iter().any(|n| self.config.map.contains_key(*n)) {
@@ -348,6 +432,11 @@ impl Folder {
         Ok(self.config.float(self.key(field))?.or(self.default(field)))
     }
 
+    /// A list of numbers.
+    pub(super) fn numbers(&self, field: Field) -> Result<Option<Vec<f64>>> {
+        self.config.numbers(self.key(field))
+    }
+
     /// A bool.
     pub(super) fn flag(&self, field: Field) -> Result<Option<bool>> {
         Ok(self.config.flag(self.key(field))?.or(self.default(field).map(|x| x != 0.0)))
@@ -361,6 +450,11 @@ impl Folder {
             Some(n) => Err(self.config.error(self.key(field), n, &expected())),
             None => Err(self.config.error(self.key(field), "nothing", &expected())),
         }
+    }
+
+    /// Does the family take it for granted that there is none?
+    pub(super) fn expects_none(&self, field: Field) -> bool {
+        self.defaults.contains(&(field, 0.0))
     }
 
     /// The JSON text of a field.
@@ -377,11 +471,13 @@ impl Folder {
     pub(super) fn rope(&self) -> Result<Rope> {
         let (v4, v5) = (self.config.section("rope_scaling")?, self.config.section("rope_parameters")?);
         let mut theta_local = self.float(Field::RopeThetaLocal)?;
+        let mut local = None;
         // Transformers 5 nests by kind of layer where the kinds differ.
         let params = match v5 {
             Some(v5) => match v5.section("full_attention")? {
                 Some(full) => {
-                    if let Some(local) = v5.section("sliding_attention")? {
+                    local = v5.section("sliding_attention")?;
+                    if let Some(local) = &local {
                         theta_local = local.float("rope_theta")?.or(theta_local);
                     }
                     Some(full)
@@ -391,73 +487,19 @@ impl Folder {
             None => v4,
         };
         let of = |key: &str| params.as_ref().map_or(Ok(None), |p| p.float(key));
+        let (silent, part) = self.rope_silent;
         let theta = of("rope_theta")?.or(self.float(Field::RopeTheta)?);
-        let partial = of("partial_rotary_factor")?.or(self.float(Field::PartialRotary)?).unwrap_or(1.0);
+        let part = part.filter(|_| params.is_none());
+        let partial = of("partial_rotary_factor")?.or(self.float(Field::PartialRotary)?).or(part).unwrap_or(1.0);
         let kind = match &params {
             Some(p) => p.text("rope_type")?.or(p.text("type")?).unwrap_or("default"),
-            None => "default",
+            None => silent,
         };
-        Ok(Rope { theta, theta_local, partial, kind: kind.to_owned(), params })
-    }
-
-    /// Whether each layer is windowed, where the folder says so layer by layer.
-    pub(super) fn windowed_layers(&self, n_layer: u32) -> Result<Option<Vec<bool>>> {
-        if let Some(kinds) = self.config.texts(self.key(Field::LayerTypes))? {
-            if kinds.len() != n_layer as usize {
-                return Err(self.error(Field::LayerTypes, format!("{} kinds", kinds.len()), "one for each layer"));
-            }
-            return Ok(Some(kinds.iter().map(|k| matches!(*k, "sliding_attention" | "chunked_attention")).collect()));
+        // Their parameters are the point of these.
+        if params.is_none() && kind == "llama3" {
+            return Err(self.config.error("rope_parameters", "nothing", "parameters of rotations of type llama3"));
         }
-        if let Some(period) = self.uint(Field::WindowPeriod)?.filter(|n| *n > 0) {
-            return Ok(Some((1..=n_layer).map(|i| i % period != 0).collect()));
-        }
-        let first = self.uint(Field::FirstWindowed)?;
-        Ok(first.map(|first| (0..n_layer).map(|i| i >= first).collect()))
-    }
-
-    /// Layers, where the folder names the kind of each and no count.
-    pub(super) fn listed_layers(&self) -> Result<Option<u32>> {
-        let n = match self.config.texts(self.key(Field::LayerTypes))? {
-            Some(kinds) => Some(kinds.len()),
-            None => self.config.text(self.key(Field::LayerLetters))?.map(str::len),
-        };
-        Ok(n.and_then(|n| u32::try_from(n).ok()))
-    }
-
-    /// The one branch of each layer: `Some(true)` attention, `Some(false)` a feed-forward part, `None` a state. Letters
-    /// are those of transformers `configuration_nemotron_h.py`.
-    pub(super) fn branches(&self, n_layer: u32) -> Result<Vec<Option<bool>>> {
-        let field = match self.config.value(self.key(Field::LayerTypes)) {
-            Some(_) => Field::LayerTypes,
-            None => Field::LayerLetters,
-        };
-        let letters = self.config.text(self.key(Field::LayerLetters)).ok().flatten().unwrap_or_default();
-        let kinds: Vec<&str> = match self.config.texts(self.key(Field::LayerTypes))? {
-            Some(kinds) => kinds,
-            None => letters.split_terminator("").skip(1).collect(),
-        };
-        let branch = |kind: &&str| match *kind {
-            "full_attention" | "attention" | "*" => Some(Some(true)),
-            "moe" | "mlp" | "E" | "-" => Some(Some(false)),
-            "linear_attention" | "mamba" | "M" => Some(None),
-            _ => None,
-        };
-        let branches: Option<Vec<Option<bool>>> = kinds.iter().map(branch).collect();
-        let branches = branches.filter(|b| b.len() == n_layer as usize);
-        branches.ok_or_else(|| self.error(field, format!("{kinds:?}"), "mamba, attention, mlp or moe for each layer"))
-    }
-
-    /// Whether each layer keeps a state, where the folder says so.
-    pub(super) fn state_layers(&self, n_layer: u32) -> Result<Option<Vec<bool>>> {
-        if let Some(kinds) = self.config.texts(self.key(Field::LayerTypes))? {
-            if kinds.len() != n_layer as usize {
-                return Err(self.error(Field::LayerTypes, format!("{} kinds", kinds.len()), "one for each layer"));
-            }
-            return Ok(Some(kinds.iter().map(|k| !matches!(*k, "full_attention" | "attention")).collect()));
-        }
-        let period = self.uint(Field::FullPeriod)?.filter(|n| *n > 0);
-        let offset = self.uint(Field::FullOffset)?;
-        Ok(period.map(|n| (0..n_layer).map(|i| i % n != offset.unwrap_or(n - 1)).collect()))
+        Ok(Rope { theta, theta_local, partial, kind: kind.to_owned(), params, local })
     }
 
     /// How a checkpoint of quantized tensors is made, and the tile that shares a scale.

@@ -25,9 +25,9 @@ use crate::error::{Error, ErrorKind, Result, printable};
 /// alphas, embeddings), or that is not of this base. The message names file, key or tensor.
 pub fn open_adapter(path: &Path, base: &Path, options: &ConvertOptions) -> Result<Source> {
     let mut folder = Folder::open(base)?;
-    let family = families::find(&folder.architecture).map_err(|e| e.in_file(&base.join("config.json")))?;
-    folder.defaults = family.defaults;
-    let facts = Facts::read(&folder)?;
+    let family = families::of(&folder)?;
+    folder.belongs_to(family);
+    let facts = Facts::read(family, &folder)?;
     let config = Section::read(&path.join("adapter_config.json"))?;
     let checkpoint = Checkpoint::open(path, Some(&path.join("adapter_model.safetensors")))?;
     let mut factors = Factors::new(&checkpoint)?;
@@ -35,7 +35,7 @@ pub fn open_adapter(path: &Path, base: &Path, options: &ConvertOptions) -> Resul
     let mut ranks = BTreeSet::new();
     for group in family.rules.iter().copied().chain([COMMON]) {
         let mut used = BTreeSet::new();
-        for rule in group.iter().filter(|r| !r.to.ends_with(".bias")) {
+        for rule in group.iter().filter(|r| !r.to.ends_with(".bias") && !r.to.starts_with('=')) {
             let layers = if rule.to.contains("{}") { 0..facts.n_layer } else { 0..1 };
             for layer in layers {
                 let at = |name: &str| name.trim_end_matches(".weight").replace("{}", &layer.to_string());

@@ -1,8 +1,14 @@
 //! The metadata of a GGUF file but the tokenizer's: what the folder says, in GGUF's words.
 
+mod layers;
+
+use std::collections::BTreeMap;
+
 use super::facts::Facts;
-use super::hf::{Field, Folder, Section};
-use super::names::{COMMON_KEYS, EXPERT_KEYS, From, HfFamily, Key, Longrope, ScoreScale, StateLayers, Windows};
+use super::hf::{Branch, Field, Folder, Section};
+use super::names::{
+    COMMON_KEYS, EXPERT_KEYS, From, HfFamily, Key, LayerSizes, Longrope, ScoreScale, StateLayers, Windows,
+};
 use super::producer::{Lazy, Node};
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::KeyValue;
@@ -26,6 +32,32 @@ impl Keys {
     }
 }
 
+/// Takes numbers that a checkpoint has as tensors and a file as keys, one of each layer.
+///
+/// # Errors
+/// [`ErrorKind::Model`] where some layers lack theirs, or a tensor has several.
+pub(super) fn numbers(facts: &Facts, made: &mut Vec<(String, Lazy)>, keys: &mut Keys) -> Result<()> {
+    let mut all: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+    for (name, lazy) in made.extract_if(.., |(name, _)| name.starts_with('=')) {
+        let (key, layer) = name.trim_start_matches('=').split_once(' ').unwrap_or((&name, "0"));
+        let mut number = [0.0];
+        if lazy.len() != 1 {
+            let message = format!("`{key}` of layer {layer}: a tensor of shape {:?}, expected one number", lazy.shape);
+            return Err(Error::new(ErrorKind::Model, message));
+        }
+        lazy.node.read(0, &mut number)?;
+        all.entry(key.to_owned()).or_default().extend(number);
+    }
+    for (key, list) in all {
+        if list.len() != facts.n_layer as usize {
+            let message = format!("`{key}`: the checkpoint has it for {} of {} layers", list.len(), facts.n_layer);
+            return Err(Error::new(ErrorKind::Model, message).with_hint("the download is incomplete"));
+        }
+        keys.set(key, list);
+    }
+    Ok(())
+}
+
 /// Writes the keys of the architecture; gives the tensors that are computed from `config.json`.
 ///
 /// # Errors
@@ -42,7 +74,9 @@ pub(super) fn write(
     let mut w = Writer { family, facts, folder, made, keys, notes, tensors: Vec::new() };
     w.put("block_count", facts.n_layer);
     let expert_keys = if facts.n_expert > 0 { EXPERT_KEYS } else { &[] };
-    w.keys_from(COMMON_KEYS)?;
+    let own_width = family.layer_sizes != LayerSizes::Equal;
+    let common = COMMON_KEYS.iter().filter(|key| !(own_width && key.name == "feed_forward_length"));
+    w.keys_from(common)?;
     w.keys_from(expert_keys)?;
     w.put("attention.head_count", facts.n_head);
     w.kv_heads()?;
@@ -55,6 +89,7 @@ pub(super) fn write(
         w.rotations()?;
     }
     w.windows()?;
+    w.layer_sizes()?;
     w.score_scale()?;
     w.pooling()?;
     w.sampling()?;
@@ -76,7 +111,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn keys_from(&mut self, keys: &[Key]) -> Result<()> {
+    fn keys_from<'k>(&mut self, keys: impl IntoIterator<Item = &'k Key>) -> Result<()> {
         for key in keys {
             if let Some(value) = self.value(key.from)? {
                 self.put(key.name, value);
@@ -94,14 +129,17 @@ impl Writer<'_> {
         }
         if kinds == StateLayers::Branches {
             let branches = self.folder.branches(facts.n_layer)?;
-            let widths = [Field::ExpertFf, Field::Ff].map(|field| self.folder.uint(field));
-            let [expert, dense] = widths;
-            let width = if facts.n_expert > 0 { expert? } else { dense? }.unwrap_or(0);
-            let numbers = |branch: bool, n: u32| {
-                let one = |b: &Option<bool>| i32::try_from(if *b == Some(branch) { n } else { 0 }).unwrap_or(i32::MAX);
-                branches.iter().map(one).collect::<Vec<i32>>()
+            let [expert, dense] = [Field::ExpertFf, Field::Ff].map(|field| self.folder.uint(field));
+            let (expert, dense) = (expert?.unwrap_or(0), dense?.unwrap_or(0));
+            let numbers = |n: &dyn Fn(Branch) -> u32| {
+                branches.iter().map(|b| i32::try_from(n(*b)).unwrap_or(i32::MAX)).collect::<Vec<i32>>()
             };
-            let (heads, widths) = (numbers(true, facts.n_head_kv), numbers(false, width));
+            let heads = numbers(&|branch| if branch == Branch::Attention { facts.n_head_kv } else { 0 });
+            let widths = numbers(&|branch| match branch {
+                Branch::Dense => dense,
+                Branch::Experts => expert,
+                Branch::Attention | Branch::State => 0,
+            });
             self.put("attention.head_count_kv", heads);
             self.put("feed_forward_length", widths);
             return Ok(());
@@ -114,7 +152,8 @@ impl Writer<'_> {
             self.put("attention.recurrent_layers", layers);
             return Ok(());
         }
-        let heads = |keeps: &bool| if *keeps { 0 } else { facts.n_head_kv };
+        let n_head_kv = if kinds == StateLayers::NoLatentHead { 1 } else { facts.n_head_kv };
+        let heads = |keeps: &bool| if *keeps { 0 } else { n_head_kv };
         let heads: Option<Vec<i32>> = layers.iter().map(|keeps| i32::try_from(heads(keeps)).ok()).collect();
         let heads = heads.ok_or_else(|| self.folder.error(Field::KvHeads, facts.n_head_kv, "below 2^31"))?;
         self.put("attention.head_count_kv", heads);
@@ -183,6 +222,11 @@ impl Writer<'_> {
                 let rest = |n: u32| n.checked_sub(self.facts.pad?)?.checked_sub(1);
                 self.folder.uint(field)?.and_then(rest).map(Into::into)
             }
+            From::OrProduct(one, a, b) => match self.folder.uint(one)? {
+                Some(n) => Some(n.into()),
+                None => self.value(From::Product(a, b))?,
+            },
+            From::LeadingDense => self.folder.leading_dense()?.map(Into::into),
             From::FfOrFourfold => Some(self.folder.uint(Field::Ff)?.unwrap_or(4 * self.facts.n_embd).into()),
         })
     }
@@ -227,6 +271,7 @@ impl Writer<'_> {
                 let dims = f64::from(facts.n_rot);
                 self.put_float("rope.freq_base", rope.theta.unwrap_or(10000.0) * alpha.powf(dims / (dims - 2.0)));
             }
+            "proportional" if self.family.layer_sizes == LayerSizes::Heads => {}
             "dynamic" => self.notes.push(
                 "rotations of type `dynamic` change beyond the trained context only; the file is for up to it".into(),
             ),
@@ -346,7 +391,26 @@ impl Writer<'_> {
                 return Err(self.folder.error(field, found, expected));
             }
         }
-        Ok(())
+        // Files have no word for a norm before the gate.
+        let before = self.folder.flag(Field::StateNormFirst)?;
+        if self.folder.flag(Field::StateNorm)? == Some(true) && before != Some(false) {
+            let found = before.map_or("nothing".to_owned(), |b| b.to_string());
+            return Err(self.folder.error(Field::StateNormFirst, found, "false beside a norm"));
+        }
+        // Nor for limits of step sizes; transformers 5 writes an infinite one as an object.
+        if let Some(limits) = self.folder.json(Field::StepLimit) {
+            let endless = ["[0.0,\"Infinity\"]", "[0.0,{\"__float__\":\"Infinity\"}]", "[0,\"Infinity\"]"];
+            if !endless.contains(&limits.as_str()) {
+                return Err(self.folder.error(Field::StepLimit, limits, "0 to infinity"));
+            }
+        }
+        match self.folder.uint(Field::LinearHeads)? {
+            Some(n) if n != self.facts.n_head => {
+                let expected = format!("{}, as attention has", self.facts.n_head);
+                Err(self.folder.error(Field::LinearHeads, n, &expected))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_unrotated(&self) -> Result<()> {

@@ -54,6 +54,51 @@ pub(super) enum How {
     OfKeyHeads(DeltaPart),
     /// Rows behind the one of the padding token's id.
     RowsBehindPad,
+    /// Rows are (key-value head, [its queries.., key, value], width of a head): all queries, then all keys, then all
+    /// values.
+    Regroup,
+    /// w times a factor that the folder names.
+    Times(Factor),
+    /// Rows of a state's projection, each of its five parts times its own factor.
+    TimesParts,
+    /// Four dimensions.
+    Four([Dim; 4]),
+    /// Rows up to the vocabulary's; those that are lacking are as the first one.
+    FillRows,
+}
+
+/// A dimension that a tensor gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dim {
+    /// 1.
+    One,
+    /// All of its numbers.
+    All,
+    /// Its first dimension.
+    First,
+    /// Its last dimension.
+    Last,
+}
+
+/// A factor that a family has beside a matrix, and its files have in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Factor {
+    /// Of the embeddings.
+    Embeddings,
+    /// Of the head.
+    Head,
+    /// Of attention's input.
+    AttnIn,
+    /// Of attention's input and of keys.
+    Keys,
+    /// Of attention's output.
+    AttnOut,
+    /// Of the gates.
+    Gate,
+    /// Of the feed-forward part's output.
+    Down,
+    /// Of a state's output.
+    StateOut,
 }
 
 /// A part of what a delta net's projection makes.
@@ -91,7 +136,7 @@ pub(super) enum Third {
 ///
 /// Names of the checkpoint are without the prefixes that only say where the text model sits (`model.`,
 /// `language_model.`, `transformer.` ...). A name in `_blocks` stands for blocks of 4 bits and their `_scales`. `{}` is the layer. `{e}` is an expert, `{q}` a query head, `{k}` a key head:
-/// the tensors of all are stacked. `|` separates tensors that are joined along their rows. A rule whose `to` has no ending is for `.weight` and `.bias` both; with `!` the name ends there.
+/// the tensors of all are stacked, as are those of `{s}`, residual streams but the first. `|` separates tensors that are joined along their rows. A rule whose `to` has no ending is for `.weight` and `.bias` both; with `!` the name ends there. A `to` of `=key {}!` is no tensor but a key, with the one number of each layer's.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rule {
     pub(super) to: &'static str,
@@ -148,6 +193,10 @@ pub(super) enum From {
     Word(Field),
     /// A whole number less those up to the padding token's id.
     BehindPad(Field),
+    /// A whole number, or the product of the other two.
+    OrProduct(Field, Field, Field),
+    /// How many layers come before the first with experts.
+    LeadingDense,
 }
 
 /// A metadata key without the name of the architecture.
@@ -203,10 +252,37 @@ pub(super) enum StateLayers {
     None,
     /// `attention.head_count_kv` is 0 there.
     NoKvHeads,
+    /// The same; the others have one head, their latent.
+    NoLatentHead,
     /// `attention.recurrent_layers`.
     Listed,
     /// A layer has one branch: `attention.head_count_kv` and `feed_forward_length` are 0 where it has another one.
     Branches,
+}
+
+/// Which folders of a class are a family's: one class may have several kinds of files. `None`: either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Form {
+    /// Whether some layers have experts.
+    pub(super) experts: Option<bool>,
+    /// Whether some layers keep a state.
+    pub(super) states: Option<bool>,
+}
+
+impl Form {
+    /// All of them.
+    pub(super) const ANY: Form = Form { experts: None, states: None };
+}
+
+/// What layers have that differ from one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LayerSizes {
+    /// Nothing.
+    Equal,
+    /// The width of the feed-forward part, and the share of its gates that are 0.
+    Gates,
+    /// The width of the feed-forward part; heads by whether the layer is windowed.
+    Heads,
 }
 
 /// A family of checkpoints.
@@ -214,6 +290,8 @@ pub(super) enum StateLayers {
 pub(super) struct HfFamily {
     /// Values of `architectures`.
     pub(super) names: &'static [&'static str],
+    /// Which of their folders.
+    pub(super) form: Form,
     /// `general.architecture`.
     pub(super) arch: &'static str,
     /// Groups of rules, before the common ones. The first rule whose sources are there makes a tensor; what a group
@@ -246,6 +324,14 @@ pub(super) struct HfFamily {
     pub(super) state_layers: StateLayers,
     /// Names of pre-tokenizers to prefer among those of equal patterns.
     pub(super) pre: &'static [&'static str],
+    /// The pre-tokenizer of folders that have a vocabulary of tiktoken, whose patterns stand in their Python code.
+    pub(super) tiktoken_pre: Option<&'static str>,
+    /// Sizes that are a layer's own.
+    pub(super) layer_sizes: LayerSizes,
+    /// The kind of rotations, and the part of a head that rotates, where the folder has no parameters of rotations.
+    pub(super) rope_silent: (&'static str, Option<f64>),
+    /// Merges of characters, not of bytes, in files too: the tokenizer model `gemma4`.
+    pub(super) raw_merges: bool,
 }
 
 /// Prefixes of tensors that belong to eyes and ears.
@@ -309,6 +395,17 @@ pub(super) const COMMON: &[Rule] = &[
 pub(super) const PAIRS: &[Rule] = &[
     with("blk.{}.attn_q", "layers.{}.self_attn.q_proj", &[How::Pairs(Heads::Query)]),
     with("blk.{}.attn_k", "layers.{}.self_attn.k_proj", &[How::Pairs(Heads::KeyValue)]),
+];
+
+/// Names of latent attention.
+pub(super) const LATENT: &[Rule] = &[
+    same("blk.{}.attn_q_a", "layers.{}.self_attn.q_a_proj"),
+    same("blk.{}.attn_q_a_norm", "layers.{}.self_attn.q_a_layernorm"),
+    same("blk.{}.attn_q_b", "layers.{}.self_attn.q_b_proj"),
+    same("blk.{}.attn_kv_a_mqa", "layers.{}.self_attn.kv_a_proj_with_mqa"),
+    same("blk.{}.attn_kv_a_norm", "layers.{}.self_attn.kv_a_layernorm"),
+    with("blk.{}.attn_k_b.weight", "layers.{}.self_attn.kv_b_proj.weight", &[How::LatentKeys]),
+    with("blk.{}.attn_v_b.weight", "layers.{}.self_attn.kv_b_proj.weight", &[How::LatentValues]),
 ];
 
 /// Keys that most families share, from what the folder has.

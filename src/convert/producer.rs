@@ -29,6 +29,8 @@ pub(super) enum Each {
     AddOne,
     /// -exp(w): rates whose files hold the logarithm.
     NegExp,
+    /// w times this.
+    Times(f64),
 }
 
 /// A flat array of numbers.
@@ -218,6 +220,8 @@ impl Node {
                     Each::AddOne => out.iter_mut().for_each(|x| *x += 1.0),
                     #[expect(clippy::cast_possible_truncation, reason = "f64 to f32 rounds")]
                     Each::NegExp => out.iter_mut().for_each(|x| *x = -f64::from(*x).exp() as f32),
+                    #[expect(clippy::cast_possible_truncation, reason = "f64 to f32 rounds, once")]
+                    Each::Times(factor) => out.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32),
                 }
                 Ok(())
             }
@@ -427,6 +431,19 @@ impl Lazy {
         Some(Self { shape, node })
     }
 
+    /// `n` rows, those that are lacking as the first one.
+    pub(super) fn fill_rows(self, n: u64) -> Option<Self> {
+        let rows = *self.shape.first()?;
+        if rows >= n {
+            return Some(self);
+        }
+        let first = self.clone().slice(0, 0, 1)?;
+        let (mut dims, mut strides) = (first.shape, packed(&self.shape));
+        (dims[0], strides[0]) = (n - rows, 0);
+        let node = Node::View { of: Arc::new(first.node), dims: dims.clone(), strides, base: 0 };
+        Self::join(vec![self, Self { shape: dims, node }])
+    }
+
     /// Arrays of one shape become one with a further outermost dimension.
     pub(super) fn stack(parts: Vec<Self>) -> Option<Self> {
         let with_one = |p: Self| {
@@ -480,6 +497,10 @@ mod tests {
         assert_eq!(Lazy::stack(vec![values(&[2]), values(&[2])]).unwrap().shape, [2, 2]);
         assert_eq!(all(&values(&[2]).each(Each::AddOne)), [1.0, 2.0]);
         assert_eq!(all(&values(&[2]).each(Each::NegExp)), [-1.0, -std::f32::consts::E]);
+        assert_eq!(all(&values(&[2]).each(Each::Times(0.5))), [0.0, 0.5]);
+        let filled = values(&[2, 2]).fill_rows(4).unwrap();
+        assert_eq!((all(&filled), filled.shape), (vec![0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 0.0, 1.0], vec![4, 2]));
+        assert_eq!(values(&[2, 2]).fill_rows(1).unwrap().shape, [2, 2]);
         assert!(values(&[2, 3]).permute(&[0, 0]).is_none());
         assert!(values(&[2, 3]).reshape(&[4, 2]).is_none());
         assert!(values(&[2, 3]).slice(0, 1, 2).is_none());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 
-use super::producer::{Lazy, Leaf, Node};
+use super::producer::{Each, Lazy, Leaf, Node};
 use super::safetensors::File;
 use crate::error::{Error, ErrorKind, Result, printable};
 use crate::gguf::{Gguf, KeyValue, ValueType};
@@ -73,6 +73,8 @@ const SINGLE: &[&str] = &[
     "ssm_conv1d_k.weight",
     "ssm_conv1d_v.weight",
     "shortconv.conv.weight",
+    "altup_correct_coef.weight",
+    "altup_predict_coef.weight",
     "attn_rel_b.weight",
 ];
 
@@ -190,6 +192,8 @@ fn natural(node: &Node) -> BlockType {
     match node {
         Node::Leaf(leaf) => leaf.natural(),
         Node::Values(_) => BlockType::F32,
+        // Powers of two keep the digits, others need more of them.
+        Node::Each(_, Each::Times(factor)) if factor.log2().fract() != 0.0 => BlockType::F32,
         Node::View { of, .. } | Node::Each(of, _) | Node::Scaled { of, .. } => natural(of),
         Node::Mxfp4 { .. } => BlockType::Mxfp4,
         Node::Joined(parts) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::facts::Facts;
 use super::hf::{Field, Folder};
-use super::names::{COMMON, COMPUTED, DeltaPart, Heads, HfFamily, How, OTHER_SENSES, PLACES, Rule, Third, Turned};
+use super::names::{COMMON, COMPUTED, DeltaPart, Dim, Heads, HfFamily, How, OTHER_SENSES, PLACES, Rule, Third, Turned};
 use super::producer::{Each, Lazy, Leaf, Node, is_number};
 use super::safetensors::{Checkpoint, Dtype, Stored};
 use crate::error::{Error, ErrorKind, Result, printable};
@@ -73,7 +73,7 @@ pub(super) fn resolve(
 const INCOMPLETE: &str = "the download is incomplete, or `config.json` is of another model";
 
 fn endings(rule: &Rule) -> &'static [&'static str] {
-    let complete = [".weight", ".bias", "!"].iter().any(|e| rule.to.ends_with(e));
+    let complete = [".weight", ".bias", ".scale", "!"].iter().any(|e| rule.to.ends_with(e));
     if complete { &[""] } else { &[".weight", ".bias"] }
 }
 
@@ -145,7 +145,8 @@ impl<'a> Names<'a> {
         let mut parts = Vec::new();
         for from in rule.from.split('|') {
             let from = format!("{from}{ending}").replace("{}", &layer.to_string());
-            let many = [("{e}", facts.n_expert), ("{q}", facts.n_head), ("{k}", facts.n_head_kv)];
+            let many =
+                [("{e}", facts.n_expert), ("{q}", facts.n_head), ("{k}", facts.n_head_kv), ("{s}", facts.n_stream - 1)];
             let part = match many.into_iter().find(|(place, _)| from.contains(place)) {
                 Some((place, n)) => {
                     let all = (0..n).map(|i| self.read(&from.replace(place, &i.to_string())));
@@ -364,6 +365,38 @@ pub(super) fn apply(how: How, lazy: Lazy, facts: &Facts) -> Option<Lazy> {
             let skip = u64::from(facts.pad?) + 1;
             lazy.slice(0, skip, first.checked_sub(skip)?)
         }
+        How::Regroup => {
+            let third = |third: Third| apply(How::Grouped(third), lazy.clone(), facts);
+            Lazy::join(vec![third(Third::Query)?, third(Third::Key)?, third(Third::Value)?])
+        }
+        How::Times(factor) => Some(match facts.factors.of(factor) {
+            1.0 => lazy,
+            factor => lazy.each(Each::Times(factor)),
+        }),
+        How::TimesParts => {
+            let parts = &facts.factors.parts;
+            if parts.iter().map(|(rows, _)| rows).sum::<u64>() != first {
+                return None;
+            }
+            let mut start = 0;
+            let part = |(rows, factor): &(u64, f64)| {
+                let part = lazy.clone().slice(0, start, *rows)?;
+                start += rows;
+                Some(part.each(Each::Times(*factor)))
+            };
+            Lazy::join(parts.iter().map(part).collect::<Option<_>>()?)
+        }
+        How::Four(dims) => {
+            let dim = |dim: Dim| match dim {
+                Dim::One => 1,
+                Dim::All => lazy.len(),
+                Dim::First => first,
+                Dim::Last => shape[shape.len() - 1],
+            };
+            let shape = dims.map(dim);
+            lazy.reshape(&shape)
+        }
+        How::FillRows => lazy.fill_rows(facts.n_vocab.map_or(first, u64::from)),
         How::Grouped(third) => {
             let queries = n_head / n_kv;
             let d = first.checked_div(n_kv * (queries + 2))?;

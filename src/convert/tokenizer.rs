@@ -6,11 +6,13 @@ mod json;
 mod pre;
 mod sentencepiece;
 mod special;
+mod tiktoken;
 
 use std::collections::{BTreeMap, HashMap};
 
 use self::json::{Added, Kind, TokenizerJson};
 use self::sentencepiece::{Algorithm, Model};
+use self::tiktoken::Ranks;
 use super::ConvertOptions;
 use super::hf::{Folder, Section, read_file};
 use super::metadata::Keys;
@@ -46,7 +48,8 @@ struct Token {
 struct Vocabulary {
     /// `tokenizer.ggml.model`.
     model: &'static str,
-    pre: String,
+    /// `tokenizer.ggml.pre`, where readers look for one.
+    pre: Option<String>,
     /// One for each row of the embeddings.
     tokens: Vec<Token>,
     /// Whether scores mean anything.
@@ -123,9 +126,15 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read(&self, notes: &mut Vec<String>) -> Result<Vocabulary> {
+        if self.json.is_none()
+            && let Some(ranks) = Ranks::find(&self.folder.path)?
+        {
+            return self.ranks(&ranks, notes);
+        }
         let pieces = ["tokenizer.model", "spiece.model", "sentencepiece.bpe.model"];
         let pieces = pieces.iter().map(|n| self.folder.path.join(n)).find(|p| p.is_file());
         match (self.json.map(|j| Ok::<_, Error>((j, j.kind()?))).transpose()?, pieces) {
+            (Some((json, Kind::SpmBpe)), _) if self.family.raw_merges => self.raw_merges(json, notes),
             // The library's own file has the scores that `tokenizer.json` lacks.
             (None | Some((_, Kind::SpmBpe)), Some(path)) => self.sentencepiece(Model::read(&path)?, notes),
             (Some((json, Kind::SpmBpe)), None) => self.spm_of_merges(json, notes),
@@ -156,7 +165,7 @@ impl Reader<'_> {
     fn vocabulary(&self, model: &'static str, tokens: Vec<Token>) -> Vocabulary {
         Vocabulary {
             model,
-            pre: "default".into(),
+            pre: Some("default".into()),
             tokens,
             scored: false,
             merges: None,
@@ -244,6 +253,42 @@ impl Reader<'_> {
         Ok(vocabulary)
     }
 
+    /// Merges of characters by their order, where readers know the rest from the model's name.
+    fn raw_merges(&self, json: &TokenizerJson, notes: &mut Vec<String>) -> Result<Vocabulary> {
+        let token = |(id, text): (u32, &str)| {
+            let kind = if is_byte(text) { BYTE } else { NORMAL };
+            (id, Token { text: text.into(), score: ADDED_SCORE, kind })
+        };
+        let own: Vec<(u32, Token)> = json.vocabulary()?.into_iter().map(token).collect();
+        let mut vocabulary = self.vocabulary("gemma4", self.tokens(own, ADDED_SCORE, notes)?);
+        vocabulary.pre = None;
+        vocabulary.scored = true;
+        vocabulary.add_space_prefix = Some(false);
+        vocabulary.merges = Some(json.merges()?.into_iter().map(|(a, b)| format!("{a} {b}")).collect());
+        Ok(vocabulary)
+    }
+
+    /// A vocabulary of tiktoken, whose patterns stand in Python beside it.
+    fn ranks(&self, ranks: &Ranks, notes: &mut Vec<String>) -> Result<Vocabulary> {
+        let own = ranks.texts().map(|(id, text)| (id, Token { text: text.into_bytes(), score: 0.0, kind: NORMAL }));
+        let mut vocabulary = self.vocabulary("gpt2", self.tokens(own, 0.0, notes)?);
+        let named = self.options.overrides.iter().find(|(key, _)| key == pre::PRE);
+        vocabulary.pre = match (named, self.family.tiktoken_pre) {
+            (Some((_, KeyValue::Str(name))), _) => Some(String::from_utf8_lossy(name).into_owned()),
+            (_, Some(name)) => {
+                notes.push(format!("the patterns of the tokenizer stand in Python; those of `{name}` are used"));
+                Some(name.to_owned())
+            }
+            (_, None) => {
+                let message = "the patterns of a vocabulary of tiktoken are not known for this class of models";
+                let hint = format!("name one that cuts text alike: `--override-kv {}=str:NAME`", pre::PRE);
+                return Err(Error::new(ErrorKind::Model, message).in_file(ranks.path()).with_hint(hint));
+            }
+        };
+        vocabulary.merges = Some(ranks.merges().into_iter().map(|(a, b)| format!("{a} {b}")).collect());
+        Ok(vocabulary)
+    }
+
     fn bpe(&self, json: &TokenizerJson, notes: &mut Vec<String>) -> Result<Vocabulary> {
         let own = json.vocabulary()?.into_iter();
         let own = own.map(|(id, text)| (id, Token { text: text.into(), score: 0.0, kind: NORMAL }));
@@ -251,9 +296,9 @@ impl Reader<'_> {
         let ignore_merges = json.ignores_merges()?;
         let named = self.options.overrides.iter().find(|(key, _)| key == pre::PRE);
         match (named, pre::recognize(json.pre_tokenizer(), ignore_merges, self.family.pre)) {
-            (Some((_, KeyValue::Str(name))), _) => vocabulary.pre = String::from_utf8_lossy(name).into_owned(),
+            (Some((_, KeyValue::Str(name))), _) => vocabulary.pre = Some(String::from_utf8_lossy(name).into_owned()),
             (_, Ok(found)) => {
-                vocabulary.pre = found.name.to_owned();
+                vocabulary.pre = Some(found.name.to_owned());
                 // As transformers, which changes the tokenizer to what its configuration says.
                 let configured = self.folder.tokenizer_config.as_ref().map(|c| c.flag("add_prefix_space"));
                 let configured = configured.transpose()?.flatten();
@@ -341,7 +386,9 @@ impl Vocabulary {
     fn write(self, keys: &mut Keys) {
         let mut set = |name: &str, value: KeyValue| keys.set(format!("tokenizer.ggml.{name}"), value);
         set("model", self.model.into());
-        set("pre", self.pre.into());
+        if let Some(pre) = self.pre {
+            set("pre", pre.into());
+        }
         if self.scored {
             set("scores", self.tokens.iter().map(|t| t.score).collect::<Vec<f32>>().into());
         }

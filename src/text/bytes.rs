@@ -5,7 +5,7 @@ pub(super) const BLANK: &[u8] = "\u{2581}".as_bytes();
 
 /// The character of each byte in GPT-2's alphabet: printable Latin-1 characters stand for themselves, the other 68
 /// bytes for U+0100 and on.
-pub(super) const ALPHABET: [char; 256] = {
+pub(crate) const ALPHABET: [char; 256] = {
     let mut out = ['\0'; 256];
     let (mut byte, mut next) = (0u8, 0x100u32);
     loop {

@@ -5,6 +5,7 @@ mod adapters;
 mod common;
 mod fixtures;
 mod folder;
+mod forms;
 mod refused;
 mod run;
 mod stored;

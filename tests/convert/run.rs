@@ -11,7 +11,7 @@ use crate::common::{read_f32, read_json, tokens};
 use crate::fixtures::fixtures;
 
 /// Writes a model as it is; rows at a time, as a command would.
-fn write(source: &Source, path: &Path) {
+pub fn write(source: &Source, path: &Path) {
     let mut writer = GgufWriter::new();
     for (key, value) in &source.metadata {
         writer.key(key.clone(), value.clone());
@@ -69,6 +69,15 @@ fn converted_folders_compute_what_their_checkpoints_do() {
         let scale = want.iter().fold(0f32, |m, x| m.max(x.abs()));
         let error = got.iter().zip(&want).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / scale;
         assert!(error <= 1e-4, "{name}: {error:e}");
+        let mut last = got[got.len() - got.len() / tokens.len()..].to_vec();
+        for token in expect["greedy"].as_array().into_iter().flatten() {
+            let best = (0u32..).zip(&last).max_by(|a, b| a.1.total_cmp(b.1)).map(|(id, _)| id);
+            assert_eq!(best.map(u64::from), token.as_u64(), "{name}");
+            last = session
+                .feed(&best.into_iter().collect::<Vec<u32>>(), 1, Want::Last, &mut |_| {})
+                .expect("room")
+                .to_vec();
+        }
         drop((session, model));
         std::fs::remove_file(&file).expect("the file");
         done.push(name);

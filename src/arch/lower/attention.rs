@@ -63,6 +63,17 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// Checkpoints keep matrices in layers that use the keys and values of others.
+    fn ignore_own_kv(&mut self, i: u32, layer: &Layer) {
+        let names = ["attn_k.weight", "attn_v.weight", "attn_k_norm.weight"].map(|stem| format!("blk.{i}.{stem}"));
+        if names.iter().any(|name| self.tensors.has(name)) {
+            names.iter().for_each(|name| self.tensors.mark_used(name));
+            let from = layer.kv_from;
+            self.plan
+                .note(format!("layer {i} uses the keys and values of layer {from}; its own matrices are not used"));
+        }
+    }
+
     /// Attention over the normed rows `x`; the result is not yet added.
     pub(super) fn attention(&mut self, i: u32, layer: &Layer, x: Operand) -> Result<Operand> {
         let (config, blk) = (self.config, |stem: &str| format!("blk.{i}.{stem}"));
@@ -82,6 +93,7 @@ impl Lowering<'_> {
             let is_raw_key = may_be_raw && !self.tensors.has(&blk("attn_v.weight"));
             match (is_own, is_raw_key) {
                 (false, _) => {
+                    self.ignore_own_kv(i, layer);
                     let [q] = self.linear(x, [q], 1.0, config.clamp_kqv)?;
                     (q, None, None)
                 }

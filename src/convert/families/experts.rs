@@ -2,9 +2,10 @@
 
 use super::{llama, others, phi, qwen};
 use crate::convert::hf::Field;
-use crate::convert::names::{From, HfFamily, How, Key, PAIRS, Rule, Windows, key, same, with};
+use crate::convert::names::{From, HfFamily, How, Key, LATENT, PAIRS, Rule, Windows, key, same, with};
 
-const NUMBERED: &[Rule] = &[
+/// Experts of Mixtral and those that took its names.
+pub(super) const NUMBERED: &[Rule] = &[
     same("blk.{}.ffn_gate_inp", "layers.{}.block_sparse_moe.gate"),
     same("blk.{}.ffn_gate_exps", "layers.{}.block_sparse_moe.experts.{e}.w1"),
     same("blk.{}.ffn_down_exps", "layers.{}.block_sparse_moe.experts.{e}.w2"),
@@ -123,17 +124,6 @@ const fn with_indexer(keys: [Key; 14]) -> [Key; 17] {
     all
 }
 
-/// Names of latent attention.
-const LATENT: &[Rule] = &[
-    same("blk.{}.attn_q_a", "layers.{}.self_attn.q_a_proj"),
-    same("blk.{}.attn_q_a_norm", "layers.{}.self_attn.q_a_layernorm"),
-    same("blk.{}.attn_q_b", "layers.{}.self_attn.q_b_proj"),
-    same("blk.{}.attn_kv_a_mqa", "layers.{}.self_attn.kv_a_proj_with_mqa"),
-    same("blk.{}.attn_kv_a_norm", "layers.{}.self_attn.kv_a_layernorm"),
-    with("blk.{}.attn_k_b.weight", "layers.{}.self_attn.kv_b_proj.weight", &[How::LatentKeys]),
-    with("blk.{}.attn_v_b.weight", "layers.{}.self_attn.kv_b_proj.weight", &[How::LatentValues]),
-];
-
 /// DeepSeek V2, V3 and R1, Kimi K2: keys and values from a latent, whose two halves are kept apart so that queries can
 /// be taken into it. Source: transformers `modeling_deepseek_v3.py`; key lengths are those of the absorbed form.
 pub(in crate::convert) const DEEPSEEK2: HfFamily = HfFamily {
@@ -143,6 +133,8 @@ pub(in crate::convert) const DEEPSEEK2: HfFamily = HfFamily {
     keys: &latent_keys(1),
     yarn_log: 0.1,
     pre: &["deepseek-v3", "deepseek-llm"],
+    // Kimi K2's.
+    tiktoken_pre: Some("kimi-k2"),
     ..HfFamily::LLAMA
 };
 

@@ -149,3 +149,38 @@ pub(in crate::convert) const MPT: HfFamily = HfFamily {
     pre: &["mpt"],
     ..HfFamily::LLAMA
 };
+
+/// Falcon 7B, 40B, 180B and 11B: queries, keys and values of a group together. Source: transformers
+/// `modeling_falcon.py`; the 1B of RefinedWeb (biases by distance, one branch after the other) is another model.
+pub(in crate::convert) const FALCON: HfFamily = HfFamily {
+    names: &["FalconForCausalLM", "RWForCausalLM"],
+    arch: "falcon",
+    rules: &[&[
+        same("token_embd", "word_embeddings"),
+        same("output_norm", "ln_f"),
+        same("blk.{}.attn_norm_2", "h.{}.ln_attn"),
+        same("blk.{}.attn_norm", "h.{}.ln_mlp"),
+        same("blk.{}.attn_norm", "h.{}.input_layernorm"),
+        with("blk.{}.attn_qkv", "h.{}.self_attention.query_key_value", &[How::Regroup]),
+        same("blk.{}.attn_output", "h.{}.self_attention.dense"),
+        same("blk.{}.ffn_up", "h.{}.mlp.dense_h_to_4h"),
+        same("blk.{}.ffn_down", "h.{}.mlp.dense_4h_to_h"),
+    ]],
+    keys: &[key("feed_forward_length", From::FfOrFourfold)],
+    defaults: &[
+        (Field::LayerEps, 1e-5),
+        (Field::Tied, 1.0),
+        (Field::Context, 2048.0),
+        (Field::RopeTheta, 1e4),
+        (Field::MultiQuery, 1.0),
+        (Field::NewDecoder, 0.0),
+    ],
+    expects: &[
+        (Field::Alibi, "false"),
+        (Field::ParallelBranches, "true"),
+        (Field::NormedResidual, "false"),
+        (Field::Activation, "\"gelu\""),
+    ],
+    pre: &["falcon"],
+    ..HfFamily::LLAMA
+};

@@ -2,13 +2,15 @@
 
 use crate::convert::hf::Field;
 use crate::convert::names::{
-    From, Heads, HfFamily, How, Key, Longrope, PAIRS, ScoreScale, StateLayers, Third, Windows, key, same, with,
+    Form, From, Heads, HfFamily, How, Key, LayerSizes, Longrope, PAIRS, Rule, ScoreScale, StateLayers, Third, Windows,
+    key, same, with,
 };
 
 impl HfFamily {
     /// The defaults of every family.
     pub(in crate::convert) const LLAMA: HfFamily = HfFamily {
         names: &["LlamaForCausalLM", "LLaMAForCausalLM", "VLlama3ForCausalLM"],
+        form: Form::ANY,
         arch: "llama",
         rules: &[PAIRS],
         keys: &[],
@@ -24,6 +26,10 @@ impl HfFamily {
         omits: &[],
         state_layers: StateLayers::None,
         pre: &["llama-bpe", "smollm", "gpt-2"],
+        tiktoken_pre: None,
+        layer_sizes: LayerSizes::Equal,
+        rope_silent: ("default", None),
+        raw_merges: false,
     };
 }
 
@@ -131,5 +137,50 @@ pub(in crate::convert) const OLMO: HfFamily = HfFamily {
     // The class has no key for it.
     defaults: &[(Field::LayerEps, 1e-5)],
     pre: &["olmo"],
+    ..HfFamily::LLAMA
+};
+
+/// Gate and up of Granite 4's dense layers, in one.
+pub(super) const GRANITE4_FF: &[Rule] = &[
+    with("blk.{}.ffn_gate", "layers.{}.shared_mlp.input_linear", &[How::RowPart(0, 2)]),
+    with("blk.{}.ffn_up", "layers.{}.shared_mlp.input_linear", &[How::RowPart(1, 2)]),
+    same("blk.{}.ffn_down", "layers.{}.shared_mlp.output_linear"),
+];
+
+/// Granite 4 without experts and without states: Granite 3 in other names. Source: transformers
+/// `modeling_granitemoehybrid.py`.
+pub(in crate::convert) const GRANITE4: HfFamily = HfFamily {
+    names: &["GraniteMoeHybridForCausalLM"],
+    form: Form { experts: Some(false), states: Some(false) },
+    rules: &[PAIRS, GRANITE4_FF],
+    keys: &[
+        MULTIPLIERS[0],
+        MULTIPLIERS[1],
+        MULTIPLIERS[2],
+        MULTIPLIERS[3],
+        key("feed_forward_length", From::Uint(Field::SharedFf)),
+    ],
+    // The file's architecture always rotates.
+    expects: &[(Field::Positions, "\"rope\"")],
+    ..GRANITE
+};
+
+/// Apertus: no gate, an activation with numbers of its own in each layer. Source: transformers `modeling_apertus.py`;
+/// the numbers stay raw, as readers want them.
+pub(in crate::convert) const APERTUS: HfFamily = HfFamily {
+    names: &["ApertusForCausalLM"],
+    arch: "apertus",
+    rules: &[&[
+        same("blk.{}.attn_norm", "layers.{}.attention_layernorm"),
+        same("blk.{}.ffn_norm", "layers.{}.feedforward_layernorm"),
+        same("=xielu.alpha_p {}!", "layers.{}.mlp.act_fn.alpha_p"),
+        same("=xielu.alpha_n {}!", "layers.{}.mlp.act_fn.alpha_n"),
+        same("=xielu.beta {}!", "layers.{}.mlp.act_fn.beta"),
+        same("=xielu.eps {}!", "layers.{}.mlp.act_fn.eps"),
+    ]],
+    defaults: &[(Field::RmsEps, 1e-5), (Field::RopeTheta, 1.2e7)],
+    expects: &[(Field::Activation, "\"xielu\""), (Field::HeadNorms, "true"), (Field::PostNorm, "false")],
+    rope_silent: ("llama3", None),
+    pre: &["tekken", "llama-bpe"],
     ..HfFamily::LLAMA
 };

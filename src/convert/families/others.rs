@@ -48,6 +48,45 @@ pub(in crate::convert) const GLM4: HfFamily = HfFamily {
     ..PLAIN
 };
 
+/// GLM 4 of June 2024 in the names of transformers. Source: transformers `modeling_glm.py`; rotations turn neighbours.
+pub(in crate::convert) const GLM: HfFamily = HfFamily {
+    names: &["GlmForCausalLM"],
+    arch: "chatglm",
+    rules: &[&[same("blk.{}.ffn_up", "layers.{}.mlp.gate_up_proj")]],
+    defaults: &[(Field::PartialRotary, 0.5), (Field::HeadDim, 128.0)],
+    pre: &["chatglm-bpe"],
+    ..PLAIN
+};
+
+/// ChatGLM 3, GLM-4 9B: queries, keys and values in one, half of a head rotates. Source: the models'
+/// `modeling_chatglm.py`, where `rope_ratio` multiplies the base.
+pub(in crate::convert) const CHATGLM: HfFamily = HfFamily {
+    names: &["ChatGLMModel", "ChatGLMForConditionalGeneration"],
+    arch: "chatglm",
+    rules: &[&[
+        same("token_embd", "embedding.word_embeddings"),
+        same("output_norm", "encoder.final_layernorm"),
+        same("output", "output_layer"),
+        same("blk.{}.attn_norm", "encoder.layers.{}.input_layernorm"),
+        same("blk.{}.attn_qkv", "encoder.layers.{}.self_attention.query_key_value"),
+        same("blk.{}.attn_output", "encoder.layers.{}.self_attention.dense"),
+        same("blk.{}.ffn_norm", "encoder.layers.{}.post_attention_layernorm"),
+        same("blk.{}.ffn_up", "encoder.layers.{}.mlp.dense_h_to_4h"),
+        same("blk.{}.ffn_down", "encoder.layers.{}.mlp.dense_4h_to_h"),
+    ]],
+    defaults: &[(Field::RmsEps, 1e-5), (Field::PartialRotary, 0.5), (Field::RopeTheta, 1e4)],
+    drop: &["rotary_pos_emb.inv_freq"],
+    expects: &[
+        (Field::GroupedQueries, "true"),
+        (Field::RmsNorms, "true"),
+        (Field::FinalNorm, "true"),
+        (Field::NormedResidual, "false"),
+    ],
+    pre: &["chatglm-bpe"],
+    tiktoken_pre: Some("chatglm-bpe"),
+    ..PLAIN
+};
+
 /// EXAONE 4. Source: transformers `modeling_exaone4.py`.
 pub(in crate::convert) const EXAONE4: HfFamily = HfFamily {
     names: &["Exaone4ForCausalLM"],

@@ -275,6 +275,13 @@ pub(in crate::convert) const JAMBA: HfFamily = HfFamily {
     ..HfFamily::LLAMA
 };
 
+/// What every token of Granite 4 goes to beside its experts.
+pub(super) const GRANITE4_SHARED: &[Rule] = &[
+    with("blk.{}.ffn_gate_shexp", "layers.{}.shared_mlp.input_linear", &[How::RowPart(0, 2)]),
+    with("blk.{}.ffn_up_shexp", "layers.{}.shared_mlp.input_linear", &[How::RowPart(1, 2)]),
+    same("blk.{}.ffn_down_shexp", "layers.{}.shared_mlp.output_linear"),
+];
+
 /// Granite 4 with experts. Source: transformers `modeling_granitemoehybrid.py`.
 pub(in crate::convert) const GRANITE_HYBRID: HfFamily = HfFamily {
     names: &["GraniteMoeHybridForCausalLM"],
@@ -288,10 +295,8 @@ pub(in crate::convert) const GRANITE_HYBRID: HfFamily = HfFamily {
             same("blk.{}.ssm_dt.bias", "layers.{}.mamba.dt_bias"),
             with("blk.{}.ssm_norm", "layers.{}.mamba.norm", &[How::StateGroups]),
             same("blk.{}.ssm_out", "layers.{}.mamba.out_proj"),
-            with("blk.{}.ffn_gate_shexp", "layers.{}.shared_mlp.input_linear", &[How::RowPart(0, 2)]),
-            with("blk.{}.ffn_up_shexp", "layers.{}.shared_mlp.input_linear", &[How::RowPart(1, 2)]),
-            same("blk.{}.ffn_down_shexp", "layers.{}.shared_mlp.output_linear"),
         ],
+        GRANITE4_SHARED,
         experts::GRANITE.rules[0],
         experts::GRANITE.rules[1],
     ],
@@ -351,7 +356,8 @@ pub(in crate::convert) const NEMOTRON_H: HfFamily = HfFamily {
         key("expert_weights_scale", From::Float(Field::ExpertScale)),
         key("expert_weights_norm", From::Flag(Field::ExpertNorm)),
     ],
-    defaults: &[(Field::LayerEps, 1e-5)],
+    defaults: &[(Field::LayerEps, 1e-5), (Field::HeadDim, 128.0)],
+    expects: &[(Field::FfActivation, "\"relu2\""), (Field::ExpertLatent, "null")],
     state_layers: StateLayers::Branches,
     pre: &["tekken"],
     ..HfFamily::LLAMA

@@ -106,6 +106,9 @@ impl Passes {
                     self.steps.push(Step::Pattern(GPT2.to_owned(), Tail::Leave));
                 }
             }
+            Some("Punctuation") if json.get("behavior").and_then(Value::as_str) == Some("Contiguous") => {
+                self.steps.push(plain(PUNCTUATION));
+            }
             Some("Digits") if flag("individual_digits", false) => self.steps.push(plain(r"\p{N}")),
             Some("Digits") => self.steps.push(plain(r"\p{N}+")),
             Some("Split") => {
@@ -133,6 +136,10 @@ impl Passes {
 fn is_flat(json: &Value) -> bool {
     json.get("type").and_then(Value::as_str) != Some("Sequence")
 }
+
+/// Runs of what `Punctuation` takes: Unicode's, and all signs of ASCII. Source: the tokenizers library,
+/// `punctuation.rs`.
+const PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|`]+";
 
 /// What `ByteLevel` cuts by. Source: the tokenizers library, `byte_level.rs`.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+";
@@ -226,6 +233,10 @@ mod tests {
         let digits =
             json!({"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": true}, bytes]});
         assert_eq!(name(&digits, false, &["llama-bpe", "smollm"]), "smollm");
+        let falcon = json!({"type": "Sequence", "pretokenizers": [
+            {"type": "Punctuation", "behavior": "Contiguous"}, bytes, {"type": "Digits", "individual_digits": false},
+            {"type": "Split", "pattern": {"Regex": "[0-9][0-9][0-9]"}, "behavior": "Isolated", "invert": false}]});
+        assert_eq!(name(&falcon, false, &[]), "falcon");
         let cjk = json!({"type": "Sequence", "pretokenizers": [
             {"type": "Split", "pattern": {"Regex": r"\p{N}{1,3}"}, "behavior": "Isolated", "invert": false},
             {"type": "Split", "pattern": {"Regex": "[一-龥\u{3040}-ゟ゠-ヿ]+"}, "behavior": "Isolated", "invert": false},

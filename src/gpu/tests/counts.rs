@@ -20,8 +20,8 @@ fn a_token_is_one_submission_of_one_pass() {
     let with_experts = shared("fixtures").into_iter().flat_map(|folder| {
         ["mixtral", "deepseek2-lite"].map(|name| Fixture::open(&folder.join(name).join("model.gguf"), 256))
     });
-    let of_ours = ["llama31", "gemma3", "phi2", "falcon-h1", "qwen35", "lfm2", "deepseek32"].map(own);
-    for fixture in of_ours.into_iter().chain(with_experts.flatten()) {
+    let own = ["llama31", "gemma3", "phi2", "falcon-h1", "qwen35", "lfm2", "deepseek32"].map(own);
+    for fixture in own.into_iter().chain(with_experts.flatten()) {
         let name = &fixture.name;
         for int8 in [[false; 2], [true; 2]] {
             let options = GpuOptions { int8, ..GpuOptions::default() };

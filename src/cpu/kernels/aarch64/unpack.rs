@@ -46,7 +46,7 @@ fn unpack_rows<B: Coded<N>, const N: usize>(
     panel: &mut Panel,
     row_codes: impl Fn(&[u8], &mut [u8; PANEL_COLS], &mut Scales, &mut Scales),
 ) {
-    let RowBuffers { q, scale, min } = &mut panel.rows;
+    let RowBuffers { q, scale, min, .. } = &mut panel.rows;
     let out = q.iter_mut().zip(scale.iter_mut().zip(min.iter_mut()));
     for (row, (q, (scale, min))) in rows.iter().zip(out) {
         prefetch_next(row);
