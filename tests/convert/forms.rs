@@ -81,9 +81,10 @@ fn gemma4(label: &str) -> Folder {
     made.bf16(&format!("{at}embed_tokens.weight"), &[4, 4]);
     made.bf16(&format!("{at}norm.weight"), &[4]);
     for i in 0..3 {
+        // 1, as a tensor of one number: others begin with 0.
+        made.tensors.insert(format!("{at}layers.{i}.layer_scalar"), ("BF16", vec![1], vec![0x80, 0x3f]));
         let (dim, kv) = if i == 2 { (8, 1) } else { (4, 2) };
         let mut put = |name: &str, shape: &[u64]| made.bf16(&format!("{at}layers.{i}.{name}"), shape);
-        put("layer_scalar", &[1]);
         for norm in ["input", "post_attention", "pre_feedforward", "post_feedforward"] {
             put(&format!("{norm}_layernorm.weight"), &[4]);
         }
@@ -249,7 +250,7 @@ fn gemma_3n_as_published_fills_its_table_and_keeps_what_sharing_layers_have() {
     assert_eq!(stack.shape, [2, 4, 4]);
 
     made.config["text_config"]["activation_sparsity_pattern"] = json!(0.9);
-    has(&opened(&made), "gemma3n.activation_sparsity_scale", vec![1.2815514f32; 2]);
+    has(&opened(&made), "gemma3n.activation_sparsity_scale", vec![1.2815515f32; 2]);
     made.config["text_config"]["activation_sparsity_pattern"] = json!(null);
     has(&opened(&made), "gemma3n.activation_sparsity_scale", vec![f32::NEG_INFINITY; 2]);
     made.config["text_config"]["activation_sparsity_pattern"] = json!([0.95, 1.0]);
