@@ -246,6 +246,9 @@ fn gemma_3n_as_published_fills_its_table_and_keeps_what_sharing_layers_have() {
     let rows = [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 0.0, 0.25, 0.5, 0.75];
     assert_eq!(numbers(&source, "per_layer_token_embd.weight"), rows);
     assert!(source.tensors.iter().any(|t| t.name == "blk.1.attn_v.weight"));
+    let model = Model::open(made.path.join("out.gguf"), &ModelOptions::default().with_threads(1)).expect("a model");
+    let plan = model.plan(16).expect("its plan").to_string();
+    assert!(plan.contains("layer 1 uses the keys and values of layer 0"), "{plan}");
     let stack = source.tensors.iter().find(|t| t.name == "altup_proj.weight").expect("a stack");
     assert_eq!(stack.shape, [2, 4, 4]);
 
