@@ -1,5 +1,6 @@
 //! The sizes of a model that transformations and metadata need, checked.
 
+use super::MAX_VOCAB;
 use super::factors::Factors;
 use super::hf::{Field, Folder, Rope};
 use super::names::{HfFamily, LayerSizes};
@@ -36,7 +37,7 @@ pub(super) struct Facts {
     pub(super) n_state_group: u32,
     /// Key heads and value heads of a delta net; else 1.
     pub(super) n_delta_head: [u32; 2],
-    /// Residual streams.
+    /// Residual streams, at least 1.
     pub(super) n_stream: u32,
     /// Tokens, where the folder says it.
     pub(super) n_vocab: Option<u32>,
@@ -91,14 +92,11 @@ impl Facts {
         if !(0.0..=1.0).contains(&rope.partial) {
             return Err(folder.error(Field::PartialRotary, rope.partial, "0 to 1"));
         }
+        let without = family.form.experts == Some(false) || folder.flag(Field::HasExperts)? == Some(false);
         let n_expert = match folder.uint(Field::Experts)? {
+            _ if without => 0,
             Some(_) => folder.size(Field::Experts, 0..=MAX_EXPERTS)?,
             None => 0,
-        };
-        let n_expert = if family.form.experts == Some(false) || folder.flag(Field::HasExperts)? == Some(false) {
-            0
-        } else {
-            n_expert
         };
         let (head_dim, layer_heads) = match family.layer_sizes {
             LayerSizes::Heads => {
@@ -131,8 +129,8 @@ impl Facts {
                 sized(Field::DeltaKeyHeads, MAX_HEADS)?.unwrap_or(1),
                 sized(Field::DeltaValueHeads, MAX_HEADS)?.unwrap_or(1),
             ],
-            n_stream: sized(Field::Streams, MAX_HEADS)?.unwrap_or(1),
-            n_vocab: folder.uint(Field::Vocab)?,
+            n_stream: sized(Field::Streams, MAX_HEADS)?.unwrap_or(1).max(1),
+            n_vocab: folder.uint(Field::Vocab)?.filter(|n| u64::from(*n) <= MAX_VOCAB),
             factors: Factors::read(folder, n_state_group)?,
             layer_heads,
         })

@@ -295,7 +295,12 @@ impl Reader<'_> {
         let mut vocabulary = self.vocabulary("gpt2", self.tokens(own, 0.0, notes)?);
         let ignore_merges = json.ignores_merges()?;
         let named = self.options.overrides.iter().find(|(key, _)| key == pre::PRE);
-        match (named, pre::recognize(json.pre_tokenizer(), ignore_merges, self.family.pre)) {
+        let merged = json.merges()?;
+        let unmixed = || {
+            let is_mixed = |text: String| text.contains(char::is_numeric) && !text.chars().all(char::is_numeric);
+            !merged.iter().any(|(a, b)| is_mixed(format!("{a}{b}")))
+        };
+        match (named, pre::recognize(json.pre_tokenizer(), ignore_merges, self.family.pre, unmixed)) {
             (Some((_, KeyValue::Str(name))), _) => vocabulary.pre = Some(String::from_utf8_lossy(name).into_owned()),
             (_, Ok(found)) => {
                 vocabulary.pre = Some(found.name.to_owned());
@@ -317,7 +322,7 @@ impl Reader<'_> {
         }
         // A blank separates the two in the file; the byte alphabet writes it as U+0120.
         let safe = |s: &str| s.replace(' ', "\u{120}");
-        vocabulary.merges = Some(json.merges()?.into_iter().map(|(a, b)| format!("{} {}", safe(a), safe(b))).collect());
+        vocabulary.merges = Some(merged.iter().map(|(a, b)| format!("{} {}", safe(a), safe(b))).collect());
         Ok(vocabulary)
     }
 

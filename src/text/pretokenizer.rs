@@ -75,7 +75,7 @@ const GROUPS: &[(&[&str], &str)] = &[
     (&["trillion", "granite-docling"], "gpt2 C"),
     (&["starcoder", "refact", "codeshell", "exaone", "minerva-7b", "mellum2"], "digit gpt2"),
     (&["command-r", "smollm"], "digit gpt2 C"),
-    (&["falcon"], "falcon gpt2 digits three"),
+    (&["falcon"], "falcon gpt2 three"),
     (&["default"], "default gpt2 digits three"),
     (&["deepseek-llm"], "newline cased punctuation trailing cjk2 digits C"),
     (&["deepseek-coder"], "newline letters marks cjk2 digit C"),

@@ -81,9 +81,10 @@ fn gemma4(label: &str) -> Folder {
     made.bf16(&format!("{at}embed_tokens.weight"), &[4, 4]);
     made.bf16(&format!("{at}norm.weight"), &[4]);
     for i in 0..3 {
+        // 1, as a tensor of one number: others begin with 0.
+        made.tensors.insert(format!("{at}layers.{i}.layer_scalar"), ("BF16", vec![1], vec![0x80, 0x3f]));
         let (dim, kv) = if i == 2 { (8, 1) } else { (4, 2) };
         let mut put = |name: &str, shape: &[u64]| made.bf16(&format!("{at}layers.{i}.{name}"), shape);
-        put("layer_scalar", &[1]);
         for norm in ["input", "post_attention", "pre_feedforward", "post_feedforward"] {
             put(&format!("{norm}_layernorm.weight"), &[4]);
         }
@@ -245,11 +246,14 @@ fn gemma_3n_as_published_fills_its_table_and_keeps_what_sharing_layers_have() {
     let rows = [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 0.0, 0.25, 0.5, 0.75];
     assert_eq!(numbers(&source, "per_layer_token_embd.weight"), rows);
     assert!(source.tensors.iter().any(|t| t.name == "blk.1.attn_v.weight"));
+    let model = Model::open(made.path.join("out.gguf"), &ModelOptions::default().with_threads(1)).expect("a model");
+    let plan = model.plan(16).expect("its plan").to_string();
+    assert!(plan.contains("layer 1 uses the keys and values of layer 0"), "{plan}");
     let stack = source.tensors.iter().find(|t| t.name == "altup_proj.weight").expect("a stack");
     assert_eq!(stack.shape, [2, 4, 4]);
 
     made.config["text_config"]["activation_sparsity_pattern"] = json!(0.9);
-    has(&opened(&made), "gemma3n.activation_sparsity_scale", vec![1.2815514f32; 2]);
+    has(&opened(&made), "gemma3n.activation_sparsity_scale", vec![1.2815515f32; 2]);
     made.config["text_config"]["activation_sparsity_pattern"] = json!(null);
     has(&opened(&made), "gemma3n.activation_sparsity_scale", vec![f32::NEG_INFINITY; 2]);
     made.config["text_config"]["activation_sparsity_pattern"] = json!([0.95, 1.0]);

@@ -25,13 +25,19 @@ const MAX_PATTERN_BYTES: usize = 16 << 10;
 pub(super) const PRE: &str = "tokenizer.ggml.pre";
 
 /// The name of the pre-tokenizer of `tokenizer.json`: of those with its patterns one that treats whole words alike,
-/// of these the first of `preferred`.
+/// of these the first of `preferred`. `unmixed` tells whether no merge joins digits of the byte alphabet to other
+/// characters: then it is all the same whether words are cut between them, as Falcon's are.
 ///
 /// # Errors
 /// [`ErrorKind::Model`] printing the patterns, when none is known.
-pub(super) fn recognize(json: Option<&Value>, ignore_merges: bool, preferred: &[&str]) -> Result<Found> {
+pub(super) fn recognize(
+    json: Option<&Value>,
+    ignore_merges: bool,
+    preferred: &[&str],
+    unmixed: impl FnOnce() -> bool,
+) -> Result<Found> {
     let mut own = Passes::default();
-    let readable = json.is_none_or(|json| own.add(json));
+    let readable = json.is_none_or(|json| own.add(json)) && (!own.cuts_bytes || !ignore_merges && unmixed());
     let wanted = readable.then(|| own.steps.iter().map(parsed).collect::<Option<Vec<_>>>()).flatten();
     let equal: Vec<&'static str> = match &wanted {
         Some(wanted) if !wanted.is_empty() => pre_tokenizers().filter(|name| has(name, wanted)).collect(),
@@ -88,6 +94,10 @@ struct Passes {
     prefix_space: bool,
     /// Of patterns so far.
     bytes: usize,
+    /// The rest is about the byte alphabet.
+    in_bytes: bool,
+    /// Digits of the byte alphabet are cut from the rest.
+    cuts_bytes: bool,
 }
 
 impl Passes {
@@ -101,15 +111,19 @@ impl Passes {
                 None => return false,
             },
             Some("ByteLevel") => {
+                self.in_bytes = true;
                 self.prefix_space |= flag("add_prefix_space", true);
                 if flag("use_regex", true) {
                     self.steps.push(Step::Pattern(GPT2.to_owned(), Tail::Leave));
                 }
             }
-            Some("Punctuation") if json.get("behavior").and_then(Value::as_str) == Some("Contiguous") => {
+            Some("Punctuation")
+                if !self.in_bytes && json.get("behavior").and_then(Value::as_str) == Some("Contiguous") =>
+            {
                 self.steps.push(plain(PUNCTUATION));
             }
             Some("Digits") if flag("individual_digits", false) => self.steps.push(plain(r"\p{N}")),
+            Some("Digits") if self.in_bytes => self.cuts_bytes = true,
             Some("Digits") => self.steps.push(plain(r"\p{N}+")),
             Some("Split") => {
                 let behavior = json.get("behavior").and_then(Value::as_str);
@@ -212,7 +226,7 @@ mod tests {
     }
 
     fn name(json: &Value, ignore_merges: bool, preferred: &[&str]) -> &'static str {
-        recognize(Some(json), ignore_merges, preferred).unwrap().name
+        recognize(Some(json), ignore_merges, preferred, || true).unwrap().name
     }
 
     const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -237,6 +251,7 @@ mod tests {
             {"type": "Punctuation", "behavior": "Contiguous"}, bytes, {"type": "Digits", "individual_digits": false},
             {"type": "Split", "pattern": {"Regex": "[0-9][0-9][0-9]"}, "behavior": "Isolated", "invert": false}]});
         assert_eq!(name(&falcon, false, &[]), "falcon");
+        assert!(recognize(Some(&falcon), false, &[], || false).is_err());
         let cjk = json!({"type": "Sequence", "pretokenizers": [
             {"type": "Split", "pattern": {"Regex": r"\p{N}{1,3}"}, "behavior": "Isolated", "invert": false},
             {"type": "Split", "pattern": {"Regex": "[一-龥\u{3040}-ゟ゠-ヿ]+"}, "behavior": "Isolated", "invert": false},
@@ -248,7 +263,7 @@ mod tests {
     #[test]
     fn words_taken_whole_are_said_when_no_name_has_them() {
         let bytes = json!({"type": "ByteLevel", "add_prefix_space": true, "use_regex": true});
-        let found = recognize(Some(&bytes), true, &[]).unwrap();
+        let found = recognize(Some(&bytes), true, &[], || true).unwrap();
         assert_eq!(found, Found { name: "gpt-2", exact: false, prefix_space: true });
     }
 
@@ -263,11 +278,11 @@ mod tests {
             split_and_bytes(&r"\p{L}".repeat(1 << 20)),
             Value::Null,
         ] {
-            let e = recognize(Some(&json), false, &[]).unwrap_err();
+            let e = recognize(Some(&json), false, &[], || true).unwrap_err();
             assert!(e.to_string().contains("none that is known"), "{e}");
             assert!(e.hint().is_some_and(|h| h.contains("--override-kv tokenizer.ggml.pre=str:NAME")));
         }
-        let e = recognize(Some(&split_and_bytes(r"\p{L}{2}|\p{N}")), false, &[]).unwrap_err();
+        let e = recognize(Some(&split_and_bytes(r"\p{L}{2}|\p{N}")), false, &[], || true).unwrap_err();
         assert!(e.to_string().contains(r"\\p{L}{2}|\\p{N}"), "{e}");
     }
 }
