@@ -106,24 +106,10 @@ fn llama() -> Plan {
         for o in [q, k_heads] {
             b.push(Step::Rope { x: o, out: o, table, pairs: Pairs::Halves });
         }
-        let (heads, kv_heads, span) = (HEADS.0, HEADS.1, Span::Full);
-        let cache = b.cache(CacheSpec { name: name("kv"), k: n_kv, v: n_kv, heads: kv_heads, span });
+        let span = Span::Full;
+        let cache = b.cache(CacheSpec { name: name("kv"), k: n_kv, v: n_kv, heads: HEADS.1, span });
         b.push(Step::Store { cache, k: k_heads, v: Some(v) });
-        let attend = Attend {
-            q,
-            out: o,
-            cache,
-            heads,
-            kv_heads,
-            scale: 0.25,
-            span,
-            softcap: None,
-            temper: None,
-            alibi: None,
-            sinks: None,
-            v_prefix: None,
-            select: None,
-        };
+        let attend = Attend::plain(q, o, cache, [HEADS.0, HEADS.1], 0.25, span);
         b.push(Step::Attend(Box::new(attend)));
         let parts = vec![part(&mut b, name("output"), o, h)];
         b.push(Step::Linear { x: o, parts, clamp: None });

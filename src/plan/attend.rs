@@ -127,6 +127,28 @@ pub struct Attend {
     pub select: Option<Operand>,
 }
 
+impl Attend {
+    /// Of `heads` over `kv_heads`, without anything besides.
+    pub const fn plain(q: Operand, out: Operand, cache: CacheId, heads: [u32; 2], scale: f32, span: Span) -> Self {
+        let [heads, kv_heads] = heads;
+        Self {
+            q,
+            out,
+            cache,
+            heads,
+            kv_heads,
+            scale,
+            span,
+            softcap: None,
+            temper: None,
+            alibi: None,
+            sinks: None,
+            v_prefix: None,
+            select: None,
+        }
+    }
+}
+
 /// The `out.len()` positions up to the row's own with the greatest scores sum_h w_h relu(scale * q_h . k), ascending,
 /// then -1 where there are not so many. Ties go to the lowest position. Source: DeepSeek-V3.2's indexer.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -193,21 +193,7 @@ mod tests {
         let (mut b, x) = begun();
         let out = b.buffer("o", 8);
         let cache = b.cache(CacheSpec { name: "kv0".into(), k: 8, v: 8, heads: 1, span: Span::Full });
-        let attend = super::super::Attend {
-            q: x.split(1, 8),
-            out,
-            cache,
-            heads: 1,
-            kv_heads: 1,
-            scale: 1.0,
-            span: Span::Full,
-            softcap: None,
-            temper: None,
-            alibi: None,
-            sinks: None,
-            v_prefix: None,
-            select: None,
-        };
+        let attend = super::super::Attend::plain(x.split(1, 8), out, cache, [1, 1], 1.0, Span::Full);
         b.push(Step::Attend(Box::new(attend)));
         b.output(out);
         assert!(refused(b).contains("no earlier step filled"));

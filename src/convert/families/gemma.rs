@@ -3,7 +3,8 @@
 use crate::convert::hf::Field;
 use crate::convert::names::{From, HfFamily, How, Key, LayerSizes, Rule, ScoreScale, Windows, key, same, with};
 
-const NORMS: &[Rule] = &[
+/// Norms that hold the difference from 1.
+pub(super) const NORMS: &[Rule] = &[
     with("output_norm", "norm", &[How::AddOne]),
     with("blk.{}.attn_norm", "layers.{}.input_layernorm", &[How::AddOne]),
     with("blk.{}.attn_q_norm", "layers.{}.self_attn.q_norm", &[How::AddOne]),

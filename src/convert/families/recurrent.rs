@@ -1,6 +1,7 @@
 //! Families with layers that keep a state.
 
 use super::experts;
+use super::gemma::NORMS;
 use crate::convert::hf::Field;
 use crate::convert::names::{DeltaPart, From, Heads, HfFamily, How, Rule, StateLayers, Turned, key, same, with};
 
@@ -137,26 +138,32 @@ pub(in crate::convert) const LFM2: HfFamily = HfFamily {
     ..HfFamily::LLAMA
 };
 
+/// The norm between the branches of Qwen 3.5 and Qwen3-Next; it holds the difference from 1, too.
+const POST_NORM: &[Rule] = &[with("blk.{}.post_attention_norm", "layers.{}.post_attention_layernorm", &[How::AddOne])];
+
 /// Qwen 3.5, dense: files have value heads in turn. Source: transformers `modeling_qwen3_5.py`.
 pub(in crate::convert) const QWEN35: HfFamily = HfFamily {
     names: &["Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration"],
     arch: "qwen35",
-    rules: &[&[
-        with("output_norm", "norm", &[How::AddOne]),
-        with("blk.{}.attn_norm", "layers.{}.input_layernorm", &[How::AddOne]),
-        with("blk.{}.post_attention_norm", "layers.{}.post_attention_layernorm", &[How::AddOne]),
-        with("blk.{}.attn_q_norm", "layers.{}.self_attn.q_norm", &[How::AddOne]),
-        with("blk.{}.attn_k_norm", "layers.{}.self_attn.k_norm", &[How::AddOne]),
-        with("blk.{}.attn_qkv", "layers.{}.linear_attn.in_proj_qkv", &[How::InTurn(Turned::RowsBehindKeys)]),
-        with("blk.{}.attn_gate", "layers.{}.linear_attn.in_proj_z", &[How::InTurn(Turned::Rows)]),
-        with("blk.{}.ssm_beta", "layers.{}.linear_attn.in_proj_b", &[How::InTurn(Turned::Rows)]),
-        with("blk.{}.ssm_alpha", "layers.{}.linear_attn.in_proj_a", &[How::InTurn(Turned::Rows)]),
-        with("blk.{}.ssm_conv1d", "layers.{}.linear_attn.conv1d", &[How::Squeeze, How::InTurn(Turned::RowsBehindKeys)]),
-        with("blk.{}.ssm_a!", "layers.{}.linear_attn.A_log", &[How::NegExp, How::InTurn(Turned::Rows)]),
-        with("blk.{}.ssm_dt.bias", "layers.{}.linear_attn.dt_bias", &[How::InTurn(Turned::Rows)]),
-        same("blk.{}.ssm_norm", "layers.{}.linear_attn.norm"),
-        with("blk.{}.ssm_out", "layers.{}.linear_attn.out_proj", &[How::InTurn(Turned::Columns)]),
-    ]],
+    rules: &[
+        NORMS,
+        POST_NORM,
+        &[
+            with("blk.{}.attn_qkv", "layers.{}.linear_attn.in_proj_qkv", &[How::InTurn(Turned::RowsBehindKeys)]),
+            with("blk.{}.attn_gate", "layers.{}.linear_attn.in_proj_z", &[How::InTurn(Turned::Rows)]),
+            with("blk.{}.ssm_beta", "layers.{}.linear_attn.in_proj_b", &[How::InTurn(Turned::Rows)]),
+            with("blk.{}.ssm_alpha", "layers.{}.linear_attn.in_proj_a", &[How::InTurn(Turned::Rows)]),
+            with(
+                "blk.{}.ssm_conv1d",
+                "layers.{}.linear_attn.conv1d",
+                &[How::Squeeze, How::InTurn(Turned::RowsBehindKeys)],
+            ),
+            with("blk.{}.ssm_a!", "layers.{}.linear_attn.A_log", &[How::NegExp, How::InTurn(Turned::Rows)]),
+            with("blk.{}.ssm_dt.bias", "layers.{}.linear_attn.dt_bias", &[How::InTurn(Turned::Rows)]),
+            same("blk.{}.ssm_norm", "layers.{}.linear_attn.norm"),
+            with("blk.{}.ssm_out", "layers.{}.linear_attn.out_proj", &[How::InTurn(Turned::Columns)]),
+        ],
+    ],
     keys: &[
         key("ssm.conv_kernel", From::Uint(Field::ConvKernel)),
         key("ssm.state_size", From::Uint(Field::StateSize)),
@@ -186,21 +193,20 @@ pub(in crate::convert) const QWEN35MOE: HfFamily =
 pub(in crate::convert) const QWEN3_NEXT: HfFamily = HfFamily {
     names: &["Qwen3NextForCausalLM"],
     arch: "qwen3next",
-    rules: &[&[
-        with("output_norm", "norm", &[How::AddOne]),
-        with("blk.{}.attn_norm", "layers.{}.input_layernorm", &[How::AddOne]),
-        with("blk.{}.post_attention_norm", "layers.{}.post_attention_layernorm", &[How::AddOne]),
-        with("blk.{}.attn_q_norm", "layers.{}.self_attn.q_norm", &[How::AddOne]),
-        with("blk.{}.attn_k_norm", "layers.{}.self_attn.k_norm", &[How::AddOne]),
-        with("blk.{}.attn_qkv", "layers.{}.linear_attn.in_proj_qkvz", &[How::OfKeyHeads(DeltaPart::Inputs)]),
-        with("blk.{}.attn_gate", "layers.{}.linear_attn.in_proj_qkvz", &[How::OfKeyHeads(DeltaPart::Gate)]),
-        same("blk.{}.ssm_ba", "layers.{}.linear_attn.in_proj_ba"),
-        with("blk.{}.ssm_conv1d", "layers.{}.linear_attn.conv1d", &[How::Squeeze]),
-        with("blk.{}.ssm_a!", "layers.{}.linear_attn.A_log", &[How::NegExp]),
-        same("blk.{}.ssm_dt.bias", "layers.{}.linear_attn.dt_bias"),
-        same("blk.{}.ssm_norm", "layers.{}.linear_attn.norm"),
-        same("blk.{}.ssm_out", "layers.{}.linear_attn.out_proj"),
-    ]],
+    rules: &[
+        NORMS,
+        POST_NORM,
+        &[
+            with("blk.{}.attn_qkv", "layers.{}.linear_attn.in_proj_qkvz", &[How::OfKeyHeads(DeltaPart::Inputs)]),
+            with("blk.{}.attn_gate", "layers.{}.linear_attn.in_proj_qkvz", &[How::OfKeyHeads(DeltaPart::Gate)]),
+            same("blk.{}.ssm_ba", "layers.{}.linear_attn.in_proj_ba"),
+            with("blk.{}.ssm_conv1d", "layers.{}.linear_attn.conv1d", &[How::Squeeze]),
+            with("blk.{}.ssm_a!", "layers.{}.linear_attn.A_log", &[How::NegExp]),
+            same("blk.{}.ssm_dt.bias", "layers.{}.linear_attn.dt_bias"),
+            same("blk.{}.ssm_norm", "layers.{}.linear_attn.norm"),
+            same("blk.{}.ssm_out", "layers.{}.linear_attn.out_proj"),
+        ],
+    ],
     expects: &[(Field::ExpertNorm, "true")],
     pre: &["qwen2"],
     ..QWEN35

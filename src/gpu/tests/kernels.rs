@@ -139,25 +139,7 @@ fn attention(dims: [u32; 2], group: u32) -> (CacheSpec, plan::Attend) {
     let (cache, heads) = (b.cache(spec.clone()), 2 * group);
     let q = b.buffer("q", heads * dims[0]).split(heads, dims[0]);
     let out = b.buffer("o", heads * if dims[1] > 0 { dims[1] } else { 512 });
-    let (scale, span) = (1.0, Span::Full);
-    (
-        spec,
-        plan::Attend {
-            q,
-            out,
-            cache,
-            heads,
-            kv_heads: 2,
-            scale,
-            span,
-            softcap: None,
-            temper: None,
-            alibi: None,
-            sinks: None,
-            v_prefix: None,
-            select: None,
-        },
-    )
+    (spec, plan::Attend::plain(q, out, cache, [heads, 2], 1.0, Span::Full))
 }
 
 fn collect(plan: &Plan, found: &mut HashSet<Kernel>) {

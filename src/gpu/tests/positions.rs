@@ -68,21 +68,9 @@ fn case(shape: Shape, attends: bool) -> Case {
     let cache = m.plan.cache(full("kv", n_k, n_v, kv_heads));
     m.plan.push(Step::Store { cache, k: k.split(kv_heads, dk), v: Some(v) });
     let out = o.columns(1, heads * dv);
-    m.plan.push(Step::Attend(Box::new(Attend {
-        q: q.split(heads, dk),
-        out,
-        cache,
-        heads,
-        kv_heads,
-        scale: 8.0 / (dk as f32).sqrt(),
-        span: Span::Full,
-        softcap: None,
-        temper: None,
-        alibi: None,
-        sinks: None,
-        v_prefix: None,
-        select: Some(select),
-    })));
+    let scale = 8.0 / (dk as f32).sqrt();
+    let plain = Attend::plain(q.split(heads, dk), out, cache, [heads, kv_heads], scale, Span::Full);
+    m.plan.push(Step::Attend(Box::new(Attend { select: Some(select), ..plain })));
     let tolerance = if ty == CacheType::F32 { SUMS } else { 1e-3 };
     let name = format!("attention over {name}, {heads} heads over {kv_heads} of {dk} and {dv}");
     let case = Case::new(name, m, out, tolerance).on(batches());
