@@ -74,6 +74,6 @@ mod tests {
     fn both_forms_meet() {
         let (left, right) = (above(2.0 - 1e-9), above(2.0));
         assert!((left - right).abs() < 1e-9 && left > right, "{left} {right}");
-        assert!((above(2.0) - 0.022750131948179207).abs() < 1e-16);
+        assert!((above(2.0) - 0.022_750_131_948_179_21).abs() < 1e-16);
     }
 }
